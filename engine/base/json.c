@@ -76,6 +76,11 @@ bool sosie_json_has(const struct sosie_json *obj, const char *key)
 	return json_object_get(obj->value, key) != NULL;
 }
 
+bool sosie_json_is_null(const struct sosie_json *obj, const char *key)
+{
+	return json_is_null(json_object_get(obj->value, key));
+}
+
 static int wrong(struct sosie_err *err, const char *key, const char *need)
 {
 	return sosie_err_set(err, SOSIE_ECORRUPT, "JSON member \"%s\" %s", key, need);

@@ -20,6 +20,7 @@ int sosie_json_parse(const void *text, size_t len, size_t max, struct sosie_json
 void sosie_json_free(struct sosie_json *doc); /* documents only, never borrowed members; NULL does nothing */
 
 bool sosie_json_has(const struct sosie_json *obj, const char *key);
+bool sosie_json_is_null(const struct sosie_json *obj, const char *key); /* there, and null */
 int sosie_json_str(const struct sosie_json *obj, const char *key, size_t max_len, const char **out, struct sosie_err *err);
 int sosie_json_u64(const struct sosie_json *obj, const char *key, uint64_t max, uint64_t *out, struct sosie_err *err);
 int sosie_json_i64(const struct sosie_json *obj, const char *key, int64_t *out, struct sosie_err *err);

@@ -110,6 +110,9 @@ struct sosie_group_status {
 };
 int sosie_group_status(struct sosie_group *g, struct sosie_group_status *out, struct sosie_err *err);
 
+/* Whether a keeper runs on this store, and its process id (0: not known). */
+int sosie_store_keeper(struct sosie_store *store, bool *running, int *pid, struct sosie_err *err);
+
 /* --- checking and taking out ------------------------------------------------------------------------------------------ */
 struct sosie_verify {
 	bool full;                     /* re-read every image byte */

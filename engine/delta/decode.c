@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Takes records back (docs/format.md, "Segment"). Payloads are hostile: nothing is allocated or sized by
+ * them, each is decoded with a reset context, and after a failure content and digests are cleared so that
+ * nothing half checked can be used.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/delta/record.h"
+#include "engine/delta/zstd.h"
+
+struct sosie_decoder {
+	struct sosie_digest group_ctx;
+	struct sosie_hash *hash;
+	struct zstd_unpacker *unpacker;
+};
+
+int sosie_decoder_new(const struct sosie_digest *group_ctx, struct sosie_decoder **out, struct sosie_err *err)
+{
+	struct sosie_decoder *dec = calloc(1, sizeof(*dec));
+	int rc = 0;
+
+	*out = NULL;
+	if (dec)
+		dec->hash = sosie_hash_new();
+	if (!dec || !dec->hash)
+		rc = sosie_err_set(err, SOSIE_ENOMEM, "no memory for a decoder");
+	if (rc == 0)
+		rc = zstd_unpacker_new(&dec->unpacker, err);
+	if (rc != 0) {
+		sosie_decoder_free(dec);
+		return rc;
+	}
+	dec->group_ctx = *group_ctx;
+	*out = dec;
+	return 0;
+}
+
+void sosie_decoder_free(struct sosie_decoder *dec)
+{
+	if (!dec)
+		return;
+	zstd_unpacker_free(dec->unpacker);
+	sosie_hash_free(dec->hash);
+	free(dec);
+}
+
+static int unpack(struct sosie_decoder *dec, const struct sosie_record *r, const void *payload, void *plain,
+                  struct sosie_err *err)
+{
+	if (r->plain_len == 0 || r->plain_len > SOSIE_RECORD_PLAIN_MAX)
+		return sosie_err_set(err, SOSIE_ECORRUPT, "record of an impossible length");
+	if (r->encoding == RECORD_ZSTD)
+		return zstd_unpack(dec->unpacker, payload, r->payload_len, plain, r->plain_len, err);
+	if (r->encoding != RECORD_RAW || r->payload_len != r->plain_len)
+		return sosie_err_set(err, SOSIE_ECORRUPT, "record of an impossible encoding");
+	memcpy(plain, payload, r->plain_len);
+	return 0;
+}
+
+/* The ranges' bytes must add up to plain_len before a single leaf is hashed; then there are at most
+ * RECORD_LEAVES_MAX of them. */
+static int check_total(const struct sosie_record *r, const struct sosie_extent_volume *volumes,
+                       struct sosie_err *err)
+{
+	uint64_t bytes = 0, leaves = 0;
+
+	if (r->range_count == 0 || r->range_count > SOSIE_RECORD_RANGES_MAX)
+		return sosie_err_set(err, SOSIE_ECORRUPT, "record with an impossible number of ranges");
+	for (unsigned i = 0; i < r->range_count; i++) {
+		const struct sosie_range *range = &r->ranges[i];
+		uint64_t size = volumes[range->volume].size;
+		uint64_t total = size / SOSIE_LEAF + (size % SOSIE_LEAF != 0);
+
+		if (range->leaves == 0 || range->leaf >= total || range->leaves > total - range->leaf)
+			return sosie_err_set(err, SOSIE_ECORRUPT,
+			                     "a range reaches past the end of its volume");
+		bytes += sosie_range_bytes(range, size);
+		leaves += range->leaves;
+	}
+	if (bytes != r->plain_len || leaves > RECORD_LEAVES_MAX)
+		return sosie_err_set(err, SOSIE_ECORRUPT,
+		                     "content and ranges of a record do not fit each other");
+	return 0;
+}
+
+static unsigned hash_leaves(struct sosie_decoder *dec, const struct sosie_record *r,
+                            const struct sosie_extent_volume *volumes, const uint8_t *plain,
+                            struct sosie_digest *leaves)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < r->range_count; i++) {
+		const struct sosie_range *range = &r->ranges[i];
+		const struct sosie_extent_volume *volume = &volumes[range->volume];
+		uint64_t left = sosie_range_bytes(range, volume->size);
+
+		for (uint32_t k = 0; k < range->leaves; k++) {
+			size_t len = left < SOSIE_LEAF ? (size_t)left : SOSIE_LEAF;
+
+			sosie_digest_leaf(dec->hash, &volume->ctx, range->leaf + k, plain, len,
+			                  &leaves[count++]);
+			plain += len;
+			left -= len;
+		}
+	}
+	return count;
+}
+
+static int decode(struct sosie_decoder *dec, const struct sosie_record *r, const void *payload,
+                  const struct sosie_extent_volume *volumes, void *plain, struct sosie_digest *leaves,
+                  unsigned *count, struct sosie_err *err)
+{
+	struct sosie_digest digest;
+	int rc = 0;
+
+	if (r->kind == SOSIE_RECORD_DATA || r->kind == SOSIE_RECORD_ATTACHMENT)
+		rc = unpack(dec, r, payload, plain, err);
+	if (rc == 0 && r->kind == SOSIE_RECORD_DATA)
+		rc = check_total(r, volumes, err);
+	if (rc != 0)
+		return rc;
+	if (r->kind == SOSIE_RECORD_DATA)
+		*count = hash_leaves(dec, r, volumes, plain, leaves);
+	if (r->kind == SOSIE_RECORD_ATTACHMENT)
+		record_attachment_digest(dec->hash, &dec->group_ctx, plain, r->plain_len, &digest);
+	else
+		record_digest(dec->hash, &dec->group_ctx, r->kind, r->ranges, r->range_count, leaves, *count,
+		              &digest);
+	if (!sosie_digest_equal(&digest, &r->digest))
+		return sosie_err_set(err, SOSIE_ECORRUPT, "record's content is not what its digest says");
+	return 0;
+}
+
+int sosie_decode(struct sosie_decoder *dec, const struct sosie_record *record, const void *payload,
+                 const struct sosie_extent_volume *volumes, void *plain, struct sosie_digest *leaves,
+                 unsigned *leaf_count, struct sosie_err *err)
+{
+	unsigned count = 0;
+	int rc;
+
+	rc = decode(dec, record, payload, volumes, plain, leaves, &count, err);
+	if (rc != 0) {
+		/* plain_len is bounded by parse; an unparsed record with more failed before anything was
+		 * written. */
+		if (plain && record->plain_len <= SOSIE_RECORD_PLAIN_MAX)
+			memset(plain, 0, record->plain_len);
+		if (leaves)
+			memset(leaves, 0, count * sizeof(*leaves));
+		count = 0;
+	}
+	if (leaf_count)
+		*leaf_count = count;
+	return rc;
+}
+
+int sosie_attachment_parse(const void *plain, size_t len, uint32_t *index, uint64_t *offset,
+                           const void **data, size_t *data_len, struct sosie_err *err)
+{
+	struct sosie_reader r;
+
+	sosie_reader_init(&r, plain, len);
+	*index = sosie_get_u32(&r);
+	*offset = sosie_get_u64(&r);
+	*data_len = r.left;
+	*data = sosie_get_view(&r, r.left);
+	if (r.failed || *data_len == 0 || *index >= SOSIE_ATTACHMENTS_MAX ||
+	    *offset > SOSIE_ATTACHMENTS_BYTES || *data_len > SOSIE_ATTACHMENTS_BYTES - *offset)
+		return sosie_err_set(err, SOSIE_ECORRUPT,
+		                     "attachment record past the limits (%u attachments, %u bytes)",
+		                     SOSIE_ATTACHMENTS_MAX, SOSIE_ATTACHMENTS_BYTES);
+	return 0;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/* Records as a peer may send them: lengths, header and ranges, payload, one after the other until the input
+ * ends or is refused. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sosie/segment.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define LEAVES 512
+
+static struct {
+	struct sosie_decoder *dec;
+	struct sosie_extent_volume volumes[3];
+	struct sosie_record record;
+	struct sosie_digest leaves[LEAVES];
+	uint8_t plain[SOSIE_RECORD_PLAIN_MAX];
+} f;
+
+/* The same group and volumes as seed_delta.c. */
+static void start(void)
+{
+	static const uint64_t sizes[] = {8 << 20, 5000, 1};
+	struct sosie_hash *h = sosie_hash_new();
+	struct sosie_digest group;
+
+	if (!h)
+		abort();
+	sosie_context_group(h, "acme", "erp", &group);
+	for (unsigned i = 0; i < 3; i++) {
+		char name[2] = {(char)('a' + i), 0};
+
+		sosie_context_volume(h, "acme", "erp", name, &f.volumes[i].ctx);
+		f.volumes[i].size = sizes[i];
+	}
+	sosie_hash_free(h);
+	if (sosie_decoder_new(&group, &f.dec, NULL) != 0)
+		abort();
+}
+
+/* One record; returns the bytes it took, 0 when refused. */
+static size_t take(const uint8_t *data, size_t size)
+{
+	struct sosie_err err;
+	uint32_t ranges_len, payload_len;
+	unsigned leaf_count;
+	size_t head;
+
+	if (size < SOSIE_RECORD_HEADER || sosie_record_lengths(data, &ranges_len, &payload_len, &err) != 0)
+		return 0;
+	head = SOSIE_RECORD_HEADER + ranges_len;
+	if (size < head || size - head < payload_len)
+		return 0;
+	if (sosie_record_parse(data, head, f.volumes, 3, &f.record, &err) != 0)
+		return 0;
+	if (sosie_decode(f.dec, &f.record, data + head, f.volumes, f.plain, f.leaves, &leaf_count, &err) ==
+	            0 &&
+	    f.record.kind == SOSIE_RECORD_ATTACHMENT) {
+		const void *bytes;
+		uint32_t index;
+		uint64_t offset;
+		size_t len;
+
+		(void)sosie_attachment_parse(f.plain, f.record.plain_len, &index, &offset, &bytes, &len,
+		                             &err);
+	}
+	if (leaf_count > LEAVES)
+		abort();
+	return head + payload_len;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	size_t at = 0, took;
+
+	if (!f.dec)
+		start();
+	while (at < size && (took = take(data + at, size - at)) > 0)
+		at += took;
+	return 0;
+}
