@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Acceptance of one upload, under the group's lock.
+ *
+ * Happy path: manifest parsed and checked against the chain; head made ready; parts copied into the journal
+ * and made durable; head marked open; segment applied to the head with every digest checked; roots compared;
+ * entry appended to the chain (its fsync is the moment of acceptance); verdict, head statement; the upload's
+ * files removed.
+ *
+ * Failures: before the head is touched nothing has changed but journal files above the chain's end. After it:
+ * head void (durable), then those files removed. A root that does not fit may be our head's fault: the
+ * segment gets a second try on a head built anew before it is refused.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/store/core.h"
+
+#define YIELD_MS 3000 /* how long a segment under way may keep a waiting command */
+#define SPACE_SLACK (1u << 20)
+
+struct accept {
+	struct sosie_group *g;
+	struct upload *u;
+	struct sosie_manifest m;
+	struct sosie_digest digest; /* of the manifest */
+	uint64_t point, stored, applied;
+	bool refused; /* the failure is the upload's */
+	bool touched; /* head was marked open for it */
+	bool reshaped;
+	bool rebuilt;      /* head was built anew in this acceptance */
+	int64_t wanted_ms; /* since when somebody waits for the lock; 0: nobody */
+};
+
+static int refuse(struct accept *a, int rc)
+{
+	a->refused = true;
+	return rc;
+}
+
+/* --- checks against the chain
+ * ---------------------------------------------------------------------------------------------- */
+
+/* Codes that only the upload's bytes can lead to; anything else is ours and no reason to refuse. */
+static bool upload_at_fault(int rc)
+{
+	return rc == -SOSIE_ECORRUPT || rc == -SOSIE_EPROTO || rc == -SOSIE_ECONFIG || rc == -SOSIE_ENAME ||
+	       rc == -SOSIE_ENEWER || rc == -SOSIE_ESIZE || rc == -SOSIE_EUNSUPPORTED;
+}
+
+static int read_manifest(struct accept *a, struct sosie_err *err)
+{
+	struct sosie_group *g = a->g;
+	int rc = upload_read(g, a->u, err);
+	if (!rc)
+		rc = sosie_manifest_parse(a->u->manifest, a->u->manifest_len, &a->m, err);
+	if (rc && !upload_at_fault(rc))
+		return rc;
+	if (!rc && (strcmp(a->m.tenant.s, g->tenant.s) != 0 || strcmp(a->m.group.s, g->name.s) != 0))
+		rc = sosie_err_set(err, SOSIE_EPROTO, "the manifest is of %s/%s, it was uploaded for %s/%s",
+		                   a->m.tenant.s, a->m.group.s, g->tenant.s, g->name.s);
+	if (rc)
+		return refuse(a, rc);
+	sosie_manifest_digest(g->hash, a->u->manifest, a->u->manifest_len, &a->digest);
+	for (unsigned i = 0; i < a->m.part_count; i++)
+		if (!sosie_add_u64(a->stored, a->m.parts[i].length, &a->stored) || a->stored > INT64_MAX)
+			return refuse(a, sosie_err_set(err, SOSIE_EPROTO,
+			                               "the lengths of the parts do not add up"));
+	return 0;
+}
+
+/* Was this very manifest accepted before? Its point would be the one that follows its parent. */
+static int find_repeat(struct accept *a, bool *repeat, struct sosie_err *err)
+{
+	struct sosie_chain *chain = a->g->chain;
+	uint64_t at = chain_entries(chain);
+	struct sosie_point p;
+	*repeat = false;
+	while (at > 0 && !sosie_digest_equal(&chain_entry(chain, at - 1)->digest, &a->m.parent))
+		at--;
+	while (at < chain_entries(chain) && chain_entry(chain, at)->kind == CHAIN_KEY)
+		at++;
+	if (at == chain_entries(chain) || chain_entry(chain, at)->kind != CHAIN_POINT)
+		return 0;
+	int rc = sosie_group_point(a->g, chain_entry(chain, at)->point, &p, err);
+	*repeat = !rc && sosie_digest_equal(&p.manifest, &a->digest);
+	return rc;
+}
+
+static int check_epoch(struct accept *a, struct sosie_err *err)
+{
+	struct sosie_chain *chain = a->g->chain;
+	uint64_t epoch = chain_epoch(chain);
+	char when[SOSIE_TIME_TEXT] = "an unknown time";
+	if (a->m.epoch == epoch)
+		return 0;
+	if (a->m.epoch > epoch)
+		return refuse(a, sosie_err_set(err, SOSIE_EPROTO,
+		                               "the segment is of epoch %llu, the standby is at %llu",
+		                               (unsigned long long)a->m.epoch, (unsigned long long)epoch));
+	for (uint64_t i = chain_entries(chain); i > 0; i--)
+		if (chain_entry(chain, i - 1)->kind == CHAIN_EPOCH) {
+			sosie_time_text(when, chain_entry(chain, i - 1)->time_ms);
+			break;
+		}
+	sosie_err_set(err, SOSIE_EFENCED,
+	              "%s/%s: the standby has cut over at %s: epoch %llu is over, the writer is epoch %llu",
+	              a->g->tenant.s, a->g->name.s, when, (unsigned long long)a->m.epoch,
+	              (unsigned long long)epoch);
+	return refuse(a, sosie_err_action(err, "stop this primary; its volumes are not the truth any more. "
+	                                       "Ask the standby's operator"));
+}
+
+static int check_parent(struct accept *a, struct sosie_err *err)
+{
+	char theirs[9], ours[9];
+	const struct sosie_digest *head = chain_head(a->g->chain);
+	if (sosie_digest_equal(head, &a->m.parent))
+		return 0;
+	sosie_hex(theirs, a->m.parent.b, 4);
+	sosie_hex(ours, head->b, 4);
+	sosie_err_set(
+	        err, SOSIE_EPARENT,
+	        "%s/%s: segment offered on parent %s... but the head is %s... (point %llu): another writer?",
+	        a->g->tenant.s, a->g->name.s, theirs, ours,
+	        (unsigned long long)chain_newest_point(a->g->chain));
+	return refuse(a, sosie_err_action(err, "run \"sosie status %s/%s\" at the standby", a->g->tenant.s,
+	                                  a->g->name.s));
+}
+
+static int check_quota(struct accept *a, struct sosie_err *err)
+{
+	uint64_t quota, used, all;
+	int rc = tenant_quota(a->g->store, a->g->tenant.s, &quota, err);
+	if (rc || quota == 0)
+		return rc;
+	rc = tenant_usage(a->g->store, a->g->tenant.s, &used, err);
+	if (rc)
+		return rc;
+	if (sosie_add_u64(used, a->m.plain, &all) && sosie_add_u64(all, a->stored, &all) && all <= quota)
+		return 0;
+	sosie_err_set(err, SOSIE_EQUOTA,
+	              "the tenant %s may use %llu bytes, has %llu, and this segment may take %llu more",
+	              a->g->tenant.s, (unsigned long long)quota, (unsigned long long)used,
+	              (unsigned long long)(a->stored + a->m.plain));
+	return refuse(a, sosie_err_action(err, "ask the standby's operator for a larger quota"));
+}
+
+static int check_space(struct accept *a, struct sosie_err *err)
+{
+	uint64_t left, total, need;
+	int rc = sosie_io_space(a->g->store->io, a->g->dir, &left, &total, err);
+	if (rc)
+		return rc;
+	if (sosie_add_u64(a->stored, a->m.plain, &need) &&
+	    sosie_add_u64(need, need / 64 + SPACE_SLACK, &need) && need <= left)
+		return 0;
+	sosie_err_set(err, SOSIE_ENOSPACE,
+	              "the standby's disk has %llu bytes left, the segment may take %llu",
+	              (unsigned long long)left, (unsigned long long)(a->stored + a->m.plain));
+	return sosie_err_action(err, "the upload is kept and taken when there is room");
+}
+
+/* --- taking in
+ * --------------------------------------------------------------------------------------------------------------------
+ */
+
+static int copy_parts(struct accept *a, struct sosie_err *err)
+{
+	int rc = 0;
+	for (unsigned i = 0; !rc && i < a->m.part_count; i++) {
+		struct sosie_file *src = NULL;
+		rc = upload_open_part(a->g, a->u, i, a->m.parts[i].length, &src, err);
+		if (rc == -SOSIE_EPROTO)
+			refuse(a, rc);
+		if (!rc)
+			rc = journal_take(a->g, a->point, i, src, a->m.parts[i].length, err);
+		sosie_io_close(a->g->store->io, src, NULL);
+	}
+	return rc || a->m.part_count == 0 ? rc : journal_sync(a->g, err);
+}
+
+/* Asked between records: a command that waits gets the group when the segment takes too long. */
+static bool must_yield(void *arg)
+{
+	struct accept *a = arg;
+	if (!sosie_group_wanted(a->g)) {
+		a->wanted_ms = 0;
+		return false;
+	}
+	int64_t now = sosie_mono_ms(a->g->store->clock);
+	if (!a->wanted_ms)
+		a->wanted_ms = now ? now : 1;
+	return now - a->wanted_ms > YIELD_MS;
+}
+
+static int apply(struct accept *a, bool *segment, struct sosie_err *err)
+{
+	struct image_set *set;
+	*segment = false;
+	int rc = head_open_mark(a->g, err);
+	a->touched |= !rc;
+	if (!rc)
+		rc = head_images(a->g, &a->m, &set, &a->reshaped, err);
+	if (rc)
+		return rc;
+	rc = images_apply(set, &a->m, a->point, must_yield, a, NULL, err);
+	*segment = rc && set->bad_segment;
+	a->applied = set->applied;
+	return rc ? rc : images_check_roots(set, &a->m, err);
+}
+
+/* A second try when it may be our head that is wrong. */
+static int apply_surely(struct accept *a, struct sosie_err *err)
+{
+	bool segment;
+	int rc = apply(a, &segment, err);
+	if (rc == -SOSIE_ECORRUPT && !segment && !a->rebuilt && chain_newest_point(a->g->chain)) {
+		rc = head_rebuild(a->g, NULL, err);
+		a->rebuilt = true;
+		if (!rc)
+			rc = apply(a, &segment, err);
+	} else if (rc == -SOSIE_ECORRUPT && !segment && chain_newest_point(a->g->chain) == 0) {
+		segment = true; /* there was nothing of ours before it */
+	}
+	if (rc && (segment || rc == -SOSIE_ECORRUPT))
+		refuse(a, rc);
+	return rc;
+}
+
+static int64_t cut_time(const struct accept *a, int64_t now)
+{
+	int64_t cut;
+	if (a->m.standby_at_ms <= 0 || __builtin_add_overflow(a->m.standby_at_ms, a->m.standby_plus_ms, &cut))
+		return now;
+	return cut < 0 ? 0 : cut > now ? now : cut;
+}
+
+static int acceptance_text(struct accept *a, int64_t now, char **text, size_t *len, struct sosie_err *err)
+{
+	struct sosie_json *j = sosie_json_new();
+	sosie_json_set_u64(j, "format", STORE_FORMAT);
+	sosie_json_set_str(j, "kind", "point");
+	sosie_json_set_str(j, "tenant", a->g->tenant.s);
+	sosie_json_set_str(j, "group", a->g->name.s);
+	sosie_json_set_u64(j, "epoch", a->m.epoch);
+	sosie_json_set_u64(j, "point", a->point);
+	layout_set_time(j, "time", now);
+	layout_set_time(j, "cut_time", cut_time(a, now));
+	sosie_json_set_hex(j, "manifest", a->digest.b, sizeof(a->digest.b));
+	sosie_json_set_hex(j, "upload", a->u->id.b, sizeof(a->u->id.b));
+	sosie_json_set_str(j, "key", a->u->key);
+	sosie_json_set_u64(j, "stored", a->stored);
+	int rc = sosie_json_text(j, 0, text, len, err);
+	sosie_json_free(j);
+	return rc;
+}
+
+static int append(struct accept *a, struct sosie_err *err)
+{
+	int64_t now = sosie_wall_ms(a->g->store->clock);
+	char *text = NULL;
+	size_t len = 0;
+	struct sosie_writer w;
+	int rc = acceptance_text(a, now, &text, &len, err);
+	size_t size = 4 + a->u->manifest_len + len;
+	uint8_t *body = rc ? NULL : malloc(size);
+	if (!rc && !body)
+		rc = sosie_err_set(err, SOSIE_ENOMEM, "no memory for an acceptance");
+	if (!rc) {
+		sosie_writer_init(&w, body, size);
+		sosie_put_blob(&w, a->u->manifest, a->u->manifest_len);
+		sosie_put_bytes(&w, text, len);
+		rc = chain_append(a->g->chain, CHAIN_POINT, a->point, now, body, (uint32_t)size, NULL, err);
+	}
+	free(body);
+	free(text);
+	return rc;
+}
+
+/* After the fsync nothing may turn the point into a refusal: failures here are mended by settling or at the
+ * next start. */
+static void after_acceptance(struct accept *a)
+{
+	struct store_memo *memo = memo_find(a->g->store, a->g->tenant.s, a->g->name.s);
+	if (memo && memo->counted && memo->counted_point + 1 == a->point) {
+		memo->counted_point = a->point;
+		memo->journal_bytes += a->stored;
+		memo->since_bytes += a->stored;
+	}
+	if (!head_advanced(a->g, a->applied, NULL) && memo &&
+	    (a->reshaped || memo->applied >= HEAD_CLEAN_BYTES))
+		head_clean(a->g, NULL);
+	outbox_head(a->g, NULL);
+	outbox_verdict(a->g, &a->u->id, SOSIE_VERDICT_ACCEPTED, NULL, NULL);
+	upload_remove(a->g, a->u, NULL);
+}
+
+static int accept_segment(struct accept *a, struct sosie_err *err)
+{
+	int rc = check_epoch(a, err);
+	if (!rc)
+		rc = check_parent(a, err);
+	if (!rc)
+		rc = check_quota(a, err);
+	if (!rc)
+		rc = check_space(a, err);
+	if (!rc)
+		rc = head_ready(a->g, NULL, err);
+	if (!rc)
+		rc = journal_drop_stale(a->g, err);
+	a->point = chain_newest_point(a->g->chain) + 1;
+	if (!rc)
+		rc = copy_parts(a, err);
+	if (!rc)
+		rc = apply_surely(a, err);
+	if (!rc)
+		rc = append(a, err);
+	if (!rc) {
+		after_acceptance(a);
+		return 0;
+	}
+	/* The journal's files tell what the head may have suffered: they go only when the head is void. */
+	int undone = a->touched ? head_void(a->g, NULL) : 0;
+	if (!undone && a->point)
+		journal_remove(a->g, a->point, NULL);
+	return rc;
+}
+
+/* --- outcomes
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
+
+static int conclude_refused(struct accept *a, const struct sosie_err *why, struct sosie_err *err)
+{
+	refusal_add(a->g, &a->u->id, why, NULL);
+	int rc = outbox_verdict(a->g, &a->u->id, SOSIE_VERDICT_REFUSED, why, err);
+	return rc ? rc : upload_remove(a->g, a->u, err);
+}
+
+static int conclude_repeat(struct accept *a, struct sosie_err *err)
+{
+	int rc = outbox_head(a->g, err);
+	if (!rc)
+		rc = outbox_verdict(a->g, &a->u->id, SOSIE_VERDICT_ACCEPTED, NULL, err);
+	return rc ? rc : upload_remove(a->g, a->u, err);
+}
+
+static int compare(struct accept *a, struct sosie_err *err)
+{
+	bool bad = false;
+	int rc = answer_compare(a->g, a->u, &a->m, &bad, err);
+	if (rc && bad)
+		refuse(a, rc);
+	return rc ? rc : upload_remove(a->g, a->u, err);
+}
+
+static int decide(struct accept *a, enum accept_outcome *outcome, struct sosie_err *why)
+{
+	bool repeat = false;
+	int rc = read_manifest(a, why);
+	if (rc)
+		return rc;
+	if (a->m.kind == SOSIE_MANIFEST_COMPARE) {
+		*outcome = ACCEPT_ANSWERED;
+		return compare(a, why);
+	}
+	rc = find_repeat(a, &repeat, why);
+	if (rc)
+		return rc;
+	*outcome = repeat ? ACCEPT_REPEAT : ACCEPT_POINT;
+	return repeat ? conclude_repeat(a, why) : accept_segment(a, why);
+}
+
+int accept_upload(struct sosie_group *g, struct upload *u, enum accept_outcome *outcome,
+                  struct sosie_err *why, struct sosie_err *err)
+{
+	struct accept a = {.g = g, .u = u};
+	sosie_err_clear(why);
+	int rc = decide(&a, outcome, why);
+	if (rc && a.refused) {
+		*outcome = ACCEPT_REFUSED;
+		rc = conclude_refused(&a, why, err);
+	} else if (rc == -SOSIE_ENOSPACE) {
+		*outcome = ACCEPT_WAITING;
+		outbox_verdict(g, &u->id, SOSIE_VERDICT_WAITING, why,
+		               NULL); /* a full disk may refuse this too */
+		rc = 0;
+	} else if (rc && err) {
+		*err = *why;
+	}
+	sosie_manifest_fini(&a.m);
+	free(u->manifest);
+	u->manifest = NULL;
+	return rc;
+}

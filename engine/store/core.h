@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of the store's core share beyond internal.h: the group's memo, readers of parts, the steps
+ * of an acceptance.
+ */
+#ifndef SOSIE_STORE_CORE_H
+#define SOSIE_STORE_CORE_H
+
+#include "engine/store/internal.h"
+#include "sosie/bytes.h"
+
+#define STORE_BLOCK (1u << 20)
+#define STORE_SMALL_FILE (64u << 10)
+#define STORE_VERDICTS_KEPT 64u
+#define STORE_REFUSALS_KEPT 100u
+#define HEAD_CLEAN_BYTES (256ull << 20) /* applied bytes after which an open head is made durable */
+#define KEEPER_UPLOADS 16u
+#define UPLOAD_HEX 32u
+
+/* --- layout.c
+ * ---------------------------------------------------------------------------------------------------------
+ */
+/* A decimal number of at most 19 digits without leading zeros, followed by `rest`, from name. False:
+ * something else. */
+bool layout_number(const char *name, const char *rest, uint64_t *out);
+/* Reads PATH as one JSON object with "format": SOSIE_ENEWER above STORE_FORMAT; missing: SOSIE_ENOTFOUND. */
+int layout_read_json(struct sosie_io *io, const char *path, const char *const *keys, struct sosie_json **out,
+                     struct sosie_err *err);
+/* Durable. Frees json. */
+int layout_write_json(struct sosie_io *io, const char *path, struct sosie_json *json, uint32_t mode,
+                      struct sosie_err *err);
+/* Atomic, never torn while the machine runs, not durable: for what can be made anew. */
+int layout_put(struct sosie_io *io, const char *path, const void *data, size_t len, uint32_t mode,
+               struct sosie_err *err);
+/* Unlinks; missing is fine. */
+int layout_remove(struct sosie_io *io, const char *path, struct sosie_err *err);
+/* Reads a number that is a time text member. */
+int layout_json_time(const struct sosie_json *obj, const char *key, int64_t *out, struct sosie_err *err);
+void layout_set_time(struct sosie_json *obj, const char *key, int64_t ms);
+/* Makes an absent folder and its sub-folders (NULL-terminated) at once: PATH.tmp, then rename. */
+int layout_make_dirs(struct sosie_io *io, const char *path, const char *const *subs, uint32_t mode,
+                     struct sosie_err *err);
+
+/* --- memo.c: what a process remembers of a group between calls; never trusted against the disk
+ * ----------------------------- */
+struct store_memo {
+	struct store_memo *next;
+	struct sosie_name tenant, group;
+	bool started; /* outbox was looked through by this process */
+	bool closed;  /* this process saw that the head is not open, and has not opened it since */
+	/* The head, when this process holds it open: images as of `point`, mark.json is the file we wrote. */
+	struct image_set *set; /* NULL: nothing known */
+	uint64_t mark_ino, point, applied;
+	int64_t mark_ctime_ns, touched_ms;
+	/* Usage, valid while the newest point is `counted_point`. */
+	bool counted;
+	uint64_t counted_point, counted_generation, journal_bytes, since_bytes;
+	int64_t same_seen_ms;
+};
+struct store_memo *memo_find(struct sosie_store *store, const char *tenant,
+                             const char *group); /* NULL: none */
+int memo_get(struct sosie_store *store, const char *tenant, const char *group, struct store_memo **out,
+             struct sosie_err *err);
+void memo_drop_head(struct store_memo *memo); /* closes the set; what it had not written is lost */
+void memo_free_all(struct sosie_store *store);
+
+/* --- stream.c: a file read front to back with several requests in flight
+ * ------------------------------------------------------ */
+#define STREAM_BLOCKS 4u
+struct stream_block {
+	struct sosie_req req; /* first: done() casts */
+	bool busy;
+};
+struct part_stream {
+	struct sosie_io *io;
+	struct sosie_file *file;
+	uint64_t length, issued, at;
+	uint8_t *ring, *scratch; /* STREAM_BLOCKS * STORE_BLOCK; SOSIE_RECORD_MAX */
+	struct stream_block blocks[STREAM_BLOCKS];
+};
+void stream_start(struct part_stream *s, struct sosie_io *io, struct sosie_file *file, uint64_t length,
+                  uint8_t *ring, uint8_t *scratch);
+/* The next len bytes (at most SOSIE_RECORD_MAX), good until the next call; SOSIE_ECORRUPT when fewer are
+ * left. */
+int stream_need(struct part_stream *s, size_t len, const uint8_t **out, struct sosie_err *err);
+void stream_skip(struct part_stream *s, size_t len);
+void stream_stop(struct part_stream *s); /* waits for what is in flight */
+/* The next whole record, by its own lengths; *len 0 at the end. Not skipped. */
+int stream_record(struct part_stream *s, const uint8_t **out, size_t *len, struct sosie_err *err);
+
+/* --- images.c, apply.c
+ * ----------------------------------------------------------------------------------------------------------
+ */
+enum images_mode { IMAGES_READ, IMAGES_UPDATE, IMAGES_CREATE };
+struct image {
+	struct sosie_name name;
+	uint64_t size;
+	struct sosie_digest ctx;
+	struct sosie_file *file;
+	struct sosie_tree *tree; /* opened when first needed */
+	bool dirty, tree_dirty;  /* written since the last sync */
+};
+struct image_set {
+	struct sosie_store *store;
+	char dir[STORE_PATH], group_dir[STORE_PATH];
+	struct sosie_digest group_ctx;
+	struct sosie_hash *hash;
+	enum images_mode mode;
+	unsigned count;
+	struct image *images;
+	bool names_dirty; /* files were made or removed since the last sync */
+	bool bad_segment; /* the last failure of images_apply was the segment's fault */
+	uint64_t applied; /* bytes written by the last images_apply */
+};
+int images_open_mode(struct sosie_group *g, const char *dir, const struct sosie_manifest *m,
+                     enum images_mode mode, struct image_set **out, struct sosie_err *err);
+/* Same volumes, names, order and sizes? */
+bool images_match(const struct image_set *set, const struct sosie_manifest *m);
+bool images_same_shape(const struct sosie_manifest *a, const struct sosie_manifest *b);
+/* Closes the trees, so that other processes see them whole; images stay open (trap: one descriptor from write
+ * to fsync). */
+int images_park(struct image_set *set, struct sosie_err *err);
+int images_tree(struct image_set *set, unsigned i, struct sosie_tree **out, struct sosie_err *err);
+/* As images_redigest, but for a segment whose manifest is not known: its leaf numbers are looked at in all
+ * volumes. */
+int images_redigest_unknown(struct image_set *set, uint64_t point, struct sosie_err *err);
+/* Unlinks images and trees in dir that m does not name. *removed may be NULL. */
+int images_prune(struct sosie_io *io, const char *dir, const struct sosie_manifest *m, bool *removed,
+                 struct sosie_err *err);
+/* Images and trees of m from one folder to another: cloned or copied, each fsynced. */
+int images_copy(struct sosie_io *io, const char *from, const char *to, const struct sosie_manifest *m,
+                struct sosie_progress *progress, struct sosie_err *err);
+/* One leaf read from the image and digested anew. */
+int images_redigest_leaf(struct image_set *set, unsigned i, uint64_t leaf, struct sosie_err *err);
+int apply_pool_get(struct sosie_store *store, struct apply_pool **out, struct sosie_err *err);
+void apply_pool_free(struct apply_pool *pool);
+uint8_t *apply_pool_ring(struct apply_pool *pool);
+uint8_t *apply_pool_scratch(struct apply_pool *pool);
+
+/* --- head.c
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
+/* The set of the head made ready, in the shape of m. Head must be marked open. *reshaped: volumes or sizes
+ * changed. */
+int head_images(struct sosie_group *g, const struct sosie_manifest *m, struct image_set **out, bool *reshaped,
+                struct sosie_err *err);
+/* The head now is at the newest point of the chain; trees are given back. */
+int head_advanced(struct sosie_group *g, uint64_t bytes, struct sosie_err *err);
+/* Throws head/ away and builds it anew at the newest point. */
+int head_rebuild(struct sosie_group *g, struct sosie_progress *progress, struct sosie_err *err);
+
+/* --- journal.c
+ * ------------------------------------------------------------------------------------------------------------------
+ */
+int journal_path(const char *group_dir, uint64_t point, unsigned part, char dst[STORE_PATH],
+                 struct sosie_err *err);
+/* Removes files with numbers above the chain's newest. */
+int journal_drop_stale(struct sosie_group *g, struct sosie_err *err);
+int journal_remove(struct sosie_group *g, uint64_t point, struct sosie_err *err);
+/* Number of part files of a point that are there: 0 when part 0 is not. */
+int journal_parts(struct sosie_group *g, uint64_t point, unsigned *count, struct sosie_err *err);
+/* Copies one part in: exactly length bytes of src, fsynced. */
+int journal_take(struct sosie_group *g, uint64_t point, unsigned part, struct sosie_file *src,
+                 uint64_t length, struct sosie_err *err);
+int journal_sync(struct sosie_group *g, struct sosie_err *err);
+
+/* --- tenant.c
+ * -------------------------------------------------------------------------------------------------------------------
+ */
+int tenant_quota(struct sosie_store *store, const char *tenant, uint64_t *quota, struct sosie_err *err);
+/* Journals of all groups and allocated bytes of the working images. */
+int tenant_usage(struct sosie_store *store, const char *tenant, uint64_t *used, struct sosie_err *err);
+int tenant_limits(struct sosie_store *store, const char *tenant, uint64_t quota, uint64_t used,
+                  struct sosie_err *err);
+
+/* --- group.c
+ * --------------------------------------------------------------------------------------------------------------------
+ */
+/* Reads the chain anew; repairs its end when the lock is held. */
+int group_chain_again(struct sosie_group *g, struct sosie_err *err);
+int group_make(struct sosie_store *store, const char *tenant, const char *group, struct sosie_err *err);
+
+/* --- upload.c: what lies in the inbox
+ * --------------------------------------------------------------------------------------------- */
+struct upload {
+	struct sosie_upload_id id;
+	int64_t mtime_ms;
+	char *manifest; /* text, owned; NULL until read */
+	size_t manifest_len;
+	char key[17]; /* empty when not known */
+};
+int upload_inbox(const struct sosie_group *g, char dst[STORE_PATH], struct sosie_err *err);
+/* Committed uploads, oldest first; malloc'd. A missing inbox is an empty one. */
+int upload_list(struct sosie_group *g, struct upload **out, unsigned *count, struct sosie_err *err);
+int upload_read(struct sosie_group *g, struct upload *u, struct sosie_err *err);
+int upload_open_part(struct sosie_group *g, const struct upload *u, unsigned part, uint64_t length,
+                     struct sosie_file **out, struct sosie_err *err);
+int upload_remove(struct sosie_group *g, const struct upload *u, struct sosie_err *err);
+
+/* --- outbox.c
+ * -------------------------------------------------------------------------------------------------------------------
+ */
+int outbox_verdict(struct sosie_group *g, const struct sosie_upload_id *id, enum sosie_verdict_kind kind,
+                   const struct sosie_err *why, struct sosie_err *err);
+int outbox_path(const struct sosie_group *g, const char *name, char dst[STORE_PATH], struct sosie_err *err);
+/* At the keeper's start: head statement anew, what a crash tore removed. */
+int outbox_start(struct sosie_group *g, struct sosie_err *err);
+int outbox_trim(struct sosie_group *g, struct sosie_err *err);
+
+/* --- refusals.c, answer.c, same.c
+ * ------------------------------------------------------------------------------------------------- */
+int refusal_add(struct sosie_group *g, const struct sosie_upload_id *id, const struct sosie_err *why,
+                struct sosie_err *err);
+/* Answers a comparison: UPLOAD.differs and verdict. *bad: it is the upload that is wrong. */
+int answer_compare(struct sosie_group *g, const struct upload *u, const struct sosie_manifest *m, bool *bad,
+                   struct sosie_err *err);
+int same_take(struct sosie_group *g, struct sosie_err *err);
+
+/* --- accept.c
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
+enum accept_outcome { ACCEPT_POINT, ACCEPT_REPEAT, ACCEPT_ANSWERED, ACCEPT_REFUSED, ACCEPT_WAITING };
+/* Takes one upload. Negative: the group cannot be worked on now. why: of a refusal or wait. */
+int accept_upload(struct sosie_group *g, struct upload *u, enum accept_outcome *outcome,
+                  struct sosie_err *why, struct sosie_err *err);
+
+#endif

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT */
+/* The keeper's steps: claim the store, find what is due, accept a group's uploads, settle what is idle. The
+ * loop around them is the program's. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/store/core.h"
+
+#define PROGRAM "sosie-keeper"
+
+int sosie_keeper_claim(struct sosie_store *store, struct sosie_err *err)
+{
+	char path[STORE_PATH], text[32] = "";
+	struct sosie_file *f = NULL;
+	size_t got = 0;
+	if (store->keeper_lock)
+		return 0;
+	int rc = store_path(path, err, "%s/keeper.lock", store->path);
+	if (!rc)
+		rc = sosie_io_openat(store->io, path, SOSIE_READ | SOSIE_WRITE | SOSIE_CREATE, 0644, &f, err);
+	if (!rc)
+		rc = sosie_io_lock(store->io, f, true, err);
+	if (rc == -SOSIE_EBUSY) {
+		sosie_io_pread(store->io, f, text, sizeof(text) - 1, 0, &got, NULL);
+		sosie_err_set(err, SOSIE_EBUSY, "a keeper runs on the store %s: process %d", store->path,
+		              atoi(text));
+		rc = sosie_err_action(err, "one keeper serves a store; end that one first");
+	}
+	if (!rc)
+		rc = sosie_io_truncate(store->io, f, 0, err);
+	int n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
+	if (!rc)
+		rc = sosie_io_pwrite(store->io, f, text, (size_t)n, 0, err);
+	if (rc) {
+		sosie_io_close(store->io, f, NULL);
+		return rc;
+	}
+	store->keeper_lock = f;
+	return 0;
+}
+
+static int start_group(struct sosie_group *g, struct store_memo *memo, struct sosie_err *err)
+{
+	int rc = memo->started ? 0 : outbox_start(g, err);
+	memo->started |= !rc;
+	return rc;
+}
+
+static void count(struct sosie_accept_result *out, enum accept_outcome outcome, const struct sosie_err *why)
+{
+	switch (outcome) {
+	case ACCEPT_POINT:
+	case ACCEPT_REPEAT:
+		out->accepted++;
+		break;
+	case ACCEPT_ANSWERED:
+		out->answered++;
+		break;
+	case ACCEPT_REFUSED:
+		out->refused++;
+		out->last = *why;
+		break;
+	case ACCEPT_WAITING:
+		out->waiting++;
+		out->last = *why;
+		break;
+	}
+}
+
+static int accept_all(struct sosie_group *g, struct sosie_accept_result *out, struct sosie_err *err)
+{
+	struct upload *list;
+	unsigned n;
+	int rc = upload_list(g, &list, &n, err);
+	for (unsigned i = 0; !rc && i < n && !sosie_group_wanted(g); i++) {
+		enum accept_outcome outcome = ACCEPT_WAITING;
+		struct sosie_err why;
+		rc = accept_upload(g, &list[i], &outcome, &why, err);
+		if (!rc)
+			count(out, outcome, &why);
+		if (outcome == ACCEPT_WAITING)
+			break; /* those behind it build on it */
+	}
+	free(list);
+	out->point = sosie_group_points(g);
+	return rc;
+}
+
+/* Refreshes what receivers are told; a failure is no reason not to have accepted. */
+static void tell_limits(struct sosie_group *g)
+{
+	uint64_t quota, used = 0;
+	if (tenant_quota(g->store, g->tenant.s, &quota, NULL))
+		return;
+	if (quota == 0 || !tenant_usage(g->store, g->tenant.s, &used, NULL))
+		tenant_limits(g->store, g->tenant.s, quota, used, NULL);
+}
+
+static int fold(struct sosie_group *g, struct sosie_accept_result *out)
+{
+	bool due = false;
+	int rc = sosie_group_wanted(g) ? 0 : generation_due(g, &due, &out->last);
+	return rc || !due ? rc : generation_make(g, NULL, &out->last);
+}
+
+static int work(struct sosie_group *g, struct store_memo *memo, struct sosie_accept_result *out,
+                struct sosie_err *err)
+{
+	int rc = start_group(g, memo, err);
+	if (!rc)
+		rc = accept_all(g, out, err);
+	if (!rc && out->accepted)
+		fold(g, out); /* tried again after the next point; out->last says why not */
+	if (out->accepted + out->refused + out->answered) {
+		tell_limits(g);
+		outbox_trim(g, NULL);
+	}
+	return rc;
+}
+
+int sosie_keeper_accept(struct sosie_store *store, const char *tenant, const char *group,
+                        struct sosie_accept_result *out, struct sosie_err *err)
+{
+	struct sosie_group *g = NULL;
+	struct store_memo *memo;
+	memset(out, 0, sizeof(*out));
+	int rc = memo_get(store, tenant, group, &memo, err);
+	if (!rc)
+		rc = group_make(store, tenant, group, err);
+	if (!rc)
+		rc = sosie_group_open(store, tenant, group, &g, err);
+	if (!rc)
+		rc = sosie_group_lock(g, PROGRAM, 0, err);
+	if (!rc)
+		rc = work(g, memo, out, err);
+	sosie_group_close(g);
+	return rc;
+}
+
+static int settle_head(struct sosie_group *g, struct store_memo *memo, struct sosie_err *err)
+{
+	uint64_t point;
+	int state;
+	if (memo->closed)
+		return 0;
+	int rc = head_state(g, &state, &point, err);
+	if (!rc && state == SOSIE_HEAD_OPEN) {
+		rc = sosie_group_lock(g, PROGRAM, 0, err);
+		if (!rc)
+			rc = head_clean(g, err);
+		sosie_group_unlock(g);
+	}
+	memo->closed = !rc;
+	return rc;
+}
+
+int sosie_keeper_settle(struct sosie_store *store, const char *tenant, const char *group,
+                        struct sosie_err *err)
+{
+	struct sosie_group *g = NULL;
+	struct store_memo *memo;
+	int rc = memo_get(store, tenant, group, &memo, err);
+	if (!rc)
+		rc = sosie_group_open(store, tenant, group, &g, err);
+	if (!rc)
+		rc = settle_head(g, memo, err);
+	int same = g ? same_take(g, rc ? NULL : err) : 0;
+	sosie_group_close(g);
+	return rc ? rc : same;
+}
+
+struct due {
+	struct sosie_store *store;
+	const char *tenant;
+	char dir[STORE_PATH];
+	sosie_name_fn fn;
+	void *arg;
+	bool committed;
+};
+
+static int is_manifest(void *arg, const char *name, enum sosie_file_kind kind)
+{
+	size_t len = strlen(name);
+	(void)kind;
+	if (len != UPLOAD_HEX + 9 || strcmp(name + UPLOAD_HEX, ".manifest") != 0)
+		return 0;
+	((struct due *)arg)->committed = true;
+	return 1;
+}
+
+static int look_group(void *arg, const char *name, enum sosie_file_kind kind)
+{
+	struct due *d = arg;
+	struct sosie_name group;
+	char path[STORE_PATH];
+	if (kind != SOSIE_KIND_DIR || sosie_name_set(&group, SOSIE_NAME_GROUP, name, NULL))
+		return 0;
+	struct store_memo *memo = memo_find(d->store, d->tenant, name);
+	d->committed = !memo || !memo->started;
+	if (!d->committed && !store_path(path, NULL, "%s/%s", d->dir, name))
+		sosie_io_list(d->store->io, path, is_manifest, d, NULL);
+	return d->committed ? d->fn(d->arg, &group) : 0;
+}
+
+int sosie_keeper_due(struct sosie_store *store, const char *tenant, sosie_name_fn fn, void *arg,
+                     struct sosie_err *err)
+{
+	struct due d = {.store = store, .tenant = tenant, .fn = fn, .arg = arg};
+	int rc = store_path(d.dir, err, "%s/%s/_inbox", store->path, tenant);
+	if (!rc)
+		rc = sosie_io_list(store->io, d.dir, look_group, &d, err);
+	return rc < 0 ? rc : 0;
+}

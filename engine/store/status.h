@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* Looks at what stands in a group's folders, for status and cutover. */
+#ifndef SOSIE_STORE_STATUS_H
+#define SOSIE_STORE_STATUS_H
+
+#include "engine/store/internal.h"
+
+/* Fills in uploads_open, uploads_committed, inbox_bytes, waiting. A group without an inbox has none. */
+int status_inbox(struct sosie_group *g, struct sosie_group_status *out, struct sosie_err *err);
+
+#endif

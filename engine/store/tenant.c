@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+/* Tenants: their folders, quota and the limits told to receivers. The folder appears whole, by a rename. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "engine/store/core.h"
+
+/* The FIFO cannot be made through the table of I/O operations, and a simulated disk has none: there, nobody
+ * waits on it. */
+static int make_fifo(struct sosie_io *io, const char *dir, struct sosie_err *err)
+{
+	char path[STORE_PATH];
+	struct stat st;
+	int rc = store_path(path, err, "%s/_inbox/notify", dir);
+	if (rc || strcmp(io->ops->name, "sim") == 0 || stat(dir, &st) != 0)
+		return rc;
+	if (mkfifo(path, 0660) != 0 ||
+	    chmod(path, 0660) != 0) /* the umask does not know that receivers are others */
+		return sosie_err_sys(err, errno, "cannot make the FIFO %s", path);
+	return 0;
+}
+
+int tenant_limits(struct sosie_store *store, const char *tenant, uint64_t quota, uint64_t used,
+                  struct sosie_err *err)
+{
+	char path[STORE_PATH], text[256], id[33];
+	uint64_t left = quota == 0 ? 0 : quota > used ? quota - used : 1;
+	sosie_hex(id, store->info.id.b, sizeof(store->info.id.b));
+	int n = snprintf(text, sizeof(text), "store=%s\nupload_bytes=%llu\nuploads=%u\nparts=%u\n", id,
+	                 (unsigned long long)left, KEEPER_UPLOADS, SOSIE_PARTS_MAX);
+	int rc = store_path(path, err, "%s/%s/_outbox/limits", store->path, tenant);
+	return rc ? rc : layout_put(store->io, path, text, (size_t)n, 0644, err);
+}
+
+static int write_tenant(struct sosie_store *s, const char *dir, const char *tenant, uint64_t quota,
+                        struct sosie_err *err)
+{
+	char path[STORE_PATH];
+	int rc = store_path(path, err, "%s/tenant.json", dir);
+	if (rc)
+		return rc;
+	struct sosie_json *j = sosie_json_new();
+	sosie_json_set_u64(j, "format", STORE_FORMAT);
+	sosie_json_set_str(j, "tenant", tenant);
+	layout_set_time(j, "created", sosie_wall_ms(s->clock));
+	sosie_json_set_u64(j, "quota", quota);
+	return layout_write_json(s->io, path, j, 0644, err);
+}
+
+static int read_tenant(struct sosie_store *s, const char *tenant, uint64_t *quota, struct sosie_err *err)
+{
+	static const char *const keys[] = {"format", "tenant", "created", "quota", NULL};
+	char path[STORE_PATH];
+	struct sosie_json *j = NULL;
+	int rc = store_path(path, err, "%s/%s/tenant.json", s->path, tenant);
+	if (!rc)
+		rc = layout_read_json(s->io, path, keys, &j, err);
+	if (rc == -SOSIE_ENOTFOUND) {
+		sosie_err_set(err, SOSIE_ENOTFOUND, "the store %s has no tenant %s", s->path, tenant);
+		return sosie_err_action(err, "run \"sosie tenant add %s\"", tenant);
+	}
+	if (!rc)
+		rc = sosie_json_u64(j, "quota", INT64_MAX, quota, err);
+	sosie_json_free(j);
+	return rc;
+}
+
+static int already_there(struct sosie_store *s, const char *tenant, uint64_t quota, struct sosie_err *err)
+{
+	uint64_t old = 0;
+	int rc = read_tenant(s, tenant, &old, err);
+	if (rc)
+		return rc;
+	if (old != quota)
+		return sosie_err_set(err, SOSIE_EEXISTS,
+		                     "the tenant %s is there with a quota of %llu bytes, not %llu", tenant,
+		                     (unsigned long long)old, (unsigned long long)quota);
+	return sosie_err_set(err, SOSIE_EEXISTS, "the tenant %s is there", tenant);
+}
+
+static int fill_tenant(struct sosie_store *s, const char *tmp, const char *tenant, uint64_t quota,
+                       struct sosie_err *err)
+{
+	static const char *const subs[] = {"_keys", "_inbox", "_outbox"};
+	char tmp_name[SOSIE_NAME_MAX + 5], path[STORE_PATH];
+	int rc = sosie_io_remove_tree(s->io, tmp, err);
+	if (!rc)
+		rc = sosie_io_mkdir(s->io, tmp, 0755, err);
+	for (unsigned i = 0; !rc && i < 3; i++) {
+		rc = store_path(path, err, "%s/%s", tmp, subs[i]);
+		if (!rc)
+			rc = sosie_io_mkdir(s->io, path, 0755, err);
+		if (!rc && i == 1)
+			rc = sosie_io_chmod(s->io, path, 0770, err);
+	}
+	snprintf(tmp_name, sizeof(tmp_name), "%s.tmp", tenant);
+	if (!rc)
+		rc = make_fifo(s->io, tmp, err);
+	if (!rc)
+		rc = tenant_limits(s, tmp_name, quota, 0, err);
+	if (!rc)
+		rc = write_tenant(s, tmp, tenant, quota, err);
+	for (unsigned i = 1; !rc && i < 3; i++) {
+		rc = store_path(path, err, "%s/%s", tmp, subs[i]);
+		if (!rc)
+			rc = sosie_io_sync_dir(s->io, path, err);
+	}
+	return rc ? rc : sosie_io_sync_dir(s->io, tmp, err);
+}
+
+int sosie_tenant_add(struct sosie_store *store, const char *tenant, uint64_t quota, struct sosie_err *err)
+{
+	char dir[STORE_PATH], tmp[STORE_PATH];
+	struct sosie_name name;
+	int rc = sosie_name_set(&name, SOSIE_NAME_TENANT, tenant, err);
+	if (!rc && quota > INT64_MAX)
+		rc = sosie_err_set(err, SOSIE_EUSAGE, "a quota of %llu bytes is too large",
+		                   (unsigned long long)quota);
+	if (!rc)
+		rc = store_path(dir, err, "%s/%s", store->path, tenant);
+	if (!rc)
+		rc = store_path(tmp, err, "%s.tmp", dir);
+	if (rc)
+		return rc;
+	if (sosie_io_exists(store->io, dir))
+		return already_there(store, tenant, quota, err);
+	rc = fill_tenant(store, tmp, tenant, quota, err);
+	if (!rc)
+		rc = sosie_io_rename(store->io, tmp, dir, err);
+	return rc ? rc : sosie_io_sync_dir(store->io, store->path, err);
+}
+
+int tenant_quota(struct sosie_store *store, const char *tenant, uint64_t *quota, struct sosie_err *err)
+{
+	return read_tenant(store, tenant, quota, err);
+}
+
+struct usage {
+	struct sosie_store *store;
+	const char *tenant;
+	char dir[STORE_PATH];
+	uint64_t used;
+	int rc;
+	struct sosie_err *err;
+};
+
+static int add_image(void *arg, const char *name, enum sosie_file_kind kind)
+{
+	struct usage *u = arg;
+	char path[STORE_PATH];
+	struct sosie_stat st;
+	size_t len = strlen(name);
+	if (kind != SOSIE_KIND_FILE || len < 4 || strcmp(name + len - 4, ".raw") != 0)
+		return 0;
+	if (!store_path(path, NULL, "%s/%s", u->dir, name) && !sosie_io_stat(u->store->io, path, &st, NULL) &&
+	    !sosie_add_u64(u->used, st.allocated, &u->used))
+		u->used = UINT64_MAX;
+	return 0;
+}
+
+/* The journal's bytes from the memo where it is current, else counted. */
+static int add_group(void *arg, const struct sosie_name *name)
+{
+	struct usage *u = arg;
+	struct sosie_group g = {.store = u->store, .tenant = {{0}}, .name = *name};
+	uint64_t journal = 0;
+	u->rc = sosie_name_set(&g.tenant, SOSIE_NAME_TENANT, u->tenant, u->err);
+	if (!u->rc)
+		u->rc = store_path(g.dir, u->err, "%s/%s/%s", u->store->path, u->tenant, name->s);
+	struct store_memo *memo = memo_find(u->store, u->tenant, name->s);
+	if (memo && memo->counted)
+		journal = memo->journal_bytes;
+	else if (!u->rc)
+		u->rc = journal_usage(&g, 0, &journal, NULL, u->err);
+	if (!sosie_add_u64(u->used, journal, &u->used))
+		u->used = UINT64_MAX;
+	if (!u->rc)
+		u->rc = store_path(u->dir, u->err, "%s/head", g.dir);
+	if (!u->rc && sosie_io_exists(u->store->io, u->dir)) {
+		int listed = sosie_io_list(u->store->io, u->dir, add_image, u, u->err);
+		u->rc = listed < 0 ? listed : 0;
+	}
+	return u->rc;
+}
+
+int tenant_usage(struct sosie_store *store, const char *tenant, uint64_t *used, struct sosie_err *err)
+{
+	struct usage u = {.store = store, .tenant = tenant, .err = err};
+	int rc = sosie_store_groups(store, tenant, add_group, &u, err);
+	*used = u.used;
+	return rc ? rc : u.rc;
+}
+
+static int count_key(void *arg, const char *name, enum sosie_file_kind kind)
+{
+	size_t len = strlen(name);
+	if (kind == SOSIE_KIND_FILE && len == 21 && strcmp(name + 16, ".json") == 0)
+		++*(unsigned *)arg;
+	return 0;
+}
+
+int sosie_tenant_info(struct sosie_store *store, const char *tenant, struct sosie_tenant_info *out,
+                      struct sosie_err *err)
+{
+	char dir[STORE_PATH];
+	memset(out, 0, sizeof(*out));
+	int rc = sosie_name_set(&out->name, SOSIE_NAME_TENANT, tenant, err);
+	if (!rc)
+		rc = read_tenant(store, tenant, &out->quota, err);
+	if (!rc)
+		rc = store_path(dir, err, "%s/%s/_keys", store->path, tenant);
+	if (!rc && (rc = sosie_io_list(store->io, dir, count_key, &out->keys, err)) > 0)
+		rc = 0;
+	return rc < 0 ? rc : tenant_usage(store, tenant, &out->used, err);
+}

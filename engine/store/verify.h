@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of verify share. Damage is told and counted, and checking goes on; only what makes checking
+ * impossible is an error. */
+#ifndef SOSIE_STORE_VERIFY_H
+#define SOSIE_STORE_VERIFY_H
+
+#include "engine/store/core.h"
+
+struct verify {
+	struct sosie_group *g;
+	struct sosie_io *io;
+	struct sosie_verify *v;
+	struct sosie_digest group_ctx;
+	uint8_t *ring, *scratch; /* for part_stream; ring is STREAM_BLOCKS * STORE_BLOCK, aligned to 4096 */
+	uint8_t *chunk;          /* SOSIE_CHUNK, aligned to 4096 */
+};
+
+/* Tells one damaged place. */
+void verify_damage(struct verify *w, const char *where, const char *fmt, ...)
+        __attribute__((format(printf, 3, 4)));
+/* What a failed call means: damage of the place, told (returns 0), or something that ends the checking
+ * (returns rc). */
+int verify_failure(struct verify *w, int rc, const char *where, const struct sosie_err *failure,
+                   struct sosie_err *err);
+
+/* All part files of a point against its manifest. */
+int verify_parts(struct verify *w, uint64_t point, const struct sosie_manifest *m, struct sosie_err *err);
+/* Images and trees in dir against the manifest: sizes, trees in themselves, roots, and with v->full every
+ * byte. still (may be NULL) is asked before damage is told: false ends the check silently, because the folder
+ * was changed meanwhile by its owner. */
+int verify_images(struct verify *w, const char *dir, const struct sosie_manifest *m, bool (*still)(void *arg),
+                  void *arg, struct sosie_err *err);
+
+#endif

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/* The standby's daemon: command line, signals, readiness; the loop is loop.c. */
+#include <errno.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "tools/common/options.h"
+#include "tools/common/version.h"
+#include "tools/sosie-keeper/loop.h"
+
+#define IO_DEPTH 256u
+
+static const struct option_spec specs[] = {
+        {.name = "store", .value = "DIR", .env = "SOSIE_STORE", .help = "the store to keep (or SOSIE_STORE)"},
+        {.name = "once", .help = "take what is there, settle, exit"},
+};
+
+static volatile sig_atomic_t stop_asked;
+
+static void on_signal(int sig)
+{
+	(void)sig;
+	stop_asked = 1;
+}
+
+static bool must_stop(void)
+{
+	return stop_asked != 0;
+}
+
+static void install_signals(void)
+{
+	struct sigaction sa = {.sa_handler = on_signal};
+	sigemptyset(&sa.sa_mask);
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGINT, &sa, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+/* An open head holds its images open: up to 256 files a group. */
+static void raise_file_limit(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+/* sd_notify(3), by hand. */
+static void tell_ready(void)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	size_t len = path ? strlen(path) : 0;
+	if (len == 0 || len >= sizeof(to.sun_path) || (path[0] != '/' && path[0] != '@'))
+		return;
+	memcpy(to.sun_path, path, len);
+	if (path[0] == '@')
+		to.sun_path[0] = '\0';
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	if (sendto(fd, "READY=1", 7, MSG_NOSIGNAL, (const struct sockaddr *)(const void *)&to,
+	           (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
+		sosie_log(SOSIE_LOG_WARNING, "systemd could not be told: %s", strerror(errno));
+	close(fd);
+}
+
+static int run(const char *path, bool once, struct sosie_err *err)
+{
+	struct sosie_io *io = NULL;
+	struct sosie_store *store = NULL;
+	char backend[128];
+	int rc = sosie_io_open(IO_DEPTH, &io, backend, sizeof(backend), err);
+	if (!rc)
+		rc = sosie_store_open(io, sosie_clock_real(), path, &store, err);
+	if (!rc)
+		rc = sosie_keeper_claim(store, err);
+	if (!rc) {
+		sosie_log(SOSIE_LOG_INFO, "keeping %s (%s)", path, backend);
+		tell_ready();
+		rc = once ? loop_once(store, err) : loop_run(store, must_stop, err);
+	}
+	sosie_store_close(store);
+	sosie_io_free(io);
+	return rc;
+}
+
+static int fail(const struct sosie_err *err)
+{
+	sosie_log_err(SOSIE_LOG_ERROR, err);
+	return sosie_code_exit(err->code);
+}
+
+int main(int argc, char **argv)
+{
+	struct options o;
+	struct sosie_err err;
+	const char *path = NULL;
+	const size_t count = sizeof(specs) / sizeof(specs[0]);
+	sosie_err_clear(&err);
+	sosie_log_init("sosie-keeper", SOSIE_LOG_INFO);
+	int rc = options_parse(&o, "sosie-keeper", specs, count, argc - 1, argv + 1, 0, 0, "", &err);
+	if (!rc && o.help) {
+		puts("Usage: sosie-keeper --store DIR [--once]\nMakes what receivers take in into points of "
+		     "a store.\n");
+		options_print(specs, count);
+	} else if (!rc && o.version) {
+		puts("sosie-keeper " SOSIE_VERSION);
+	} else {
+		if (!rc)
+			rc = options_need(&o, "store", &path, &err);
+		install_signals();
+		raise_file_limit();
+		if (!rc)
+			rc = run(path, options_has(&o, "once"), &err);
+	}
+	options_fini(&o);
+	return rc ? fail(&err) : 0;
+}
