@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The end of a point: roots, manifest, commit, verdict. The manifest is durable here before commit is sent: a kill between the two finds it, and
+ * the head that the standby shows tells which of them holds.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/replicate/internal.h"
+
+static int set_volumes(struct sosie_replicator *r, struct sosie_manifest *m, struct sosie_err *err)
+{
+	m->volumes = calloc(r->volume_count, sizeof(*m->volumes));
+	m->attachments = calloc(r->o.attachment_count + 1, sizeof(*m->attachments));
+	m->parts = calloc(r->upload.part_count + 1, sizeof(*m->parts));
+	if (!m->volumes || !m->attachments || !m->parts)
+		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a manifest");
+	m->volume_count = r->volume_count;
+	for (unsigned i = 0; i < r->volume_count; i++) {
+		int rc;
+
+		m->volumes[i].name = r->volumes[i].given->name;
+		m->volumes[i].size = r->volumes[i].size;
+		rc = sosie_tree_root(r->volumes[i].tree, &m->volumes[i].root, err);
+		if (rc != 0)
+			return sosie_err_wrap(err, "digests of volume %s", r->volumes[i].given->name.s);
+	}
+	return 0;
+}
+
+static void set_lists(struct sosie_replicator *r, struct sosie_manifest *m)
+{
+	const struct upload *u = &r->upload;
+
+	m->attachment_count = r->o.attachment_count;
+	for (unsigned i = 0; i < m->attachment_count; i++)
+		m->attachments[i] = r->attachments[i].entry;
+	m->part_count = u->part_count;
+	for (unsigned i = 0; i < u->part_count; i++)
+		m->parts[i] = (struct sosie_manifest_part){u->parts[i].length, u->parts[i].records, u->parts[i].digest};
+	m->plain = u->counters.plain;
+	m->data = u->counters.data;
+	m->zero = u->counters.zero;
+	m->discard = u->counters.discard;
+}
+
+static void set_head(struct sosie_replicator *r, struct sosie_manifest *m, enum sosie_consistency label, int64_t cut_mono_ms)
+{
+	struct sosie_session_info info = {0};
+
+	if (r->sessions[0])
+		sosie_session_info(r->sessions[0], &info);
+	m->kind = SOSIE_MANIFEST_SEGMENT;
+	snprintf(m->tenant.s, sizeof(m->tenant.s), "%s", r->o.tenant);
+	snprintf(m->group.s, sizeof(m->group.s), "%s", r->o.group);
+	m->epoch = r->state.pending.epoch;
+	m->parent = r->state.pending.base;
+	m->cut_ms = sosie_wall_ms(r->o.clock) - (sosie_mono_ms(r->o.clock) - cut_mono_ms);
+	m->standby_at_ms = info.standby_ms;
+	m->standby_plus_ms = cut_mono_ms - info.mono_ms;
+	m->consistency = label;
+	snprintf(m->software, sizeof(m->software), "%s", SOFTWARE);
+}
+
+static int keep_manifest(struct sosie_replicator *r, const char *text, size_t len, struct sosie_err *err)
+{
+	struct state_pending *p = &r->state.pending;
+	char path[STATE_FILE_MAX];
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < r->volume_count; i++)
+		rc = sosie_tree_sync(r->volumes[i].tree, err);
+	state_file(&r->dir, path, "pending", ".manifest");
+	if (rc == 0)
+		rc = sosie_io_write_file(r->dir.io, path, text, len, 0600, err);
+	if (rc != 0)
+		return rc;
+	for (unsigned i = 0; i < r->volume_count && i < p->volumes.count; i++)
+		p->volumes.v[i].identity = r->volumes[i].identity;
+	p->attachments = r->attachments_digest;
+	p->committed = true;
+	sosie_manifest_digest(r->hash, text, len, &p->manifest);
+	return state_save(&r->dir, &r->state, err);
+}
+
+static int make_manifest(struct sosie_replicator *r, enum sosie_consistency label, int64_t cut_mono_ms, struct sosie_err *err)
+{
+	struct sosie_manifest m = {0};
+	char *text = NULL;
+	size_t len = 0;
+	int rc;
+
+	set_head(r, &m, label, cut_mono_ms);
+	rc = set_volumes(r, &m, err);
+	if (rc == 0) {
+		set_lists(r, &m);
+		rc = sosie_manifest_text(&m, &text, &len, err);
+	}
+	if (rc == 0)
+		rc = keep_manifest(r, text, len, err);
+	free(text);
+	sosie_manifest_fini(&m);
+	return rc;
+}
+
+static int begin_without_data(struct sosie_replicator *r, struct sosie_err *err)
+{
+	struct sosie_session *s;
+	int rc = session_get(r, 0, &s, err);
+
+	if (rc != 0 || r->upload.begun)
+		return rc;
+	pthread_mutex_lock(&r->upload.lock);
+	rc = pending_begin(r, s, err);
+	pthread_mutex_unlock(&r->upload.lock);
+	return rc;
+}
+
+static int send_attachments(struct sosie_replicator *r, struct sosie_err *err)
+{
+	struct sender *s;
+	int rc;
+
+	if (r->o.attachment_count == 0)
+		return 0;
+	rc = sender_new(r, 0, &s, err);
+	if (rc == 0)
+		rc = sender_attachments(s, err);
+	if (rc == 0)
+		rc = sender_end(s, err);
+	sender_free(s);
+	return rc;
+}
+
+/* --- commit and verdict ------------------------------------------------------------------------------------------------------------- */
+
+static int take_verdict(struct sosie_replicator *r, const struct sosie_verdict *v, struct sosie_err *err)
+{
+	struct state_pending *p = &r->state.pending;
+	int rc;
+
+	if (v->kind == SOSIE_VERDICT_REFUSED) {
+		rc = verdict_error(r, v, err);
+		return pending_drop(r, NULL) == 0 ? rc : sosie_err_wrap(err, "and the state could not be cleaned");
+	}
+	if (v->kind != SOSIE_VERDICT_ACCEPTED || !sosie_digest_equal(&v->head.manifest, &p->manifest) ||
+	    v->head.point <= r->state.point)
+		return sosie_err_set(err, SOSIE_EPROTO, "the standby's verdict does not fit what was committed");
+	r->result->point = v->head.point;
+	r->result->accepted_ms = v->time_ms;
+	return pending_accepted(r, &v->head, err);
+}
+
+static int send_commit(struct sosie_replicator *r, struct sosie_session *s, struct sosie_err *err)
+{
+	char path[STATE_FILE_MAX], *text = NULL;
+	size_t len = 0;
+	int rc;
+
+	state_file(&r->dir, path, "pending", ".manifest");
+	rc = sosie_io_read_file(r->dir.io, path, SOSIE_MANIFEST_MAX, &text, &len, err);
+	if (rc == 0)
+		rc = sosie_session_commit(s, r->o.group, &r->state.pending.upload, text, len, &r->keeper, err);
+	free(text);
+	return rc;
+}
+
+int commit_pending(struct sosie_replicator *r, struct sosie_err *err)
+{
+	const struct sosie_upload_id id = r->state.pending.upload;
+	struct sosie_part_state *parts = NULL;
+	struct sosie_verdict *v = calloc(1, sizeof(*v));
+	struct sosie_session *s;
+	bool committed = false;
+	uint32_t count;
+	char *text = NULL;
+	size_t len = 0;
+	int rc = v ? session_get(r, 0, &s, err) : sosie_err_set(err, SOSIE_ENOMEM, "no memory for a verdict");
+
+	if (rc == 0)
+		rc = sosie_session_wait(s, r->o.group, &id, 0, &text, &len, &r->keeper, err);
+	if (rc == 0 && !text) {
+		rc = sosie_session_join(s, r->o.group, &id, &committed, &parts, &count, err);
+		if (rc == 0 && !committed)
+			rc = send_commit(r, s, err);
+		if (rc == -SOSIE_ENOTFOUND) {
+			/* Neither there nor decided: nothing will come of it. */
+			rc = pending_drop(r, err);
+			goto free_all;
+		}
+	}
+	if (rc == 0)
+		rc = verdict_wait(r, &id, v, err);
+	if (rc == 0)
+		rc = take_verdict(r, v, err);
+
+free_all:
+	free(parts);
+	free(text);
+	free(v);
+	return rc;
+}
+
+int commit_point(struct sosie_replicator *r, enum sosie_consistency label, int64_t cut_mono_ms, struct sosie_err *err)
+{
+	struct sosie_verdict *v = NULL;
+	struct sosie_session *s;
+	int rc = begin_without_data(r, err);
+
+	if (rc == 0)
+		rc = send_attachments(r, err);
+	if (rc == 0)
+		rc = make_manifest(r, label, cut_mono_ms, err);
+	if (rc == 0)
+		rc = session_get(r, 0, &s, err);
+	if (rc == 0)
+		rc = send_commit(r, s, err);
+	if (rc != 0)
+		return rc;
+	v = calloc(1, sizeof(*v));
+	if (!v)
+		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a verdict");
+	sosie_progress(r->o.progress, "waiting for accepted", 0, 0);
+	rc = verdict_wait(r, &r->state.pending.upload, v, err);
+	if (rc == 0)
+		rc = take_verdict(r, v, err);
+	free(v);
+	return rc;
+}
+
+int commit_same(struct sosie_replicator *r, struct sosie_err *err)
+{
+	struct sosie_json *doc = sosie_json_new(), *o;
+	char time[SOSIE_TIME_TEXT], *text = NULL;
+	struct sosie_session *s;
+	size_t len = 0;
+	int rc;
+
+	if (!doc)
+		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a message");
+	sosie_time_text(time, sosie_wall_ms(r->o.clock) - (sosie_mono_ms(r->o.clock) - r->result->cut_mono_ms));
+	sosie_json_set_u64(doc, "format", 1);
+	sosie_json_set_str(doc, "kind", "same");
+	o = sosie_json_push_obj(sosie_json_add_arr(doc, "groups"));
+	sosie_json_set_str(o, "group", r->o.group);
+	sosie_json_set_hex(o, "digest", r->state.digest.b, SOSIE_DIGEST_LEN);
+	sosie_json_set_str(doc, "cut_time", time);
+	rc = sosie_json_text(doc, 0, &text, &len, err);
+	sosie_json_free(doc);
+	if (rc == 0)
+		rc = session_get(r, 0, &s, err);
+	if (rc == 0)
+		rc = sosie_session_same(s, text, len, &r->keeper, err);
+	free(text);
+	return rc;
+}

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One cycle: ask for the head, judge it, finish what is pending, cut, read and send, commit. Any error closes the sessions and trees; the
+ * state on disk then decides how the next cycle goes on, exactly as after a kill.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/replicate/internal.h"
+
+const char *group_name(const struct sosie_replicator *r, char *dst, size_t size)
+{
+	snprintf(dst, size, "%s/%s", r->o.tenant, r->o.group);
+	return dst;
+}
+
+bool stop_asked(const struct sosie_replicator *r)
+{
+	return r->o.stop && __atomic_load_n(r->o.stop, __ATOMIC_RELAXED);
+}
+
+int stop_error(struct sosie_err *err)
+{
+	sosie_err_set(err, SOSIE_EINTR, "stopped by a signal");
+	return sosie_err_action(err, "run again: what is durable at the standby is not sent twice");
+}
+
+/* --- open and close ----------------------------------------------------------------------------------------------------------- */
+
+static int check_options(struct sosie_replicate_options *o, struct sosie_err *err)
+{
+	o->streams = o->streams == 0 ? 1 : o->streams;
+	o->level = o->level == 0 ? 1 : o->level;
+	o->accept_wait_ms = o->accept_wait_ms == 0 ? 30000 : o->accept_wait_ms;
+	if (o->volume_count == 0 || o->volume_count > SOSIE_VOLUMES_MAX)
+		return sosie_err_set(err, SOSIE_EUSAGE, "a group has 1 to %u volumes, not %u", SOSIE_VOLUMES_MAX, o->volume_count);
+	if (o->attachment_count > SOSIE_ATTACHMENTS_MAX)
+		return sosie_err_set(err, SOSIE_EUSAGE, "at most %u attachments", SOSIE_ATTACHMENTS_MAX);
+	if (o->streams > STREAMS_MAX)
+		return sosie_err_set(err, SOSIE_EUSAGE, "at most %u streams", STREAMS_MAX);
+	if (strlen(o->state) + SOSIE_NAME_MAX + 16 > STATE_PATH_MAX)
+		return sosie_err_set(err, SOSIE_EUSAGE, "the path of the state folder is longer than %u bytes",
+				     STATE_PATH_MAX - SOSIE_NAME_MAX - 16);
+	for (unsigned i = 0; i < o->volume_count; i++)
+		for (unsigned k = 0; k < i; k++)
+			if (strcmp(o->volumes[i].name.s, o->volumes[k].name.s) == 0) {
+				sosie_err_set(err, SOSIE_EUSAGE, "two volumes are named %s", o->volumes[i].name.s);
+				return sosie_err_action(err, "name them apart: NAME=PATH");
+			}
+	return 0;
+}
+
+static int allocate(struct sosie_replicator *r, struct sosie_err *err)
+{
+	r->hash = sosie_hash_new();
+	r->head = calloc(1, sizeof(*r->head));
+	r->volumes = calloc(r->o.volume_count, sizeof(*r->volumes));
+	r->attachments = calloc(r->o.attachment_count + 1, sizeof(*r->attachments));
+	r->upload.parts = calloc(SOSIE_PARTS_MAX, sizeof(*r->upload.parts));
+	if (!r->hash || !r->head || !r->volumes || !r->attachments || !r->upload.parts)
+		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a replicator");
+	r->volume_count = r->o.volume_count;
+	sosie_context_group(r->hash, r->o.tenant, r->o.group, &r->group_ctx);
+	for (unsigned i = 0; i < r->volume_count; i++) {
+		r->volumes[i].given = &r->o.volumes[i];
+		sosie_context_volume(r->hash, r->o.tenant, r->o.group, r->o.volumes[i].name.s, &r->volumes[i].ctx);
+	}
+	return 0;
+}
+
+int sosie_replicator_open(const struct sosie_replicate_options *options, struct sosie_replicator **out, struct sosie_err *err)
+{
+	struct sosie_replicator *r = calloc(1, sizeof(*r));
+	int rc;
+
+	*out = NULL;
+	if (!r)
+		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a replicator");
+	r->o = *options;
+	pthread_mutex_init(&r->lock, NULL);
+	pthread_mutex_init(&r->upload.lock, NULL);
+	pthread_mutex_init(&r->rate.lock, NULL);
+	r->rate.per_second = options->read_rate;
+	rc = check_options(&r->o, err);
+	if (rc == 0)
+		rc = allocate(r, err);
+	if (rc == 0) {
+		r->dir = (struct state_dir){.tenant = r->o.tenant, .group = r->o.group, .standby = r->o.standby};
+		snprintf(r->dir.path, sizeof(r->dir.path), "%s", r->o.state);
+		rc = state_dir_open(&r->dir, err);
+	}
+	if (rc == 0)
+		rc = state_load(&r->dir, &r->state, err);
+	r->layers_dirty = true;
+	if (rc != 0)
+		sosie_replicator_close(r);
+	else
+		*out = r;
+	return rc;
+}
+
+void sosie_replicator_close(struct sosie_replicator *r)
+{
+	if (!r)
+		return;
+	sessions_close(r);
+	if (r->dir.io) {
+		trees_close(r);
+		journal_close(&r->upload.journal);
+		state_dir_close(&r->dir);
+	}
+	state_fini(&r->state);
+	sosie_hash_free(r->hash);
+	free(r->head);
+	free(r->volumes);
+	free(r->attachments);
+	free(r->upload.parts);
+	pthread_mutex_destroy(&r->lock);
+	pthread_mutex_destroy(&r->upload.lock);
+	pthread_mutex_destroy(&r->rate.lock);
+	free(r);
+}
+
+/* --- before the cut --------------------------------------------------------------------------------------------------------------- */
+
+static void close_all(struct sosie_replicator *r)
+{
+	sessions_close(r);
+	trees_close(r);
+	journal_close(&r->upload.journal);
+}
+
+/* A state that begins at the head: nothing is known, or (compare) will be known after the comparison. */
+static int start_anew(struct sosie_replicator *r, bool compare, struct sosie_err *err)
+{
+	int rc;
+
+	trees_close(r);
+	journal_close(&r->upload.journal);
+	rc = state_forget(&r->dir, &r->state, err);
+	if (rc != 0)
+		return rc;
+	r->state.exists = !compare;
+	r->state.store = r->head->store;
+	r->state.epoch = r->head->epoch;
+	r->state.point = r->head->point;
+	r->state.digest = r->head->digest;
+	r->state.manifest = r->head->manifest;
+	return 0;
+}
+
+/* Goes on with a pending upload that the head knows nothing of yet. */
+static int handle_pending(struct sosie_replicator *r, bool *again, struct sosie_err *err)
+{
+	*again = false;
+	if (!r->state.pending.present)
+		return 0;
+	if (!r->state.pending.committed)
+		return resume_pending(r, &r->result->resumed, err);
+	r->result->resumed = true;
+	*again = true; /* the head has moved, or the upload is gone: judge anew */
+	return commit_pending(r, err);
+}
+
+static int settle_head(struct sosie_replicator *r, bool *compare, struct sosie_err *err)
+{
+	bool again = true;
+	int rc = 0;
+
+	*compare = false;
+	for (unsigned round = 0; rc == 0 && again; round++) {
+		enum judgement j;
+
+		again = false;
+		if (round == 4)
+			return sosie_err_set(err, SOSIE_EPENDING, "the standby's head keeps changing");
+		rc = session_ask_head(r, r->head, err);
+		if (rc == 0)
+			rc = judge_head(r, r->head, &j, err);
+		if (rc != 0)
+			return rc;
+		*compare = j == JUDGE_COMPARE;
+		if (j == JUDGE_FRESH || j == JUDGE_COMPARE) {
+			rc = start_anew(r, *compare, err);
+		} else if (j == JUDGE_PENDING_ACCEPTED) {
+			r->result->resumed = true;
+			rc = pending_accepted(r, r->head, err);
+		} else {
+			rc = handle_pending(r, &again, err);
+		}
+	}
+	return rc;
+}
+
+static void forget_upload(struct sosie_replicator *r)
+{
+	r->upload.begun = false;
+	r->upload.part_count = 0;
+	r->upload.counters = (struct counters){0};
+}
+
+/* Layers without a pending upload are left-overs of a cycle that failed before it sent anything. */
+static int clean_layers(struct sosie_replicator *r, struct sosie_err *err)
+{
+	int rc;
+
+	if (r->state.pending.present || !r->layers_dirty)
+		return 0;
+	trees_close(r);
+	rc = state_clean(&r->dir, err);
+	r->layers_dirty = rc != 0;
+	return rc;
+}
+
+/* --- the cut and what follows ----------------------------------------------------------------------------------------------------- */
+
+/* An upload that is gone on with was made for these sizes: a leaf at the end would mean other bytes. */
+static int check_sizes(struct sosie_replicator *r, struct sosie_err *err)
+{
+	bool changed = false;
+	int rc;
+
+	for (unsigned i = 0; i < r->volume_count; i++)
+		changed = changed || sosie_tree_size(r->volumes[i].tree) != r->volumes[i].size;
+	if (!changed || !r->upload.begun)
+		return 0;
+	r->result->resumed = false;
+	forget_upload(r);
+	rc = pending_drop(r, err);
+	return rc == 0 ? trees_open(r, err) : rc;
+}
+
+static int read_view(struct sosie_replicator *r, struct sosie_view *view, bool compare, struct sosie_err *err)
+{
+	int rc = volumes_measure(r, view, err);
+
+	if (rc == 0 && compare) {
+		r->result->compared = true;
+		rc = compare_volumes(r, view, err);
+	}
+	if (rc == 0)
+		rc = trees_open(r, err);
+	if (rc == 0)
+		rc = check_sizes(r, err);
+	if (rc == 0)
+		rc = trees_resize(r, err);
+	return rc == 0 ? pass_run(r, view, PASS_SEND, err) : rc;
+}
+
+static int cut_and_read(struct sosie_replicator *r, bool compare, struct sosie_err *hook_err, struct sosie_err *err)
+{
+	struct sosie_session_info info;
+	struct sosie_view *view;
+	int rc, rc_hook;
+
+	sosie_session_info(r->sessions[0], &info);
+	r->result->cut_mono_ms = sosie_mono_ms(r->o.clock);
+	r->result->cut_ms = info.standby_ms + (r->result->cut_mono_ms - info.mono_ms);
+	rc = r->o.source->ops->cut(r->o.source, &view, err);
+	if (rc != 0)
+		return rc;
+	rc = read_view(r, view, compare, err);
+	/* A hook that failed afterwards takes nothing from the point: it is told at the end. */
+	rc_hook = r->o.source->ops->release(view, &r->result->consistency, hook_err);
+	if (rc_hook == 0)
+		sosie_err_clear(hook_err);
+	return rc;
+}
+
+static int finish(struct sosie_replicator *r, struct sosie_err *err)
+{
+	bool same = !r->upload.begun && !volumes_changed(r) && r->head->point > 0 &&
+		    sosie_digest_equal(&r->attachments_digest, &r->state.attachments);
+	int rc;
+
+	if (!same)
+		return commit_point(r, r->result->consistency, r->result->cut_mono_ms, err);
+	rc = commit_same(r, err);
+	r->result->same = true;
+	r->result->point = r->head->point;
+	return rc;
+}
+
+static int cycle(struct sosie_replicator *r, struct sosie_err *err)
+{
+	struct sosie_err hook_err = {0};
+	bool compare;
+	int rc;
+
+	forget_upload(r);
+	rc = volumes_identify(r, err);
+	if (rc == 0)
+		rc = attachments_measure(r, err);
+	if (rc == 0)
+		rc = settle_head(r, &compare, err);
+	if (rc == 0)
+		rc = clean_layers(r, err);
+	if (rc == 0 && !compare)
+		rc = trees_open(r, err);
+	if (rc == 0)
+		rc = cut_and_read(r, compare, &hook_err, err);
+	if (rc == 0)
+		rc = finish(r, err);
+	if (rc == 0 && hook_err.code != SOSIE_OK) {
+		if (err)
+			*err = hook_err;
+		rc = -(int)hook_err.code;
+	}
+	return rc;
+}
+
+int sosie_replicator_cycle(struct sosie_replicator *r, struct sosie_cycle_result *out, struct sosie_err *err)
+{
+	uint64_t sent = sessions_sent(r), now;
+	struct sosie_err mine = {0};
+	int rc;
+
+	memset(out, 0, sizeof(*out));
+	r->result = out;
+	rc = stop_asked(r) ? stop_error(&mine) : cycle(r, &mine);
+	out->done_mono_ms = sosie_mono_ms(r->o.clock);
+	now = sessions_sent(r);
+	out->wire_bytes = now > sent ? now - sent : now;
+	if (rc == 0)
+		return 0;
+	close_all(r);
+	r->layers_dirty = true;
+	if (err)
+		*err = mine;
+	return rc;
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pending upload in the state: begun, accepted, dropped.
+ *
+ *   (none) --begin, state durable--> open --manifest durable--> committed --the head shows the manifest--> accepted: layers merged, state durable
+ *             open, committed --refused, gone, does not fit any more--> dropped: state durable, then layers and log removed
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/replicate/internal.h"
+
+static int list_volumes(const struct sosie_replicator *r, struct state_volumes *out, struct sosie_err *err)
+{
+	struct state_volume *list = calloc(r->volume_count, sizeof(*list));
+
+	if (!list)
+		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for the list of volumes");
+	for (unsigned i = 0; i < r->volume_count; i++) {
+		list[i].name = r->volumes[i].given->name;
+		list[i].identity = r->volumes[i].identity;
+		memcpy(list[i].path, r->volumes[i].given->path, sizeof(list[i].path));
+	}
+	free(out->v);
+	*out = (struct state_volumes){list, r->volume_count};
+	return 0;
+}
+
+int pending_begin(struct sosie_replicator *r, struct sosie_session *s, struct sosie_err *err)
+{
+	struct state_pending *p = &r->state.pending;
+	char path[STATE_FILE_MAX];
+	int rc = list_volumes(r, &p->volumes, err);
+
+	p->base = r->state.digest;
+	p->epoch = r->state.epoch;
+	p->committed = false;
+	memset(&p->manifest, 0, sizeof(p->manifest));
+	state_boot_id(p->boot);
+	if (rc == 0)
+		rc = sosie_session_begin(s, r->o.group, SOSIE_UPLOAD_SEGMENT, &p->base, p->epoch, &p->upload, err);
+	pthread_mutex_lock(&r->lock);
+	state_file(&r->dir, path, "pending", ".log");
+	if (rc == 0)
+		rc = journal_open(&r->upload.journal, r->dir.io, path, true, err);
+	if (rc == 0) {
+		p->present = true;
+		rc = state_save(&r->dir, &r->state, err);
+	}
+	pthread_mutex_unlock(&r->lock);
+	r->upload.begun = rc == 0;
+	return rc;
+}
+
+static int merge_layers(struct sosie_replicator *r, struct sosie_err *err)
+{
+	const struct state_volumes *list = &r->state.pending.volumes;
+
+	for (unsigned i = 0; i < list->count; i++) {
+		char base[STATE_FILE_MAX], layer[STATE_FILE_MAX];
+		struct sosie_digest ctx;
+		int rc;
+
+		state_file(&r->dir, base, list->v[i].name.s, ".tree");
+		state_file(&r->dir, layer, list->v[i].name.s, ".layer");
+		sosie_context_volume(r->hash, r->o.tenant, r->o.group, list->v[i].name.s, &ctx);
+		rc = sosie_io_exists(r->dir.io, layer) ? sosie_tree_merge(r->dir.io, base, layer, &ctx, err) : 0;
+		if (rc != 0)
+			return sosie_err_wrap(err, "accepted digests of volume %s", list->v[i].name.s);
+	}
+	return 0;
+}
+
+/* Trees of volumes that are in the group no longer. */
+static void remove_trees(struct sosie_replicator *r)
+{
+	const struct state *s = &r->state;
+
+	for (unsigned i = 0; i < s->volumes.count; i++) {
+		char path[STATE_FILE_MAX];
+
+		if (state_volumes_find(&s->pending.volumes, s->volumes.v[i].name.s))
+			continue;
+		state_file(&r->dir, path, s->volumes.v[i].name.s, ".tree");
+		sosie_io_unlink(r->dir.io, path, NULL); /* one that stays is made anew when the volume comes back */
+	}
+}
+
+static void close_upload(struct sosie_replicator *r)
+{
+	trees_close(r);
+	journal_close(&r->upload.journal);
+	r->upload.begun = false;
+}
+
+int pending_accepted(struct sosie_replicator *r, const struct sosie_head *head, struct sosie_err *err)
+{
+	struct state *s = &r->state;
+	int rc;
+
+	close_upload(r);
+	rc = merge_layers(r, err);
+	if (rc != 0)
+		return rc;
+	remove_trees(r);
+	free(s->volumes.v);
+	s->volumes = s->pending.volumes;
+	s->pending.volumes = (struct state_volumes){0};
+	s->pending.present = false;
+	s->attachments = s->pending.attachments;
+	s->epoch = head->epoch;
+	s->point = head->point;
+	s->digest = head->digest;
+	s->manifest = head->manifest;
+	rc = state_save(&r->dir, s, err);
+	if (rc == 0)
+		rc = state_clean(&r->dir, err);
+	r->layers_dirty = rc != 0;
+	return rc;
+}
+
+int pending_drop(struct sosie_replicator *r, struct sosie_err *err)
+{
+	int rc;
+
+	close_upload(r);
+	r->state.pending.present = false;
+	rc = state_save(&r->dir, &r->state, err);
+	if (rc == 0)
+		rc = state_clean(&r->dir, err);
+	r->layers_dirty = rc != 0;
+	return rc;
+}

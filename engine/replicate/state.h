@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The source's state of one group, in a folder:
+ *   lock             flock; pid inside
+ *   state.json       durable, replaced whole: what was accepted, the volumes' identities, the pending upload
+ *   NAME.tree        digests of what the standby has accepted of volume NAME; the UNKNOWN digest: not known, send it
+ *   NAME.layer       over it: digests of what is being sent
+ *   pending.log      what was sent in which part (journal.h)
+ *   pending.manifest the manifest of the pending upload, from just before commit on
+ *
+ * Invariant: the digest of a leaf seen through tree and layer is that of the standby's content once all valid records of the pending upload are
+ * applied, or UNKNOWN. A layer or log without a pending upload in state.json means nothing and is removed.
+ */
+#ifndef ENGINE_REPLICATE_STATE_H
+#define ENGINE_REPLICATE_STATE_H
+
+#include "sosie/io.h"
+#include "sosie/segment.h"
+#include "sosie/source.h"
+
+#define STATE_PATH_MAX 4096
+
+struct state_volume {
+	struct sosie_name name;
+	struct sosie_identity identity; /* size: of the view that was sent */
+	char path[4096];
+};
+
+struct state_volumes {
+	struct state_volume *v; /* owned */
+	unsigned count;
+};
+
+struct state_pending {
+	bool present;
+	struct sosie_upload_id upload;
+	struct sosie_digest base;     /* head digest that it builds on */
+	uint64_t epoch;
+	bool committed;               /* pending.manifest is durable: commit may have been sent */
+	struct sosie_digest manifest;
+	struct sosie_digest attachments;
+	char boot[40];                /* boot id of the machine when the upload was begun or last gone on with */
+	struct state_volumes volumes; /* in the order of the upload */
+};
+
+struct state {
+	bool exists;                  /* false: tracking is lost, or this is the first run */
+	struct sosie_store_id store;
+	uint64_t epoch, point;
+	struct sosie_digest digest, manifest;
+	struct sosie_digest attachments; /* of the accepted point: see attach.h */
+	struct state_volumes volumes;
+	struct state_pending pending;
+};
+
+struct state_dir {
+	struct sosie_io *io;          /* posix back end; everything in the folder goes through it */
+	char path[STATE_PATH_MAX];
+	const char *tenant, *group, *standby;
+	struct sosie_file *lock;
+};
+
+/* Makes the folder, takes the lock: SOSIE_EBUSY names the holder. */
+int state_dir_open(struct state_dir *d, struct sosie_err *err);
+void state_dir_close(struct state_dir *d);
+/* dst holds STATE_PATH_MAX + 80. */
+#define STATE_FILE_MAX (STATE_PATH_MAX + 80)
+void state_file(const struct state_dir *d, char dst[STATE_FILE_MAX], const char *name, const char *ending);
+
+int state_load(const struct state_dir *d, struct state *s, struct sosie_err *err);
+int state_save(const struct state_dir *d, const struct state *s, struct sosie_err *err);
+/* Nothing is known any more: state.json goes first. */
+int state_forget(const struct state_dir *d, struct state *s, struct sosie_err *err);
+void state_fini(struct state *s);
+/* Removes layers, log and manifest of an upload that is not pending any more. */
+int state_clean(const struct state_dir *d, struct sosie_err *err);
+
+int state_volumes_copy(struct state_volumes *dst, const struct state_volumes *src, struct sosie_err *err);
+const struct state_volume *state_volumes_find(const struct state_volumes *list, const char *name);
+void state_boot_id(char dst[40]);
+
+#endif

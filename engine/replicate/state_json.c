@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * state.json:
+ * {"format":1,"tenant","group","standby","store":hex32,"accepted":{"epoch","point","digest","manifest","attachments"},"volumes":[VOLUME],
+ *  "pending":null | {"upload":hex32,"base","epoch","committed","manifest","attachments","boot","volumes":[VOLUME]}}
+ * VOLUME: {"name","path","device":bool,"dev","ino","serial","size"}. Digests are hex64.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/replicate/state.h"
+#include "sosie/tree.h"
+
+#define STATE_JSON_MAX (8u << 20)
+
+/* --- writing --------------------------------------------------------------------------------------------------------- */
+
+static void set_digest(struct sosie_json *obj, const char *key, const struct sosie_digest *d)
+{
+	sosie_json_set_hex(obj, key, d->b, sizeof(d->b));
+}
+
+static void set_volumes(struct sosie_json *obj, const struct state_volumes *list)
+{
+	struct sosie_json *arr = sosie_json_add_arr(obj, "volumes");
+
+	for (unsigned i = 0; i < list->count; i++) {
+		const struct state_volume *v = &list->v[i];
+		struct sosie_json *o = sosie_json_push_obj(arr);
+
+		sosie_json_set_str(o, "name", v->name.s);
+		sosie_json_set_str(o, "path", v->path);
+		sosie_json_set_bool(o, "device", v->identity.device);
+		sosie_json_set_u64(o, "dev", v->identity.dev);
+		sosie_json_set_u64(o, "ino", v->identity.ino);
+		sosie_json_set_str(o, "serial", v->identity.serial);
+		sosie_json_set_u64(o, "size", v->identity.size);
+	}
+}
+
+static void set_pending(struct sosie_json *doc, const struct state_pending *p)
+{
+	struct sosie_json *o;
+
+	if (!p->present) {
+		sosie_json_set_null(doc, "pending");
+		return;
+	}
+	o = sosie_json_add_obj(doc, "pending");
+	sosie_json_set_hex(o, "upload", p->upload.b, sizeof(p->upload.b));
+	set_digest(o, "base", &p->base);
+	sosie_json_set_u64(o, "epoch", p->epoch);
+	sosie_json_set_bool(o, "committed", p->committed);
+	set_digest(o, "manifest", &p->manifest);
+	set_digest(o, "attachments", &p->attachments);
+	sosie_json_set_str(o, "boot", p->boot);
+	set_volumes(o, &p->volumes);
+}
+
+int state_save(const struct state_dir *d, const struct state *s, struct sosie_err *err)
+{
+	struct sosie_json *doc = sosie_json_new(), *o;
+	char path[STATE_FILE_MAX], *text = NULL;
+	size_t len = 0;
+	int rc;
+
+	if (!doc)
+		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for state.json");
+	sosie_json_set_u64(doc, "format", 1);
+	sosie_json_set_str(doc, "tenant", d->tenant);
+	sosie_json_set_str(doc, "group", d->group);
+	sosie_json_set_str(doc, "standby", d->standby);
+	sosie_json_set_hex(doc, "store", s->store.b, sizeof(s->store.b));
+	o = sosie_json_add_obj(doc, "accepted");
+	sosie_json_set_u64(o, "epoch", s->epoch);
+	sosie_json_set_u64(o, "point", s->point);
+	set_digest(o, "digest", &s->digest);
+	set_digest(o, "manifest", &s->manifest);
+	set_digest(o, "attachments", &s->attachments);
+	set_volumes(doc, &s->volumes);
+	set_pending(doc, &s->pending);
+	rc = sosie_json_text(doc, 1, &text, &len, err);
+	state_file(d, path, "state", ".json");
+	if (rc == 0)
+		rc = sosie_io_write_file(d->io, path, text, len, 0600, err);
+	free(text);
+	sosie_json_free(doc);
+	return rc;
+}
+
+/* --- reading --------------------------------------------------------------------------------------------------------- */
+
+static int get_digest(const struct sosie_json *obj, const char *key, struct sosie_digest *out, struct sosie_err *err)
+{
+	return sosie_json_hex(obj, key, out->b, sizeof(out->b), err);
+}
+
+static int get_text(const struct sosie_json *obj, const char *key, char *dst, size_t size, struct sosie_err *err)
+{
+	const char *text;
+	int rc = sosie_json_str(obj, key, size - 1, &text, err);
+
+	if (rc == 0)
+		memcpy(dst, text, strlen(text) + 1);
+	return rc;
+}
+
+static int get_volume(const struct sosie_json *o, struct state_volume *v, struct sosie_err *err)
+{
+	const char *name;
+	int rc = sosie_json_str(o, "name", SOSIE_NAME_MAX, &name, err);
+
+	if (rc == 0)
+		rc = sosie_name_set(&v->name, SOSIE_NAME_VOLUME, name, err);
+	if (rc == 0)
+		rc = get_text(o, "path", v->path, sizeof(v->path), err);
+	if (rc == 0)
+		rc = sosie_json_bool(o, "device", &v->identity.device, err);
+	if (rc == 0)
+		rc = sosie_json_u64(o, "dev", UINT64_MAX, &v->identity.dev, err);
+	if (rc == 0)
+		rc = sosie_json_u64(o, "ino", UINT64_MAX, &v->identity.ino, err);
+	if (rc == 0)
+		rc = get_text(o, "serial", v->identity.serial, sizeof(v->identity.serial), err);
+	if (rc == 0)
+		rc = sosie_json_u64(o, "size", SOSIE_VOLUME_MAX, &v->identity.size, err);
+	return rc;
+}
+
+static int get_volumes(const struct sosie_json *obj, struct state_volumes *list, struct sosie_err *err)
+{
+	struct sosie_json *arr, *o;
+	size_t count;
+	int rc = sosie_json_arr(obj, "volumes", SOSIE_VOLUMES_MAX, &arr, &count, err);
+
+	if (rc != 0)
+		return rc;
+	list->v = calloc(count ? count : 1, sizeof(*list->v));
+	if (!list->v)
+		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for the list of volumes");
+	list->count = (unsigned)count;
+	for (size_t i = 0; rc == 0 && i < count; i++) {
+		rc = sosie_json_at(arr, i, &o, err);
+		if (rc == 0)
+			rc = get_volume(o, &list->v[i], err);
+	}
+	return rc;
+}
+
+static int get_pending(const struct sosie_json *doc, struct state_pending *p, struct sosie_err *err)
+{
+	struct sosie_json *o;
+	int rc;
+
+	if (sosie_json_obj(doc, "pending", &o, NULL) != 0)
+		return 0; /* null */
+	rc = sosie_json_hex(o, "upload", p->upload.b, sizeof(p->upload.b), err);
+	if (rc == 0)
+		rc = get_digest(o, "base", &p->base, err);
+	if (rc == 0)
+		rc = sosie_json_u64(o, "epoch", INT64_MAX, &p->epoch, err);
+	if (rc == 0)
+		rc = sosie_json_bool(o, "committed", &p->committed, err);
+	if (rc == 0)
+		rc = get_digest(o, "manifest", &p->manifest, err);
+	if (rc == 0)
+		rc = get_digest(o, "attachments", &p->attachments, err);
+	if (rc == 0)
+		rc = get_text(o, "boot", p->boot, sizeof(p->boot), err);
+	if (rc == 0)
+		rc = get_volumes(o, &p->volumes, err);
+	p->present = rc == 0;
+	return rc;
+}
+
+static int check_owner(const struct state_dir *d, const struct sosie_json *doc, struct sosie_err *err)
+{
+	const char *tenant, *group;
+	int rc = sosie_json_str(doc, "tenant", SOSIE_NAME_MAX, &tenant, err);
+
+	if (rc == 0)
+		rc = sosie_json_str(doc, "group", SOSIE_NAME_MAX, &group, err);
+	if (rc != 0 || (strcmp(tenant, d->tenant) == 0 && strcmp(group, d->group) == 0))
+		return rc;
+	sosie_err_set(err, SOSIE_ECONFIG, "the state folder belongs to %s/%s, not to %s/%s", tenant, group, d->tenant, d->group);
+	sosie_err_where(err, "%s", d->path);
+	return sosie_err_action(err, "give each group a --state folder of its own");
+}
+
+static int get_state(const struct state_dir *d, const struct sosie_json *doc, struct state *s, struct sosie_err *err)
+{
+	struct sosie_json *o;
+	int rc = check_owner(d, doc, err);
+
+	if (rc == 0)
+		rc = sosie_json_hex(doc, "store", s->store.b, sizeof(s->store.b), err);
+	if (rc == 0)
+		rc = sosie_json_obj(doc, "accepted", &o, err);
+	if (rc == 0)
+		rc = sosie_json_u64(o, "epoch", INT64_MAX, &s->epoch, err);
+	if (rc == 0)
+		rc = sosie_json_u64(o, "point", INT64_MAX, &s->point, err);
+	if (rc == 0)
+		rc = get_digest(o, "digest", &s->digest, err);
+	if (rc == 0)
+		rc = get_digest(o, "manifest", &s->manifest, err);
+	if (rc == 0)
+		rc = get_digest(o, "attachments", &s->attachments, err);
+	if (rc == 0)
+		rc = get_volumes(doc, &s->volumes, err);
+	if (rc == 0)
+		rc = get_pending(doc, &s->pending, err);
+	return rc;
+}
+
+static int parse(const struct state_dir *d, const char *text, size_t len, struct state *s, struct sosie_err *err)
+{
+	struct sosie_json *doc = NULL;
+	uint64_t format = 0;
+	int rc = sosie_json_parse(text, len, STATE_JSON_MAX, &doc, err);
+
+	if (rc == 0)
+		rc = sosie_json_u64(doc, "format", UINT32_MAX, &format, err);
+	if (rc == 0 && format > 1)
+		rc = sosie_err_set(err, SOSIE_ENEWER, "state.json is of format %llu, this release reads 1",
+				   (unsigned long long)format);
+	if (rc == 0)
+		rc = get_state(d, doc, s, err);
+	sosie_json_free(doc);
+	return rc;
+}
+
+int state_load(const struct state_dir *d, struct state *s, struct sosie_err *err)
+{
+	char path[STATE_FILE_MAX], *text = NULL;
+	size_t len = 0;
+	int rc;
+
+	*s = (struct state){0};
+	state_file(d, path, "state", ".json");
+	if (!sosie_io_exists(d->io, path))
+		return 0;
+	rc = sosie_io_read_file(d->io, path, STATE_JSON_MAX, &text, &len, err);
+	if (rc == 0)
+		rc = parse(d, text, len, s, err);
+	free(text);
+	s->exists = rc == 0;
+	if (rc == 0)
+		return 0;
+	state_fini(s);
+	sosie_err_wrap(err, "state of %s/%s", d->tenant, d->group);
+	sosie_err_where(err, "%.200s", path);
+	if (rc == -SOSIE_ECORRUPT)
+		sosie_err_action(err, "remove the folder: digests are compared with the standby then, nothing is sent twice");
+	return rc;
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/* Are the volumes the ones recorded, and of what size: identity checks, shrinking, growing. */
+#include <string.h>
+
+#include "engine/replicate/internal.h"
+
+static bool same_identity(const struct sosie_identity *a, const struct sosie_identity *b)
+{
+	if (a->device != b->device)
+		return false;
+	if (a->device)
+		return strcmp(a->serial, b->serial) == 0;
+	return a->dev == b->dev && a->ino == b->ino;
+}
+
+static void identity_text(char *dst, size_t size, const struct sosie_identity *id)
+{
+	if (id->device)
+		snprintf(dst, size, "device %.120s", id->serial);
+	else
+		snprintf(dst, size, "inode %llu on device %llu", (unsigned long long)id->ino, (unsigned long long)id->dev);
+}
+
+static bool accepted(const struct sosie_replicator *r, const char *name)
+{
+	for (unsigned i = 0; i < r->o.accept_volume_count; i++)
+		if (strcmp(r->o.accept_volumes[i], name) == 0)
+			return true;
+	return false;
+}
+
+static const struct sosie_identity *recorded(const struct sosie_replicator *r, const char *name)
+{
+	const struct state_volume *v = state_volumes_find(&r->state.pending.volumes, name);
+
+	if (!r->state.pending.present || !v)
+		v = state_volumes_find(&r->state.volumes, name);
+	return v ? &v->identity : NULL;
+}
+
+static int check_identity(const struct sosie_replicator *r, const struct volume *v, struct sosie_err *err)
+{
+	const char *name = v->given->name.s;
+	const struct sosie_identity *old = recorded(r, name);
+	char was[192], is[192];
+
+	if (!old || same_identity(old, &v->identity) || accepted(r, name))
+		return 0;
+	identity_text(was, sizeof(was), old);
+	identity_text(is, sizeof(is), &v->identity);
+	sosie_err_set(err, SOSIE_EVOLUME, "volume %s is not the one that was replicated so far: it was %s, now it is %s", name, was, is);
+	sosie_err_where(err, "%s", v->given->path);
+	return sosie_err_action(err, "if it is meant, say --accept-volume %s once; nothing was sent", name);
+}
+
+int volumes_identify(struct sosie_replicator *r, struct sosie_err *err)
+{
+	for (unsigned i = 0; i < r->volume_count; i++) {
+		struct volume *v = &r->volumes[i];
+		int rc = sosie_volume_identify(r->dir.io, v->given, &v->identity, err);
+
+		if (rc == 0)
+			rc = check_identity(r, v, err);
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
+}
+
+static uint64_t head_size(const struct sosie_head *head, const char *name, bool *found)
+{
+	for (unsigned i = 0; i < head->volume_count; i++)
+		if (strcmp(head->volumes[i].name.s, name) == 0) {
+			*found = true;
+			return head->volumes[i].size;
+		}
+	*found = false;
+	return 0;
+}
+
+static int check_shrink(const struct sosie_replicator *r, const struct volume *v, struct sosie_err *err)
+{
+	char was[32], is[32];
+	bool found;
+	uint64_t before = head_size(r->head, v->given->name.s, &found);
+
+	if (!found || v->size >= before || r->o.allow_shrink)
+		return 0;
+	sosie_size_text(was, sizeof(was), before);
+	sosie_size_text(is, sizeof(is), v->size);
+	sosie_err_set(err, SOSIE_ESHRUNK, "volume %s shrank: the standby has %s (%llu bytes), it is %s (%llu bytes) now; nothing was sent",
+		      v->given->name.s, was, (unsigned long long)before, is, (unsigned long long)v->size);
+	sosie_err_where(err, "%s", v->path);
+	return sosie_err_action(err, "if it was made smaller on purpose, say --allow-shrink once");
+}
+
+int volumes_measure(struct sosie_replicator *r, struct sosie_view *view, struct sosie_err *err)
+{
+	r->total_bytes = 0;
+	for (unsigned i = 0; i < r->volume_count; i++) {
+		struct volume *v = &r->volumes[i];
+		int rc = r->o.source->ops->path(view, i, &v->path, &v->size, err);
+
+		if (rc == 0 && (v->size == 0 || v->size > SOSIE_VOLUME_MAX))
+			rc = sosie_err_set(err, SOSIE_ESIZE, "volume %s: its view has %llu bytes; 1 byte to 1 PiB are possible",
+					   v->given->name.s, (unsigned long long)v->size);
+		if (rc == 0)
+			rc = check_shrink(r, v, err);
+		if (rc != 0)
+			return rc;
+		head_size(r->head, v->given->name.s, &v->compare);
+		v->only_unknown = false;
+		v->identity.size = v->size;
+		r->total_bytes += v->size;
+	}
+	return 0;
+}
+
+bool volumes_changed(const struct sosie_replicator *r)
+{
+	bool found;
+
+	if (r->volume_count != r->head->volume_count)
+		return true;
+	for (unsigned i = 0; i < r->volume_count; i++)
+		if (head_size(r->head, r->volumes[i].given->name.s, &found) != r->volumes[i].size || !found)
+			return true;
+	return false;
+}
