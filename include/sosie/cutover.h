@@ -19,7 +19,7 @@ enum sosie_cutover_step {
 enum sosie_cutover_method { SOSIE_CUTOVER_RENAME, SOSIE_CUTOVER_CLONE, SOSIE_CUTOVER_COPY };
 
 struct sosie_cutover {
-	/* What was asked: point 0 = latest (of the plan, or of the one under way); into NULL = live/E. */
+	/* What was asked: point 0 = latest (until the epoch is raised the newest one now, then the one under way); into empty = live/E. */
 	uint64_t point;
 	char into[4096];               /* absolute; empty: live/E */
 	/* What the plan found. */
@@ -42,7 +42,7 @@ struct sosie_cutover {
 };
 
 /* Takes the lock (waiting 5 s for a keeper to let go), accepts what is complete in the inbox when the latest point is wanted (a failure there is no failure here), and fills in the plan. point, into are set by
- * the caller. SOSIE_EDIFFERENT: another point or folder was chosen before. The lock is held until sosie_cutover_end. */
+ * the caller. SOSIE_EDIFFERENT: another point or folder was chosen before, and the epoch is raised (until then a new choice replaces the old one). The lock is held until sosie_cutover_end. */
 int sosie_cutover_plan(struct sosie_group *g, struct sosie_cutover *c, struct sosie_err *err);
 int sosie_cutover_run(struct sosie_group *g, struct sosie_cutover *c, struct sosie_progress *progress, struct sosie_err *err);
 void sosie_cutover_end(struct sosie_group *g, struct sosie_cutover *c);

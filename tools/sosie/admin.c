@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/* store init, tenant add, key add: what is done once. */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/sosie/command.h"
+
+#define KEY_FILE_MAX (16u << 10)
+#define LINE_MAX_BYTES (2 * COMMAND_PATH + 2048)
+
+/* Copies are slow and take room: said when the store is made, not when they are first needed. */
+static void say_reflink(bool reflink)
+{
+	if (reflink)
+		printf("This filesystem shares blocks between files (reflink): a generation costs no "
+		       "copy.\n");
+	else
+		printf("This filesystem cannot share blocks between files (no reflink): each generation\n"
+		       "is a full copy of the images, so they are made more rarely. XFS and btrfs can.\n");
+}
+
+int verb_store_init(struct command *c, struct sosie_err *err)
+{
+	const char *path = c->options.operands[0];
+	struct sosie_store_info info;
+	char resolved[PATH_MAX];
+	int rc = command_open_io(c, err);
+
+	if (rc == 0)
+		rc = sosie_store_init(c->io, c->clock, path, err);
+	if (rc < 0)
+		return rc;
+	if (!realpath(path, resolved))
+		return sosie_err_sys(err, errno, "the new store %s cannot be reached", path);
+	rc = sosie_store_open(c->io, c->clock, resolved, &c->store, err);
+	if (rc < 0)
+		return rc;
+	sosie_store_info(c->store, &info);
+	sosie_json_set_str(c->doc, "store", resolved);
+	sosie_json_set_hex(c->doc, "id", info.id.b, sizeof(info.id.b));
+	sosie_json_set_bool(c->doc, "reflink", info.reflink);
+	sosie_json_set_str(c->doc, "io", c->io_reason);
+	if (c->json)
+		return 0;
+	printf("Made the store %s\n", resolved);
+	say_reflink(info.reflink);
+	printf("Next: sosie tenant add --store %s TENANT\n", resolved);
+	return 0;
+}
+
+int verb_tenant_add(struct command *c, struct sosie_err *err)
+{
+	const char *quota_text = options_get(&c->options, "quota");
+	uint64_t quota = 0;
+	char size[32];
+	int rc = quota_text ? sosie_size_parse(quota_text, &quota, err) : 0;
+
+	if (rc == 0)
+		rc = sosie_name_set(&c->tenant, SOSIE_NAME_TENANT, c->options.operands[0], err);
+	if (rc == 0)
+		rc = command_open_store(c, err);
+	if (rc == 0)
+		rc = sosie_tenant_add(c->store, c->tenant.s, quota, err);
+	if (rc < 0)
+		return rc;
+	sosie_json_set_str(c->doc, "store", c->store_path);
+	sosie_json_set_str(c->doc, "tenant", c->tenant.s);
+	if (quota)
+		sosie_json_set_u64(c->doc, "quota", quota);
+	else
+		sosie_json_set_null(c->doc, "quota");
+	if (c->json)
+		return 0;
+	printf("Made the tenant %s, %s%s\n", c->tenant.s, quota ? "quota " : "without a quota",
+	       quota ? sosie_size_text(size, sizeof(size), quota) : "");
+	printf("Next: sosie key add --for ssh --store %s %s FILE.pub\n", c->store_path, c->tenant.s);
+	return 0;
+}
+
+static int refuse_private(const char *path, struct sosie_err *err)
+{
+	sosie_err_set(err, SOSIE_ECONFIG, "%s is a private key, which must never leave its owner", path);
+	return sosie_err_action(err, "give the public half: %s.pub", path);
+}
+
+static int read_key_file(struct command *c, const char *path, char *text, size_t *len, struct sosie_err *err)
+{
+	struct sosie_file *file = NULL;
+	int rc = sosie_io_openat(c->io, path, SOSIE_READ | SOSIE_FOLLOW, 0, &file, err);
+
+	if (rc < 0)
+		return sosie_err_wrap(err, "the public key");
+	rc = sosie_io_pread(c->io, file, text, KEY_FILE_MAX, 0, len, err);
+	(void)sosie_io_close(c->io, file, NULL);
+	if (rc == 0 && *len == KEY_FILE_MAX)
+		return sosie_err_set(err, SOSIE_ECONFIG, "%s is no public key: it is larger than %u bytes",
+		                     path, KEY_FILE_MAX);
+	if (rc == 0 && *len > 10 && memcmp(text, "-----BEGIN", 10) == 0)
+		return refuse_private(path, err);
+	return rc;
+}
+
+static void key_document(struct command *c, const struct sosie_key_info *key, const char *line)
+{
+	sosie_json_set_str(c->doc, "store", c->store_path);
+	sosie_json_set_str(c->doc, "tenant", c->tenant.s);
+	sosie_json_set_str(c->doc, "key", key->id);
+	sosie_json_set_str(c->doc, "type", key->type);
+	sosie_json_set_str(c->doc, "fingerprint", key->fingerprint);
+	sosie_json_set_str(c->doc, "comment", key->comment);
+	sosie_json_set_str(c->doc, "authorized_keys", line);
+}
+
+int verb_key_add(struct command *c, struct sosie_err *err)
+{
+	static char line[LINE_MAX_BYTES], text[KEY_FILE_MAX];
+	const char *use;
+	struct sosie_key_info key;
+	char receive[COMMAND_PATH];
+	size_t len = 0;
+	int rc = options_need(&c->options, "for", &use, err);
+
+	if (rc == 0 && strcmp(use, "ssh") != 0)
+		rc = options_usage(&c->options, err, "--for takes ssh, not \"%s\"", use);
+	if (rc == 0)
+		rc = sosie_name_set(&c->tenant, SOSIE_NAME_TENANT, c->options.operands[0], err);
+	if (rc == 0) /* as the caller, who can read the file */
+		rc = command_open_io(c, err);
+	if (rc == 0)
+		rc = read_key_file(c, c->options.operands[1], text, &len, err);
+	command_close(c);
+	if (rc == 0)
+		rc = command_open_store(c, err);
+	if (rc < 0)
+		return rc;
+	if (!command_beside("sosie-receive", receive))
+		fprintf(stderr, "sosie: warning: there is no %s yet: the line needs it there\n", receive);
+	memset(&key, 0, sizeof(key));
+	rc = authorized_keys_line(line, sizeof(line), receive, c->store_path, c->tenant.s, &key,
+	                          err); /* refuses before it registers */
+	if (rc == 0)
+		rc = sosie_key_add(c->store, c->tenant.s, text, len, &key, err);
+	if (rc == 0)
+		rc = authorized_keys_line(line, sizeof(line), receive, c->store_path, c->tenant.s, &key, err);
+	if (rc < 0)
+		return rc;
+	key_document(c, &key, line);
+	if (c->json)
+		return 0;
+	printf("%s\n", line);
+	fprintf(stderr,
+	        "sosie: key %s (%s) of the tenant %s is registered; the line above belongs into\n"
+	        "sosie: ~/.ssh/authorized_keys of the user that sources log in as\n",
+	        key.id, key.fingerprint, c->tenant.s);
+	return 0;
+}

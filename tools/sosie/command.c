@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: MIT */
+/* Opening what a verb works on, and showing what several verbs show. */
+#include <errno.h>
+#include <grp.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sosie/bytes.h"
+#include "tools/common/stop.h"
+#include "tools/sosie/command.h"
+
+#define DEPTH 32
+
+int command_open_io(struct command *c, struct sosie_err *err)
+{
+	int rc = sosie_io_open(DEPTH, &c->base, c->io_reason, sizeof(c->io_reason), err);
+
+	return rc < 0 ? rc : stop_io(c->base, &c->io, err);
+}
+
+/* Root works in a store that belongs to somebody else as that user, so that all files there stay the owner's
+ * and a keeper can go on. */
+static int become_owner(const char *store, struct sosie_err *err)
+{
+	struct stat st;
+
+	if (geteuid() != 0 || stat(store, &st) != 0 || st.st_uid == 0)
+		return 0;
+	if (setgroups(0, NULL) != 0 || setresgid(st.st_gid, st.st_gid, st.st_gid) != 0 ||
+	    setresuid(st.st_uid, st.st_uid, st.st_uid) != 0)
+		return sosie_err_sys(err, errno, "cannot become user %u, who owns the store %s",
+		                     (unsigned)st.st_uid, store);
+	return 0;
+}
+
+/* Absolute where it can be; what is not there is told by who opens it. */
+static int absolute_path(const char *path, char dst[COMMAND_PATH], struct sosie_err *err)
+{
+	char resolved[PATH_MAX];
+	const char *found = realpath(path, resolved);
+
+	if (!found && errno != ENOENT && errno != ENOTDIR) {
+		sosie_err_sys(err, errno, "the store cannot be reached");
+		return sosie_err_where(err, "%s", path);
+	}
+	if (!found)
+		found = path;
+	if (strlen(found) >= COMMAND_PATH)
+		return sosie_err_set(err, SOSIE_ECONFIG, "the path of the store is longer than %d bytes",
+		                     COMMAND_PATH - 1);
+	memcpy(dst, found, strlen(found) + 1);
+	return 0;
+}
+
+int command_open_store(struct command *c, struct sosie_err *err)
+{
+	const char *path;
+	int rc = options_need(&c->options, "store", &path, err);
+
+	if (rc == 0)
+		rc = absolute_path(path, c->store_path, err);
+	if (rc == 0 && c->verb->writes)
+		rc = become_owner(c->store_path, err);
+	if (rc == 0)
+		rc = command_open_io(c, err);
+	return rc < 0 ? rc : sosie_store_open(c->io, c->clock, c->store_path, &c->store, err);
+}
+
+int command_open_group(struct command *c, struct sosie_err *err)
+{
+	int rc = sosie_name_pair(c->options.operands[0], &c->tenant, &c->name, err);
+
+	if (rc == 0)
+		rc = command_open_store(c, err);
+	if (rc < 0)
+		return rc;
+	sosie_json_set_str(c->doc, "store", c->store_path);
+	sosie_json_set_str(c->doc, "tenant", c->tenant.s);
+	sosie_json_set_str(c->doc, "group", c->name.s);
+	return sosie_group_open(c->store, c->tenant.s, c->name.s, &c->group, err);
+}
+
+void command_close(struct command *c)
+{
+	sosie_group_close(c->group);
+	sosie_store_close(c->store);
+	sosie_io_free(c->io);
+	sosie_io_free(c->base);
+	c->group = NULL;
+	c->store = NULL;
+	c->io = c->base = NULL;
+}
+
+int command_point(struct command *c, uint64_t *point, struct sosie_err *err)
+{
+	const char *text = options_get(&c->options, "point");
+	unsigned long long number = 0;
+	int rc;
+
+	*point = 0;
+	if (!text || strcmp(text, "latest") == 0)
+		return 0;
+	rc = options_number(&c->options, "point", 1, INT64_MAX, &number, err);
+	*point = number;
+	return rc;
+}
+
+/* The absolute form of a folder that need not exist, in a parent that does. */
+static int resolve_folder(const char *path, char dst[COMMAND_PATH], struct sosie_err *err)
+{
+	char copy[COMMAND_PATH], resolved[PATH_MAX];
+	size_t len = strlen(path);
+	char *slash;
+	int n;
+
+	while (len > 1 && path[len - 1] == '/')
+		len--;
+	if (len >= sizeof(copy))
+		return sosie_err_set(err, SOSIE_ECONFIG, "the path of the folder is longer than %d bytes",
+		                     COMMAND_PATH - 1);
+	memcpy(copy, path, len);
+	copy[len] = '\0';
+	if (realpath(copy, resolved)) {
+		n = snprintf(dst, COMMAND_PATH, "%s", resolved);
+		return n < COMMAND_PATH
+		               ? 0
+		               : sosie_err_set(err, SOSIE_ECONFIG, "the path of the folder is too long");
+	}
+	slash = strrchr(copy, '/');
+	const char *name = slash ? slash + 1 : copy;
+	if (errno != ENOENT || strcmp(name, "..") == 0 || strcmp(name, ".") == 0) {
+		sosie_err_sys(err, errno, "the folder cannot be reached");
+		return sosie_err_where(err, "%s", path);
+	}
+	if (slash)
+		*slash = '\0';
+	if (!realpath(slash == copy ? "/" : slash ? copy : ".", resolved)) {
+		sosie_err_sys(err, errno, "the folder above %s cannot be reached", path);
+		return sosie_err_action(err, "make it first: only the last part of a path is made");
+	}
+	n = snprintf(dst, COMMAND_PATH, "%s/%s", strcmp(resolved, "/") == 0 ? "" : resolved, name);
+	return n < COMMAND_PATH ? 0 : sosie_err_set(err, SOSIE_ECONFIG, "the path of the folder is too long");
+}
+
+int command_into(struct command *c, char dst[COMMAND_PATH], struct sosie_err *err)
+{
+	const char *into = options_get(&c->options, "into");
+
+	dst[0] = '\0';
+	return into ? resolve_folder(into, dst, err) : 0;
+}
+
+int64_t command_age_ms(struct command *c, int64_t wall_ms)
+{
+	const int64_t now = sosie_wall_ms(c->clock);
+
+	return now > wall_ms ? now - wall_ms : 0;
+}
+
+void command_point_json(struct command *c, struct sosie_json *obj, const struct sosie_point *p)
+{
+	sosie_json_set_u64(obj, "point", p->point);
+	document_time(obj, "cut_time", p->cut_ms);
+	document_time(obj, "accepted_time", p->accepted_ms);
+	sosie_json_set_i64(obj, "age_s", command_age_ms(c, p->cut_ms) / 1000);
+	sosie_json_set_str(obj, "consistency", sosie_consistency_name(p->consistency));
+	sosie_json_set_bool(obj, "verified", p->verified);
+	(void)sosie_json_add_arr(obj, "alarms");
+	sosie_json_set_u64(obj, "bytes", p->stored);
+	sosie_json_set_hex(obj, "digest", p->digest.b, sizeof(p->digest.b));
+}
+
+const char *command_time(char dst[COMMAND_TIME], int64_t wall_ms)
+{
+	char text[SOSIE_TIME_TEXT];
+
+	sosie_time_text(text, wall_ms);
+	snprintf(dst, COMMAND_TIME, "%.10s %.8s UTC", text, text + 11);
+	return dst;
+}
+
+static int digest_images(struct command *c, struct sosie_image *images, unsigned count, struct sosie_err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < count; i++)
+		rc = sosie_image_digest(c->store, &images[i], &c->progress.report, err);
+	progress_clear(&c->progress);
+	return rc;
+}
+
+int command_images(struct command *c, struct sosie_image *images, unsigned count, bool digest,
+                   struct sosie_err *err)
+{
+	struct sosie_json *list = sosie_json_add_arr(c->doc, "images");
+	char hex[2 * SOSIE_DIGEST_LEN + 1], size[32];
+	int rc = digest ? digest_images(c, images, count, err) : 0;
+
+	if (rc < 0)
+		return rc;
+	for (unsigned i = 0; i < count; i++) {
+		struct sosie_json *obj = sosie_json_push_obj(list);
+		sosie_hex(hex, images[i].sha256.b, SOSIE_DIGEST_LEN);
+		sosie_json_set_str(obj, "volume", images[i].volume.s);
+		sosie_json_set_u64(obj, "size", images[i].size);
+		sosie_json_set_str(obj, "path", images[i].path);
+		sosie_json_set_str(obj, "sha256", digest ? hex : NULL);
+		if (c->json)
+			continue;
+		printf("  %-16s %10s  %s\n", images[i].volume.s,
+		       sosie_size_text(size, sizeof(size), images[i].size), images[i].path);
+		if (digest)
+			printf("  %-16s SHA-256 %s\n", "", hex);
+	}
+	return 0;
+}
+
+bool command_beside(const char *name, char dst[COMMAND_PATH])
+{
+	const ssize_t n = readlink("/proc/self/exe", dst, COMMAND_PATH - 1);
+	char *slash;
+
+	dst[n > 0 ? n : 0] = '\0';
+	slash = strrchr(dst, '/');
+	if (!slash || (size_t)(slash - dst) + strlen(name) + 2 > COMMAND_PATH) {
+		snprintf(dst, COMMAND_PATH, "%s", name);
+		return false;
+	}
+	memcpy(slash + 1, name, strlen(name) + 1);
+	return access(dst, X_OK) == 0;
+}
+
+void command_program(const char *name, char dst[COMMAND_PATH])
+{
+	if (!command_beside(name, dst))
+		snprintf(dst, COMMAND_PATH, "%s", name);
+}

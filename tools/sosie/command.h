@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the verbs of sosie share: one struct command for each run, filled in by main.c and command.c, and the
+ * table of verbs. A verb returns 0, COMMAND_FOUND (done, and found something: exit 5), COMMAND_SOME (some
+ * done: exit 6), or a negative code with err filled in.
+ */
+#ifndef TOOLS_SOSIE_COMMAND_H
+#define TOOLS_SOSIE_COMMAND_H
+
+#include "sosie/store.h"
+#include "tools/common/document.h"
+#include "tools/common/options.h"
+#include "tools/common/progress.h"
+
+#define COMMAND_FOUND 5
+#define COMMAND_SOME 6
+#define COMMAND_PATH 4096
+
+struct command;
+struct verb {
+	const char *name;     /* "store init" */
+	const char *schema;   /* of its document: "store-init" */
+	const char *synopsis; /* behind "sosie " in --help */
+	const char *summary;  /* one line in the overview */
+	const char *text;     /* the rest of --help */
+	const struct option_spec *specs;
+	size_t spec_count;
+	size_t min, max; /* operands */
+	const char *operand_names;
+	bool writes;             /* into the store: done as the store's owner */
+	const char *interrupted; /* what the same command does after an interruption */
+	int (*run)(struct command *c, struct sosie_err *err);
+};
+
+struct command {
+	const struct verb *verb;
+	struct options options;
+	bool json;
+	struct sosie_json *doc; /* NULL without --json; setters of json.h take that */
+	struct sosie_clock *clock;
+	struct sosie_io *base, *io; /* io stops when a signal asked to */
+	char io_reason[160];
+	char store_path[COMMAND_PATH];
+	struct sosie_store *store;
+	struct sosie_group *group;
+	struct sosie_name tenant, name;
+	struct progress progress;
+	char interrupted[256];  /* in place of the verb's text, when not empty */
+	struct sosie_err *some; /* COMMAND_SOME: the first thing that failed */
+};
+
+/* Opens the ring, or threads. */
+int command_open_io(struct command *c, struct sosie_err *err);
+/* Opens --store (and the ring). */
+int command_open_store(struct command *c, struct sosie_err *err);
+/* Opens --store and the group that the first operand names, and says both in the document. */
+int command_open_group(struct command *c, struct sosie_err *err);
+void command_close(struct command *c);
+/* "--point N|latest": 0 for latest or not given. */
+int command_point(struct command *c, uint64_t *point, struct sosie_err *err);
+/* The absolute path that --into means; its parent must exist. Empty when not given. */
+int command_into(struct command *c, char dst[COMMAND_PATH], struct sosie_err *err);
+
+/* A point as every document shows it. */
+void command_point_json(struct command *c, struct sosie_json *obj, const struct sosie_point *p);
+/* "2026-11-22 03:27:00 UTC" */
+#define COMMAND_TIME 32
+const char *command_time(char dst[COMMAND_TIME], int64_t wall_ms);
+/* "2 m 4 s ago"; now minus then, never negative. */
+int64_t command_age_ms(struct command *c, int64_t wall_ms);
+/* Computes digests when asked (--digest) and shows the images, as document and as a table. */
+int command_images(struct command *c, struct sosie_image *images, unsigned count, bool digest,
+                   struct sosie_err *err);
+/* The path of a program of ours beside this one; false when nothing runnable is there. */
+bool command_beside(const char *name, char dst[COMMAND_PATH]);
+/* The same, else its bare name for a search in PATH. */
+void command_program(const char *name, char dst[COMMAND_PATH]);
+
+int verb_store_init(struct command *c, struct sosie_err *err);
+int verb_tenant_add(struct command *c, struct sosie_err *err);
+int verb_key_add(struct command *c, struct sosie_err *err);
+int verb_points(struct command *c, struct sosie_err *err);
+int verb_verify(struct command *c, struct sosie_err *err);
+int verb_export(struct command *c, struct sosie_err *err);
+int verb_cutover(struct command *c, struct sosie_err *err);
+int verb_status(struct command *c, struct sosie_err *err);
+/* Does not return when sosied could be run. */
+int replicate_exec(char **argv, struct sosie_err *err);
+
+/* authorized_keys.c: the line for one key. SOSIE_ECONFIG when a path cannot be quoted safely. */
+int authorized_keys_line(char *dst, size_t size, const char *receive, const char *store, const char *tenant,
+                         const struct sosie_key_info *key, struct sosie_err *err);
+
+#endif

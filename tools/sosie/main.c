@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: MIT */
+/* sosie: the operator's command at the standby. The table of verbs, and how each ends. */
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tools/common/stop.h"
+#include "tools/common/version.h"
+#include "tools/sosie/command.h"
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+/* clang-format off */
+#define STORE_OPTION {"store", "STORE", "SOSIE_STORE", false, "folder of the store"}
+#define JSON_OPTION {"json", NULL, NULL, false, "print one JSON document"}
+/* clang-format on */
+
+static const struct option_spec init_options[] = {JSON_OPTION};
+static const struct option_spec tenant_options[] = {
+        STORE_OPTION,
+        {"quota", "SIZE", NULL, false, "room for journal and images (K, M, G, T)"},
+        JSON_OPTION};
+static const struct option_spec key_options[] = {
+        STORE_OPTION, {"for", "ssh", NULL, false, "what the key is for"}, JSON_OPTION};
+static const struct option_spec points_options[] = {
+        STORE_OPTION, {"last", "N", NULL, false, "only the newest N"}, JSON_OPTION};
+static const struct option_spec verify_options[] = {
+        STORE_OPTION,
+        {"point", "N|latest", NULL, false, "only what this point needs"},
+        {"full", NULL, NULL, false, "read every byte of the images too"},
+        JSON_OPTION};
+static const struct option_spec export_options[] = {
+        STORE_OPTION,
+        {"into", "DIR", NULL, false, "where to; made when missing"},
+        {"point", "N|latest", NULL, false, "which point (default: latest)"},
+        {"digest", NULL, NULL, false, "read the images again, tell their SHA-256"},
+        JSON_OPTION};
+static const struct option_spec cutover_options[] = {
+        STORE_OPTION,
+        {"into", "DIR", NULL, false, "images go there (default: the store)"},
+        {"point", "N|latest", NULL, false, "which point (default: latest)"},
+        {"yes", NULL, NULL, false, "do not ask for the group's name"},
+        {"digest", NULL, NULL, false, "read the images, tell their SHA-256"},
+        JSON_OPTION};
+static const struct option_spec status_options[] = {STORE_OPTION, JSON_OPTION};
+
+static const struct verb verbs[] = {
+        {
+                .name = "store init",
+                .schema = "store-init",
+                .synopsis = "store init STORE [--json]",
+                .summary = "make a store",
+                .text = "STORE must not exist yet, or be an empty folder. XFS or btrfs let the store share\n"
+                        "blocks between generations; elsewhere it copies.",
+                .specs = init_options,
+                .spec_count = COUNT(init_options),
+                .min = 1,
+                .max = 1,
+                .operand_names = "STORE",
+                .writes = false,
+                .interrupted = "remove what was made and start over",
+                .run = verb_store_init,
+        },
+        {
+                .name = "tenant add",
+                .schema = "tenant-add",
+                .synopsis = "tenant add [--store STORE] TENANT [--quota SIZE] [--json]",
+                .summary = "add a tenant",
+                .text = "A tenant is one customer: its groups, keys and quota are apart from all others.",
+                .specs = tenant_options,
+                .spec_count = COUNT(tenant_options),
+                .min = 1,
+                .max = 1,
+                .operand_names = "TENANT",
+                .writes = true,
+                .interrupted = "the same command can be run again",
+                .run = verb_tenant_add,
+        },
+        {
+                .name = "key add",
+                .schema = "key-add",
+                .synopsis = "key add --for ssh [--store STORE] TENANT FILE.pub [--json]",
+                .summary = "register a source's SSH key",
+                .text = "Prints the line for authorized_keys, which confines the key to sosie-receive and\n"
+                        "its tenant. The same key can be given again.",
+                .specs = key_options,
+                .spec_count = COUNT(key_options),
+                .min = 2,
+                .max = 2,
+                .operand_names = "TENANT FILE.pub",
+                .writes = true,
+                .interrupted = "the same command can be run again",
+                .run = verb_key_add,
+        },
+        {
+                .name = "points",
+                .schema = "points",
+                .synopsis = "points [--store STORE] TENANT/GROUP [--last N] [--json]",
+                .summary = "list the recovery points",
+                .text = "Oldest first. BYTES is what the point's segment takes in the journal.",
+                .specs = points_options,
+                .spec_count = COUNT(points_options),
+                .min = 1,
+                .max = 1,
+                .operand_names = "TENANT/GROUP",
+                .writes = false,
+                .interrupted = "nothing was changed",
+                .run = verb_points,
+        },
+        {
+                .name = "verify",
+                .schema = "verify",
+                .synopsis = "verify [--store STORE] TENANT/GROUP [--point N|latest] [--full]\n"
+                            "                    [--json]",
+                .summary = "check what is kept against its digests",
+                .text = "Changes nothing, needs no lock, may run beside a keeper. Exit 5: damage found.",
+                .specs = verify_options,
+                .spec_count = COUNT(verify_options),
+                .min = 1,
+                .max = 1,
+                .operand_names = "TENANT/GROUP",
+                .writes = false,
+                .interrupted = "nothing was changed; the same command starts over",
+                .run = verb_verify,
+        },
+        {
+                .name = "export",
+                .schema = "export",
+                .synopsis = "export [--store STORE] TENANT/GROUP --into DIR [--point N|latest]\n"
+                            "                    [--digest] [--json]",
+                .summary = "take a point's images out",
+                .text = "Makes DIR/VOLUME.raw, and DIR/attachments/NAME when the point has any. Overwrites\n"
+                        "nothing and changes nothing in the store.",
+                .specs = export_options,
+                .spec_count = COUNT(export_options),
+                .min = 1,
+                .max = 1,
+                .operand_names = "TENANT/GROUP",
+                .writes = false,
+                .interrupted = "what it had made is removed; the same command starts over",
+                .run = verb_export,
+        },
+        {
+                .name = "cutover",
+                .schema = "cutover",
+                .synopsis = "cutover [--store STORE] TENANT/GROUP [--into DIR] [--point N|latest]\n"
+                            "                     [--yes] [--digest] [--json]",
+                .summary = "take over a group",
+                .text = "Shows the plan, wants the group's name typed (or --yes), raises the epoch so that\n"
+                        "the old sender is refused, and puts writable images into the store's live folder,\n"
+                        "or DIR. Interrupted anywhere, the same command goes on; done, it says so.",
+                .specs = cutover_options,
+                .spec_count = COUNT(cutover_options),
+                .min = 1,
+                .max = 1,
+                .operand_names = "TENANT/GROUP",
+                .writes = true,
+                .interrupted = "nothing has been changed; the same command starts over",
+                .run = verb_cutover,
+        },
+        {
+                .name = "status",
+                .schema = "status",
+                .synopsis = "status [--store STORE] [TENANT/GROUP] [--json]",
+                .summary = "how the store and its groups stand",
+                .text = "Exit 5: uploads wait without a keeper, something waits, or was refused after the\n"
+                        "newest point. Exit 6: some groups cannot be read.",
+                .specs = status_options,
+                .spec_count = COUNT(status_options),
+                .min = 0,
+                .max = 1,
+                .operand_names = "TENANT/GROUP",
+                .writes = false,
+                .interrupted = "nothing was changed",
+                .run = verb_status,
+        },
+};
+
+static const char exits[] = "Exit: 0 done, 1 failed, 2 usage, 3 refused: needs you, 4 temporary: try again,\n"
+                            "      5 done and found something, 6 some done.\n";
+
+static void print_overview(FILE *out)
+{
+	fprintf(out, "sosie " SOSIE_VERSION ": a running double of volumes, and the cutover to it\n\n");
+	for (size_t i = 0; i < COUNT(verbs); i++)
+		fprintf(out, "  sosie %-12s %s\n", verbs[i].name, verbs[i].summary);
+	fprintf(out, "  sosie %-12s %s\n\n", "replicate", "replicate volumes to a standby (runs sosied)");
+	fprintf(out, "sosie VERB --help tells more about a verb; sosie --version; sosie(1).\n%s", exits);
+}
+
+static void print_help(const struct verb *v)
+{
+	printf("Usage: sosie %s\n\n%c%s.\n%s\n\n", v->synopsis, toupper((unsigned char)v->summary[0]),
+	       v->summary + 1, v->text);
+	options_print(v->specs, v->spec_count);
+	printf("\n%s", exits);
+}
+
+/* argv from the verb on. *words: how many of them the verb's name takes. */
+static const struct verb *find_verb(int argc, char *const *argv, int *words)
+{
+	for (size_t i = 0; i < COUNT(verbs); i++) {
+		const char *space = strchr(verbs[i].name, ' ');
+		const size_t first = space ? (size_t)(space - verbs[i].name) : strlen(verbs[i].name);
+		if (argc < 1 || strlen(argv[0]) != first || strncmp(argv[0], verbs[i].name, first) != 0)
+			continue;
+		if (space && (argc < 2 || strcmp(argv[1], space + 1) != 0))
+			continue;
+		*words = space ? 2 : 1;
+		return &verbs[i];
+	}
+	return NULL;
+}
+
+static int report(struct sosie_json *doc, bool json, const struct sosie_err *failure, int code)
+{
+	char line[1100];
+	struct sosie_err err;
+
+	(void)fflush(stdout); /* what was shown comes before what went wrong with it */
+	if (json && document_print(doc, failure, &err) < 0) {
+		fprintf(stderr, "sosie: %s\n", sosie_err_line(&err, line, sizeof(line)));
+		return 1;
+	}
+	if (!json && failure)
+		fprintf(stderr, "sosie: %s\n", sosie_err_line(failure, line, sizeof(line)));
+	if (!json && (fflush(stdout) != 0 || ferror(stdout))) {
+		fprintf(stderr, "sosie: cannot print the result: %s\n", strerror(errno));
+		return 1;
+	}
+	return code;
+}
+
+static void interrupted(const struct command *c, struct sosie_err *err)
+{
+	sosie_err_set(err, SOSIE_EINTR, "interrupted");
+	sosie_err_action(err, "%s", c->interrupted[0] ? c->interrupted : c->verb->interrupted);
+}
+
+static int run_verb(const struct verb *v, int argc, char **argv)
+{
+	static struct command c;
+	static struct sosie_err err;
+	char command[64];
+	int rc;
+
+	c.verb = v;
+	c.clock = sosie_clock_real();
+	c.json = options_wants_json(argc, argv);
+	snprintf(command, sizeof(command), "sosie %s", v->name);
+	progress_init(&c.progress, c.clock, stderr, isatty(STDERR_FILENO) != 0, false);
+	rc = options_parse(&c.options, command, v->specs, v->spec_count, argc, argv, v->min, v->max,
+	                   v->operand_names, &err);
+	if (rc == 0 && (c.options.help || c.options.version)) {
+		if (c.options.help)
+			print_help(v);
+		else
+			printf("sosie " SOSIE_VERSION "\n");
+		options_fini(&c.options);
+		return report(NULL, false, NULL, 0);
+	}
+	if (c.json)
+		c.doc = document_new(v->schema);
+	if (rc == 0)
+		rc = v->run(&c, &err);
+	progress_clear(&c.progress);
+	command_close(&c);
+	if (rc < 0 && stop_wanted())
+		interrupted(&c, &err);
+	options_fini(&c.options);
+	const bool failed = rc < 0 || rc == COMMAND_SOME;
+	return report(c.doc, c.json, failed ? &err : NULL, rc < 0 ? sosie_code_exit(err.code) : rc);
+}
+
+static int usage(int argc, char **argv)
+{
+	const bool json = options_wants_json(argc, argv);
+	char shown[80];
+	struct sosie_err err;
+
+	if (argc == 0)
+		sosie_err_set(&err, SOSIE_EUSAGE, "a verb is missing");
+	else if (strcmp(argv[0], "store") == 0 || strcmp(argv[0], "tenant") == 0 ||
+	         strcmp(argv[0], "key") == 0)
+		sosie_err_set(&err, SOSIE_EUSAGE, "sosie %s needs a second word: sosie %s %s", argv[0],
+		              argv[0], strcmp(argv[0], "store") == 0 ? "init" : "add");
+	else
+		sosie_err_set(&err, SOSIE_EUSAGE, "there is no verb \"%s\"",
+		              sosie_escape(shown, sizeof(shown), argv[0], strlen(argv[0])));
+	sosie_err_action(&err, "see sosie help");
+	return report(json ? document_new("usage") : NULL, json, &err, 2);
+}
+
+static int help(int argc, char **argv)
+{
+	int words;
+	const struct verb *v = find_verb(argc, argv, &words);
+
+	if (argc > 0 && !v)
+		return usage(argc, argv);
+	if (v)
+		print_help(v);
+	else
+		print_overview(stdout);
+	return report(NULL, false, NULL, 0);
+}
+
+static int replicate(char **argv)
+{
+	struct sosie_err err;
+
+	(void)replicate_exec(argv, &err);
+	return report(NULL, false, &err, sosie_code_exit(err.code));
+}
+
+int main(int argc, char **argv)
+{
+	const struct verb *v;
+	int words = 0;
+
+	if (argc >= 2 && strcmp(argv[1], "replicate") == 0)
+		return replicate(argv + 1);
+	stop_install();
+	if (argc >= 2 && strcmp(argv[1], "--version") == 0) {
+		printf("sosie " SOSIE_VERSION "\n");
+		return report(NULL, false, NULL, 0);
+	}
+	if (argc >= 2 &&
+	    (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
+		return help(argc - 2, argv + 2);
+	v = find_verb(argc - 1, argv + 1, &words);
+	if (!v)
+		return usage(argc - 1, argv + 1);
+	return run_verb(v, argc - 1 - words, argv + 1 + words);
+}

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+/* status: how each group stands, and what the operator has to do. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sosie/bytes.h"
+#include "tools/sosie/command.h"
+
+struct overview {
+	struct command *c;
+	struct sosie_json *groups;
+	bool keeper;
+	unsigned shown, failed, alarms;
+	struct sosie_err first; /* of what failed */
+	struct sosie_err err;   /* that ends the walk */
+	int rc;
+};
+
+static bool refused_lately(const struct sosie_group_status *s)
+{
+	return s->refused[0] && s->refused_ms > s->newest.accepted_ms;
+}
+
+/* What makes status end with 5. */
+static bool has_alarm(const struct sosie_group_status *s)
+{
+	return (!s->keeper && s->uploads_committed > 0) || s->waiting[0] || refused_lately(s);
+}
+
+static const char *state_word(const struct sosie_group_status *s)
+{
+	if (s->cut_over)
+		return "cut-over";
+	if (s->head.epoch > 1)
+		return "cutover-unfinished";
+	if (refused_lately(s))
+		return "refused";
+	if (s->waiting[0])
+		return "waiting";
+	if (s->uploads_committed > 0 && !s->keeper)
+		return "needs-keeper";
+	return s->newest.point ? "replicating" : "empty";
+}
+
+static const char *head_word(const struct sosie_group_status *s)
+{
+	static const char *const words[] = {
+	        [SOSIE_HEAD_CLEAN] = "clean",
+	        [SOSIE_HEAD_OPEN] = "open",
+	        [SOSIE_HEAD_VOID] = "void",
+	        [SOSIE_HEAD_NONE] = "none",
+	};
+	return words[s->head_state];
+}
+
+/* --- document
+ * ------------------------------------------------------------------------------------------------------------
+ */
+
+static void document_numbers(struct sosie_json *obj, const struct sosie_group_status *s)
+{
+	sosie_json_set_u64(obj, "journal_bytes", s->journal_bytes);
+	sosie_json_set_u64(obj, "generations", s->generations);
+	sosie_json_set_u64(obj, "newest_generation", s->newest_generation);
+	sosie_json_set_u64(obj, "image_bytes", s->image_bytes);
+	sosie_json_set_u64(obj, "uploads_committed", s->uploads_committed);
+	sosie_json_set_u64(obj, "uploads_open", s->uploads_open);
+	sosie_json_set_u64(obj, "inbox_bytes", s->inbox_bytes);
+}
+
+static void document_group(struct overview *o, struct sosie_json *obj, const struct sosie_group_status *s)
+{
+	sosie_json_set_str(obj, "state", state_word(s));
+	sosie_json_set_bool(obj, "alarm", has_alarm(s));
+	sosie_json_set_u64(obj, "epoch", s->head.epoch);
+	if (s->newest.point)
+		command_point_json(o->c, sosie_json_add_obj(obj, "point"), &s->newest);
+	else
+		sosie_json_set_null(obj, "point");
+	if (s->rpo_ms >= 0)
+		sosie_json_set_i64(obj, "rpo_s", s->rpo_ms / 1000);
+	else
+		sosie_json_set_null(obj, "rpo_s");
+	document_time(obj, "same_time", s->same_ms);
+	document_numbers(obj, s);
+	sosie_json_set_str(obj, "waiting", s->waiting[0] ? s->waiting : NULL);
+	sosie_json_set_str(obj, "refused", s->refused[0] ? s->refused : NULL);
+	document_time(obj, "refused_time", s->refused_ms);
+	sosie_json_set_str(obj, "head", head_word(s));
+	sosie_json_set_str(obj, "live", s->cut_over ? s->live : NULL);
+}
+
+/* --- for people
+ * --------------------------------------------------------------------------------------------------------------
+ */
+
+static void show_state(const struct overview *o, const struct sosie_group_status *s)
+{
+	const char *word = state_word(s);
+
+	if (s->cut_over)
+		printf("  state          cut over, epoch %llu; images in %s\n",
+		       (unsigned long long)s->head.epoch, s->live);
+	else if (strcmp(word, "cutover-unfinished") == 0)
+		printf("  state          a cutover to epoch %llu is not finished: run sosie cutover again\n",
+		       (unsigned long long)s->head.epoch);
+	else if (strcmp(word, "needs-keeper") == 0)
+		printf("  state          uploads wait and no keeper runs: start sosie-keeper\n"
+		       "                 --store %s\n",
+		       o->c->store_path);
+	else if (strcmp(word, "empty") == 0)
+		printf("  state          no point yet\n");
+	else
+		printf("  state          %s\n", word);
+}
+
+static void show_point(const struct overview *o, const struct sosie_group_status *s)
+{
+	char time[COMMAND_TIME], text[32];
+
+	if (!s->newest.point)
+		return;
+	printf("  newest point   %llu, cut %s, %s\n", (unsigned long long)s->newest.point,
+	       command_time(time, s->newest.cut_ms), sosie_consistency_name(s->newest.consistency));
+	sosie_duration_text(text, sizeof(text), (uint64_t)s->rpo_ms / 1000 * 1000);
+	printf("  RPO now        %s", text);
+	if (s->same_ms > s->newest.cut_ms) {
+		sosie_duration_text(text, sizeof(text),
+		                    (uint64_t)command_age_ms(o->c, s->same_ms) / 1000 * 1000);
+		printf(" (the source said %s ago that nothing had changed)", text);
+	}
+	printf("\n");
+}
+
+static void show_rest(const struct sosie_group_status *s)
+{
+	char a[32], b[32], time[COMMAND_TIME];
+
+	printf("  kept           journal %s, %llu generation%s",
+	       sosie_size_text(a, sizeof(a), s->journal_bytes), (unsigned long long)s->generations,
+	       s->generations == 1 ? "" : "s");
+	if (s->newest_generation)
+		printf(" (newest: %llu)", (unsigned long long)s->newest_generation);
+	printf(", images %s\n", sosie_size_text(b, sizeof(b), s->image_bytes));
+	printf("  inbox          %u whole uploads, %u incomplete, %s\n", s->uploads_committed,
+	       s->uploads_open, sosie_size_text(a, sizeof(a), s->inbox_bytes));
+	if (s->waiting[0])
+		printf("  waiting        %s\n", s->waiting);
+	if (s->refused[0])
+		printf("  last refusal   %s: %s\n", command_time(time, s->refused_ms), s->refused);
+	if (s->head_state == SOSIE_HEAD_VOID)
+		printf("  head           void: it is rebuilt before the next point is accepted\n");
+}
+
+static void show_group(const struct overview *o, const struct sosie_name *tenant,
+                       const struct sosie_name *group, const struct sosie_group_status *s)
+{
+	printf("\n%s/%s\n", tenant->s, group->s);
+	show_state(o, s);
+	show_point(o, s);
+	show_rest(s);
+}
+
+/* --- the walk
+ * -------------------------------------------------------------------------------------------------------------------
+ */
+
+static void one_failed(struct overview *o, const struct sosie_name *tenant, const struct sosie_name *group,
+                       struct sosie_json *obj, const struct sosie_err *failure)
+{
+	char line[1100];
+
+	if (o->failed++ == 0)
+		o->first = *failure;
+	document_error(obj, failure);
+	if (!o->c->json)
+		printf("\n%s/%s\n  cannot be read: %s\n", tenant->s, group->s,
+		       sosie_err_line(failure, line, sizeof(line)));
+}
+
+static void one_group(struct overview *o, const struct sosie_name *tenant, const struct sosie_name *group)
+{
+	static struct sosie_group_status s;
+	struct sosie_json *obj = sosie_json_push_obj(o->groups);
+	struct sosie_group *g = NULL;
+	struct sosie_err failure;
+	int rc = sosie_group_open(o->c->store, tenant->s, group->s, &g, &failure);
+
+	sosie_json_set_str(obj, "tenant", tenant->s);
+	sosie_json_set_str(obj, "group", group->s);
+	if (rc == 0)
+		rc = sosie_group_status(g, &s, &failure);
+	sosie_group_close(g);
+	if (rc < 0) {
+		one_failed(o, tenant, group, obj, &failure);
+		return;
+	}
+	o->shown++;
+	o->alarms += has_alarm(&s);
+	document_group(o, obj, &s);
+	if (!o->c->json)
+		show_group(o, tenant, group, &s);
+}
+
+struct group_walk {
+	struct overview *o;
+	const struct sosie_name *tenant;
+};
+
+static int on_group(void *arg, const struct sosie_name *name)
+{
+	struct group_walk *walk = arg;
+
+	one_group(walk->o, walk->tenant, name);
+	return 0;
+}
+
+static int on_tenant(void *arg, const struct sosie_name *name)
+{
+	struct overview *o = arg;
+	struct group_walk walk = {o, name};
+	const unsigned before = o->shown + o->failed;
+
+	o->rc = sosie_store_groups(o->c->store, name->s, on_group, &walk, &o->err);
+	if (!o->c->json && o->rc == 0 && before == o->shown + o->failed)
+		printf("\n%s\n  no group yet: one appears with its first upload\n", name->s);
+	return o->rc;
+}
+
+static int show_store(struct overview *o, struct sosie_err *err)
+{
+	struct sosie_json *obj = sosie_json_add_obj(o->c->doc, "store");
+	struct sosie_store_info info;
+	int pid;
+	int rc = sosie_store_keeper(o->c->store, &o->keeper, &pid, err);
+
+	if (rc < 0)
+		return rc;
+	sosie_store_info(o->c->store, &info);
+	sosie_json_set_str(obj, "path", o->c->store_path);
+	sosie_json_set_hex(obj, "id", info.id.b, sizeof(info.id.b));
+	document_time(obj, "created", info.created_ms);
+	sosie_json_set_bool(obj, "reflink", info.reflink);
+	sosie_json_set_str(obj, "io", o->c->io_reason);
+	sosie_json_set_bool(obj, "keeper", o->keeper);
+	sosie_json_set_i64(obj, "keeper_pid", pid);
+	sosie_json_set_u64(obj, "fold_bytes", info.policy.fold_bytes);
+	sosie_json_set_u64(obj, "fold_points", info.policy.fold_points);
+	if (o->c->json)
+		return 0;
+	printf("store %s\n", o->c->store_path);
+	if (o->keeper)
+		printf("  keeper         running, process %d\n", pid);
+	else
+		printf("  keeper         NOT running: nothing is accepted. Start sosie-keeper\n");
+	printf("  generations    made by %s\n",
+	       info.reflink ? "reflink" : "copy (this filesystem has no reflink)");
+	printf("  I/O            %s\n", o->c->io_reason);
+	return 0;
+}
+
+static int finish(struct overview *o, struct sosie_err *err)
+{
+	if (o->failed > 0) {
+		*err = o->first;
+		if (o->shown == 0)
+			return -(int)err->code;
+		o->c->some = err;
+		return COMMAND_SOME;
+	}
+	return o->alarms > 0 ? COMMAND_FOUND : 0;
+}
+
+int verb_status(struct command *c, struct sosie_err *err)
+{
+	static struct overview o;
+	const bool one = c->options.operand_count > 0;
+	int rc = one ? sosie_name_pair(c->options.operands[0], &c->tenant, &c->name, err) : 0;
+
+	o.c = c;
+	if (rc == 0)
+		rc = command_open_store(c, err);
+	if (rc == 0)
+		rc = show_store(&o, err);
+	if (rc < 0)
+		return rc;
+	o.groups = sosie_json_add_arr(c->doc, "groups");
+	if (one) {
+		one_group(&o, &c->tenant, &c->name);
+	} else {
+		rc = sosie_store_tenants(c->store, on_tenant, &o, err);
+		if (rc == 0 && o.rc < 0) {
+			*err = o.err;
+			rc = o.rc;
+		}
+	}
+	return rc < 0 ? rc : finish(&o, err);
+}
