@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: MIT
+# One non-recursive GNU Makefile. Variants keep apart by BUILD: make BUILD=build/clang CC=clang.
+#
+#   all      the four programs into $(BUILD)         demo     shows the main job on this machine, about half a minute
+#   deps     installs missing Debian packages        check    every behaviour once: units, structure, corpus, scenarios
+#   install  programs and man pages (DESTDIR, PREFIX) check-full  the full counts, both I/O back ends
+#   lint     formatting, shellcheck, cppcheck        check-asan, check-tsan  the same tests under sanitizers
+#   format   rewrites sources by .clang-format       cov, fuzz, bench  coverage, 60 s of each fuzzer, measurements
+#
+# Variables: CC, BUILD, OPT, SAN, PREFIX, DESTDIR; for the tests SOSIE_ROUNDS (a number, or full), SOSIE_IO (uring, threads),
+# JOBS (how many test programs run at once).
+
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
+BUILD   ?= build
+PREFIX  ?= /usr/local
+DESTDIR ?=
+SAN     ?=
+OPT     ?= -O2 -g
+JOBS    ?= 2
+FUZZ_SECONDS ?= 60
+
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Wconversion -Wstrict-prototypes -Wmissing-prototypes \
+        -Wformat=2 -Wundef -Wcast-qual -Wwrite-strings -Werror
+CPPFLAGS += -Iinclude -I. -D_GNU_SOURCE
+CFLAGS   += -std=c17 $(OPT) $(WARN) -fstack-protector-strong -fPIE -pthread $(SAN)
+LDFLAGS  += -pie -pthread -Wl,--as-needed -Wl,-z,relro,-z,now $(SAN)
+LIBS     := -lssh2 -luring -lzstd -ljansson -lcrypto
+
+.DEFAULT_GOAL := all
+
+LIB_SRC   := $(wildcard engine/*/*.c transport/*.c)
+COMMON_SRC := $(wildcard tools/common/*.c)
+PROGRAMS  := sosie sosied sosie-receive sosie-keeper
+TEST_SRC  := $(wildcard tests/unit/*/test_*.c tests/sim/test_*.c)
+TEST_LIB_SRC := $(wildcard tests/support/*.c)
+FUZZ_SRC  := $(wildcard tests/fuzz/fuzz_*.c)
+SEED_SRC  := $(wildcard tests/fuzz/seed_*.c)
+MAN       := $(wildcard docs/man/*.[1-8])
+
+obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+LIB   := $(BUILD)/libsosie.a
+TESTS := $(patsubst %.c,$(BUILD)/%,$(TEST_SRC))
+REPLAYS := $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/tests/fuzz/replay_%,$(FUZZ_SRC))
+FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/tests/fuzz/fuzz_%,$(FUZZ_SRC))
+PROG_SRC := $(foreach p,$(PROGRAMS),$(wildcard tools/$(p)/*.c))
+
+# Goals that set the machine up first: nothing is compiled before the packages are there, also with -j.
+SETUP := $(if $(filter deps demo check check-full check-asan check-tsan cov fuzz bench,$(MAKECMDGOALS)),deps)
+
+all: $(addprefix $(BUILD)/,$(PROGRAMS))
+
+$(BUILD)/obj/%.o: %.c | $(SETUP)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(LIB): $(call obj,$(LIB_SRC))
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+# An archive of its own: a program takes from it what it calls, so the receiver gets no JSON.
+COMMON := $(BUILD)/libcommon.a
+$(COMMON): $(call obj,$(COMMON_SRC))
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+define program
+$(BUILD)/$(1): $$(call obj,$$(wildcard tools/$(1)/*.c)) $(COMMON) $(LIB)
+	$(CC) $$(LDFLAGS) -o $$@ $$(call obj,$$(wildcard tools/$(1)/*.c)) $(COMMON) $(LIB) $(LIBS)
+endef
+$(foreach p,$(PROGRAMS),$(eval $(call program,$(p))))
+
+$(TESTS): $(BUILD)/%: $(BUILD)/obj/%.o $(call obj,$(TEST_LIB_SRC)) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $< $(call obj,$(TEST_LIB_SRC)) $(LIB) -lcmocka $(LIBS)
+
+$(REPLAYS): $(BUILD)/tests/fuzz/replay_%: $(call obj,tests/fuzz/replay.c) $(BUILD)/obj/tests/fuzz/fuzz_%.o $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(FUZZERS): $(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
+# The programs that write the seed corpora: run by hand when a format grows, with tests/fuzz/corpus as the argument.
+SEEDS := $(patsubst %.c,$(BUILD)/%,$(SEED_SRC))
+$(SEEDS): $(BUILD)/%: $(BUILD)/obj/%.o $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+tests: $(TESTS) $(REPLAYS) $(SEEDS)
+
+deps:
+	@tools/deps.sh build check
+
+demo: deps all
+	@SOSIE_BIN="$(abspath $(BUILD))" tests/demo
+
+# --- tests -------------------------------------------------------------------------------------------------------------
+check: deps all tests
+	@tests/run --build "$(BUILD)" --jobs $(JOBS) --title check unit check fuzz scenario
+
+# The full counts with io_uring; then all scenarios with the thread pool.
+check-full: deps all tests
+	@SOSIE_IO=uring SOSIE_ROUNDS=full tests/run --build "$(BUILD)" --jobs $(JOBS) --title check-full/uring unit check fuzz scenario
+	@SOSIE_IO=threads tests/run --build "$(BUILD)" --jobs $(JOBS) --title check-full/threads unit scenario
+
+ASAN := build/asan
+TSAN := build/tsan
+COV  := build/cov
+FUZZ := build/fuzz
+
+check-asan: deps
+	@$(MAKE) BUILD=$(ASAN) OPT="-O1 -g" SAN="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer" all tests
+	@ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1 \
+		tests/run --build $(ASAN) --jobs $(JOBS) --title check-asan unit fuzz scenario
+
+check-tsan: deps
+	@$(MAKE) BUILD=$(TSAN) OPT="-O1 -g" SAN="-fsanitize=thread" all tests
+	@TSAN_OPTIONS=halt_on_error=1 tests/run --build $(TSAN) --jobs $(JOBS) --title check-tsan unit \
+		scenario:first-copy scenario:two-senders scenario:kill
+
+cov: deps
+	@tools/deps.sh cov
+	@$(MAKE) BUILD=$(COV) OPT="-O0 -g" SAN="--coverage" all tests
+	@tests/run --build $(COV) --jobs $(JOBS) --title cov unit fuzz scenario
+	@lcov --quiet --capture --directory $(COV) --output-file $(COV)/all.info
+	@lcov --quiet --extract $(COV)/all.info '$(CURDIR)/engine/*' '$(CURDIR)/transport/*' '$(CURDIR)/tools/*' --output-file $(COV)/sosie.info
+	@lcov --list $(COV)/sosie.info
+
+fuzz: deps
+	@tools/deps.sh fuzz
+	@$(MAKE) CC=clang BUILD=$(FUZZ) OPT="-O1 -g" SAN="-fsanitize=fuzzer-no-link,address,undefined" fuzzers
+	@tests/fuzz-run $(FUZZ) $(FUZZ_SECONDS)
+fuzzers: $(FUZZERS)
+
+$(BUILD)/bench/%: $(BUILD)/obj/bench/%.o
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $<
+
+bench: deps all $(BUILD)/bench/scribble
+	@tools/deps.sh bench
+	@SOSIE_BIN="$(abspath $(BUILD))" bench/run.sh
+
+# --- sources -----------------------------------------------------------------------------------------------------------
+lint:
+	@tools/deps.sh check lint
+	@tests/lint
+
+format-check:
+	@tools/deps.sh lint
+	@tests/lint format
+
+format:
+	@tools/deps.sh lint
+	@tests/lint reformat
+
+# --- installing --------------------------------------------------------------------------------------------------------
+install: all
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 $(addprefix $(BUILD)/,$(PROGRAMS)) "$(DESTDIR)$(PREFIX)/bin"
+	$(foreach m,$(MAN),install -D -m 644 $(m) "$(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(m)))/$(notdir $(m))" && ) true
+
+clean:
+	rm -rf $(BUILD)
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+.PHONY: all tests deps demo check check-full check-asan check-tsan cov fuzz fuzzers bench lint format-check format install clean
+.SECONDARY:
