@@ -228,6 +228,25 @@ int commit_point(struct sosie_replicator *r, enum sosie_consistency label, int64
 	return rc;
 }
 
+/* A volume that was accepted (--accept-volume) is the recorded one from here on, though no point was made. */
+static int record_identities(struct sosie_replicator *r, struct sosie_err *err)
+{
+	bool changed = false;
+
+	for (unsigned i = 0; i < r->volume_count; i++)
+		for (unsigned k = 0; k < r->state.volumes.count; k++) {
+			struct state_volume *old = &r->state.volumes.v[k];
+
+			if (strcmp(old->name.s, r->volumes[i].given->name.s) != 0 ||
+			    same_identity(&old->identity, &r->volumes[i].identity))
+				continue;
+			old->identity = r->volumes[i].identity;
+			snprintf(old->path, sizeof(old->path), "%s", r->volumes[i].given->path);
+			changed = true;
+		}
+	return changed ? state_save(&r->dir, &r->state, err) : 0;
+}
+
 int commit_same(struct sosie_replicator *r, struct sosie_err *err)
 {
 	struct sosie_json *doc = sosie_json_new(), *o;
@@ -252,5 +271,5 @@ int commit_same(struct sosie_replicator *r, struct sosie_err *err)
 	if (rc == 0)
 		rc = sosie_session_same(s, text, len, &r->keeper, err);
 	free(text);
-	return rc;
+	return rc == 0 ? record_identities(r, err) : rc;
 }

@@ -110,6 +110,7 @@ int volumes_identify(struct sosie_replicator *r, struct sosie_err *err);
 int volumes_measure(struct sosie_replicator *r, struct sosie_view *view, struct sosie_err *err);
 /* True when names or sizes differ from those of the head. */
 bool volumes_changed(const struct sosie_replicator *r);
+bool same_identity(const struct sosie_identity *a, const struct sosie_identity *b);
 
 /* trees.c */
 int trees_open(struct sosie_replicator *r, struct sosie_err *err);

@@ -4,7 +4,7 @@
 
 #include "engine/replicate/internal.h"
 
-static bool same_identity(const struct sosie_identity *a, const struct sosie_identity *b)
+bool same_identity(const struct sosie_identity *a, const struct sosie_identity *b)
 {
 	if (a->device != b->device)
 		return false;

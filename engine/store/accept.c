@@ -288,12 +288,13 @@ static void after_acceptance(struct accept *a)
 		memo->journal_bytes += a->stored;
 		memo->since_bytes += a->stored;
 	}
-	if (!head_advanced(a->g, a->applied, NULL) && memo &&
-	    (a->reshaped || memo->applied >= HEAD_CLEAN_BYTES))
-		head_clean(a->g, NULL);
+	bool clean = !head_advanced(a->g, a->applied, NULL) && memo && (a->reshaped || memo->applied >= HEAD_CLEAN_BYTES);
 	outbox_head(a->g, NULL);
 	outbox_verdict(a->g, &a->u->id, SOSIE_VERDICT_ACCEPTED, NULL, NULL);
 	upload_remove(a->g, a->u, NULL);
+	/* The sender has its answer: what takes long comes now. */
+	if (clean)
+		head_clean(a->g, NULL);
 }
 
 static int accept_segment(struct accept *a, struct sosie_err *err)

@@ -8,7 +8,21 @@
 
 #include "engine/store/core.h"
 
+#define CLAIM_TRIES 20
+#define CLAIM_PAUSE_MS 10
+
 #define PROGRAM "sosie-keeper"
+
+/* "sosie status" holds the lock for an instant to see whether a keeper runs. */
+static int claim_lock(struct sosie_store *store, struct sosie_file *f, struct sosie_err *err)
+{
+	int rc = sosie_io_lock(store->io, f, true, err);
+	for (unsigned i = 0; rc == -SOSIE_EBUSY && i < CLAIM_TRIES; i++) {
+		sosie_sleep_ms(store->clock, CLAIM_PAUSE_MS);
+		rc = sosie_io_lock(store->io, f, true, err);
+	}
+	return rc;
+}
 
 int sosie_keeper_claim(struct sosie_store *store, struct sosie_err *err)
 {
@@ -21,7 +35,7 @@ int sosie_keeper_claim(struct sosie_store *store, struct sosie_err *err)
 	if (!rc)
 		rc = sosie_io_openat(store->io, path, SOSIE_READ | SOSIE_WRITE | SOSIE_CREATE, 0644, &f, err);
 	if (!rc)
-		rc = sosie_io_lock(store->io, f, true, err);
+		rc = claim_lock(store, f, err);
 	if (rc == -SOSIE_EBUSY) {
 		sosie_io_pread(store->io, f, text, sizeof(text) - 1, 0, &got, NULL);
 		sosie_err_set(err, SOSIE_EBUSY, "a keeper runs on the store %s: process %d", store->path,
@@ -88,14 +102,13 @@ static int accept_all(struct sosie_group *g, struct sosie_accept_result *out, st
 	return rc;
 }
 
-/* Refreshes what receivers are told; a failure is no reason not to have accepted. */
-static void tell_limits(struct sosie_group *g)
+int sosie_keeper_tenant(struct sosie_store *store, const char *tenant, struct sosie_err *err)
 {
 	uint64_t quota, used = 0;
-	if (tenant_quota(g->store, g->tenant.s, &quota, NULL))
-		return;
-	if (quota == 0 || !tenant_usage(g->store, g->tenant.s, &used, NULL))
-		tenant_limits(g->store, g->tenant.s, quota, used, NULL);
+	int rc = tenant_quota(store, tenant, &quota, err);
+	if (!rc && quota)
+		rc = tenant_usage(store, tenant, &used, err);
+	return rc ? rc : tenant_limits(store, tenant, quota, used, err);
 }
 
 static int fold(struct sosie_group *g, struct sosie_accept_result *out)
@@ -114,7 +127,7 @@ static int work(struct sosie_group *g, struct store_memo *memo, struct sosie_acc
 	if (!rc && out->accepted)
 		fold(g, out); /* tried again after the next point; out->last says why not */
 	if (out->accepted + out->refused + out->answered) {
-		tell_limits(g);
+		sosie_keeper_tenant(g->store, g->tenant.s, NULL); /* no reason not to have accepted */
 		outbox_trim(g, NULL);
 	}
 	return rc;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A channel: ordered bytes both ways with limits on time. SSH at the primary (transport/ssh.c), standard input and output at the standby
+ * A channel: ordered bytes both ways with limits on time. SSH at the primary (transport/ssh.c and its parts), standard input and output at the standby
  * (transport/stdio.c), memory in tests (transport/pair.c). One channel belongs to one thread.
  */
 #ifndef SOSIE_CHANNEL_H
@@ -43,7 +43,7 @@ struct sosie_target {
 };
 int sosie_target_parse(const char *text, struct sosie_target *out, char *path, size_t path_size, struct sosie_err *err);
 
-/* SSH over libssh2 (transport/ssh.c alone includes it). All strings borrowed while the connector lives. */
+/* SSH over libssh2 (only transport/ssh.c and ssh_….c include it). All strings borrowed while the connector lives. */
 struct sosie_ssh_options {
 	struct sosie_target target;
 	const char *identity;        /* private key file, or NULL: the agent only */

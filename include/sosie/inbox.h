@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a receiver may do at the standby: put uploads into one tenant's inbox and relay what the keeper left in its outbox. Implemented by
- * engine/store/inbox.c over the posix back end (no ring, no codec, no JSON); served to the peer by transport/serve.c.
+ * engine/inbox over the posix back end (no ring, no codec, no JSON); served to the peer by transport/serve.c.
  *
  * Group names and upload ids come from the peer; both are checked types. Files are made as docs/format.md, "Store" says. One thread.
  */

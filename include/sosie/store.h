@@ -152,6 +152,8 @@ struct sosie_accept_result {
  * folders when the inbox is the first to name it. Returns a negative code only when the group cannot be worked on now (lock, disk); a bad upload is a result. */
 int sosie_keeper_accept(struct sosie_store *store, const char *tenant, const char *group, struct sosie_accept_result *out,
 			struct sosie_err *err);
+/* Tells a tenant's receivers their limits anew, where they are not what they should be: at a keeper's start, and after each acceptance. */
+int sosie_keeper_tenant(struct sosie_store *store, const char *tenant, struct sosie_err *err);
 /* Idle work: makes an open head durable and marks it clean; takes new "same" messages of the tenant into account. */
 int sosie_keeper_settle(struct sosie_store *store, const char *tenant, const char *group, struct sosie_err *err);
 /* Groups of the tenant that have something committed in the inbox, or are new there. */

@@ -110,6 +110,7 @@ static int watch_tenant(void *arg, const struct sosie_name *name)
 {
 	struct loop *l = arg;
 	struct sosie_store_info info;
+	struct sosie_err err;
 	struct watched_tenant *t = l->tenants;
 	while (t && strcmp(t->name.s, name->s) != 0)
 		t = t->next;
@@ -124,6 +125,8 @@ static int watch_tenant(void *arg, const struct sosie_name *name)
 	t->next = l->tenants;
 	l->tenants = t;
 	l->tenant_count++;
+	if (sosie_keeper_tenant(l->store, name->s, &err))
+		log_trouble(name->s, "", "its receivers cannot be told their limits", &err);
 	if (t->fifo < 0)
 		sosie_log(SOSIE_LOG_WARNING,
 		          "%s: no FIFO to be poked through; its inbox is looked at every %d ms", name->s,

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The real sosie-receive, started on pipes as sshd would. It is looked for in $SOSIE_BUILD, else three
+ * folders above this program; when it is not there the tests are skipped, and counted so.
+ */
+#include "tests/unit/base/check.h"
+
+#include "sosie/message.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define KEY "0123456789abcdef"
+#define BULK (9u << 20)
+#define LIMIT_MS 20000
+
+static char root[64], program[4096];
+
+/* --- the store, as a keeper would have made it */
+__attribute__((format(printf, 2, 3))) static void put(const char *name, const char *fmt, ...)
+{
+	char path[256];
+	va_list ap;
+	snprintf(path, sizeof path, "%s/acme/%s", root, name);
+	FILE *f = fopen(path, "w");
+	assert_non_null(f);
+	va_start(ap, fmt);
+	assert_true(vfprintf(f, fmt, ap) >= 0);
+	va_end(ap);
+	assert_int_equal(fclose(f), 0);
+}
+
+static int shell(const char *text)
+{
+	char command[512];
+	snprintf(command, sizeof command, "cd %s && %s", root, text);
+	return system(command);
+}
+
+static int make_store(void **state)
+{
+	(void)state;
+	signal(SIGPIPE, SIG_IGN);
+	strcpy(root, "/tmp/sosie-test-receive-XXXXXX");
+	assert_non_null(mkdtemp(root));
+	assert_int_equal(shell("mkdir -p acme/_inbox acme/_outbox acme/_keys"), 0);
+	put("_keys/" KEY ".json", "{}");
+	put("_outbox/limits", "store=000102030405060708090a0b0c0d0e0f\n");
+	return 0;
+}
+
+static int drop_store(void **state)
+{
+	char command[128];
+	(void)state;
+	snprintf(command, sizeof command, "rm -rf %s", root);
+	return system(command);
+}
+
+/* --- the program */
+struct child {
+	struct sosie_connector base;
+	const char *tenant, *key;
+	pid_t pid;
+	int in, out, error; /* ours: its standard input, output, error */
+	struct sosie_err err;
+};
+
+static void find_program(void)
+{
+	const char *build = getenv("SOSIE_BUILD");
+	char self[3000];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+	self[n > 0 ? n : 0] = '\0';
+	for (unsigned up = 0; up < 4 && strrchr(self, '/'); up++)
+		*strrchr(self, '/') = '\0';
+	snprintf(program, sizeof program, "%s/sosie-receive", build ? build : self);
+	if (access(program, X_OK))
+		*program = '\0';
+}
+
+static void run_child(const struct child *c, int in, int out, int error)
+{
+	dup2(in, 0);
+	dup2(out, 1);
+	dup2(error, 2);
+	for (int fd = 3; fd < 64; fd++)
+		close(fd);
+	signal(SIGPIPE, SIG_DFL);
+	execl(program, program, "--store", root, "--tenant", c->tenant, "--key", c->key, (char *)NULL);
+	_exit(127);
+}
+
+static void start(struct child *c, const char *tenant, const char *key)
+{
+	int in[2], out[2], error[2];
+	if (!*program)
+		skip();
+	*c = (struct child){.tenant = tenant, .key = key};
+	assert_int_equal(pipe(in) | pipe(out) | pipe(error), 0);
+	c->pid = fork();
+	assert_true(c->pid >= 0);
+	if (!c->pid)
+		run_child(c, in[0], out[1], error[1]);
+	close(in[0]);
+	close(out[1]);
+	close(error[1]);
+	c->in = in[1];
+	c->out = out[0];
+	c->error = error[0];
+}
+
+static int connector_open(struct sosie_connector *base, struct sosie_channel **out, struct sosie_err *err)
+{
+	struct child *c = (struct child *)base;
+	return sosie_stdio_channel(c->out, c->in, LIMIT_MS, out, err);
+}
+
+static struct sosie_session *session_with(struct child *c)
+{
+	struct sosie_session *s;
+	c->base.open = connector_open;
+	int rc = sosie_session_open(&c->base, sosie_clock_real(), "sosie test", &s, &c->err);
+	if (rc)
+		fail_msg("%s", c->err.what);
+	return s;
+}
+
+/* All that comes on fd until its end, within the limit. */
+static size_t read_all(int fd, char *dst, size_t size)
+{
+	size_t len = 0;
+	for (;;) {
+		struct pollfd p = {fd, POLLIN, 0};
+		assert_int_equal(poll(&p, 1, LIMIT_MS), 1);
+		ssize_t n = read(fd, dst + len, size - 1 - len);
+		assert_true(n >= 0);
+		if (!n)
+			break;
+		len += (size_t)n;
+	}
+	dst[len] = '\0';
+	return len;
+}
+
+/* Its exit status, with what it said in text. */
+static int finish(struct child *c, char text[2048])
+{
+	int status;
+	read_all(c->error, text, 2048);
+	if (c->in >= 0)
+		close(c->in);
+	close(c->out);
+	close(c->error);
+	assert_int_equal(waitpid(c->pid, &status, 0), c->pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static const struct sosie_digest parent;
+
+static void upload(struct sosie_session *s, struct sosie_upload_id *id)
+{
+	struct sosie_err err;
+	char *data = calloc(1, BULK);
+	assert_non_null(data);
+	assert_int_equal(sosie_session_begin(s, "erp", SOSIE_UPLOAD_SEGMENT, &parent, 1, id, &err), 0);
+	assert_int_equal(sosie_session_part(s, "erp", id, 0, &err), 0);
+	for (size_t at = 0; at < BULK; at += 1u << 20)
+		assert_int_equal(sosie_session_data(s, data + at, 1u << 20, &err), 0);
+	assert_int_equal(sosie_session_part_end(s, BULK, &err), 0);
+	assert_int_equal(sosie_session_durable(s), BULK);
+	free(data);
+}
+
+static void test_receive_whole_session_commits_and_exits_0(void **state)
+{
+	struct child c;
+	struct sosie_session_info info;
+	struct sosie_upload_id id;
+	char said[2048];
+	bool keeper = true;
+	(void)state;
+	start(&c, "acme", KEY);
+	struct sosie_session *s = session_with(&c);
+	sosie_session_info(s, &info);
+	assert_string_equal(info.tenant.s, "acme");
+	upload(s, &id);
+	assert_int_equal(sosie_session_commit(s, "erp", &id, "{}", 2, &keeper, &c.err), 0);
+	assert_false(keeper);
+	sosie_session_close(s); /* says bye */
+	assert_int_equal(finish(&c, said), 0);
+	assert_string_equal(said, "");
+	assert_int_equal(shell("test $(cat acme/_inbox/erp/*.manifest) = '{}'"), 0);
+	assert_int_equal(shell("test $(stat -c %s acme/_inbox/erp/*.0) = 9437184"), 0);
+	assert_int_equal(shell("test $(cat acme/_inbox/erp/*.key) = " KEY), 0);
+	assert_int_equal(shell("test $(stat -c %a acme/_inbox/erp/*.0) = 640"), 0);
+}
+
+static void test_receive_sigterm_ends_it_with_an_error_to_the_source(void **state)
+{
+	struct child c;
+	struct sosie_upload_id id;
+	char said[2048];
+	(void)state;
+	start(&c, "acme", KEY);
+	struct sosie_session *s = session_with(&c);
+	upload(s, &id);
+	assert_int_equal(kill(c.pid, SIGTERM), 0);
+	assert_true(finish(&c, said) != 0);
+	assert_non_null(strstr(said, "told to stop"));
+	c.base.open = NULL;
+	assert_true(sosie_session_ping(s, &c.err) < 0);
+	sosie_session_close(s);
+	assert_int_equal(shell("test $(stat -c %s acme/_inbox/erp/*.0) = 9437184"), 0);
+	assert_int_not_equal(shell("ls acme/_inbox/erp/*.manifest 2>/dev/null"), 0);
+}
+
+static void test_receive_garbage_is_answered_with_an_error_and_ends(void **state)
+{
+	struct child c;
+	char said[2048], answer[2048];
+	unsigned char garbage[4096];
+	(void)state;
+	start(&c, "acme", KEY);
+	for (size_t i = 0; i < sizeof garbage; i++)
+		garbage[i] = (unsigned char)(255 - i * 7 % 251);
+	assert_int_equal(write(c.in, garbage, sizeof garbage), sizeof garbage);
+	size_t len = read_all(c.out, answer, sizeof answer);
+	assert_true(len > SOSIE_FRAME_HEADER);
+	assert_int_equal(answer[4], SOSIE_MSG_ERROR);
+	assert_int_equal(answer[8], 1);
+	assert_non_null(memmem(answer, len, "protocol", 8));
+	assert_true(finish(&c, said) != 0);
+	assert_int_equal(strncmp(said, "sosie-receive: ", 15), 0);
+	assert_null(strchr(said, '\x1b'));
+}
+
+static void test_receive_end_of_input_before_hello_is_an_error(void **state)
+{
+	struct child c;
+	char said[2048];
+	(void)state;
+	start(&c, "acme", KEY);
+	close(c.in);
+	c.in = -1;
+	assert_true(finish(&c, said) != 0);
+	assert_int_equal(strncmp(said, "sosie-receive: ", 15), 0);
+}
+
+static void refused_at_start(const char *tenant, const char *key, const char *why)
+{
+	struct child c;
+	char said[2048], answer[64];
+	start(&c, tenant, key);
+	assert_int_equal(read_all(c.out, answer, sizeof answer), 0);
+	assert_true(finish(&c, said) != 0);
+	if (!strstr(said, why))
+		fail_msg("\"%s\" does not say \"%s\"", said, why);
+}
+
+static void test_receive_wrong_key_is_refused(void **state)
+{
+	(void)state;
+	refused_at_start("acme", "fedcba9876543210", "is not registered");
+	refused_at_start("acme", "../../etc/passwd", "hexadecimal");
+}
+
+static void test_receive_unknown_tenant_is_refused(void **state)
+{
+	(void)state;
+	refused_at_start("nobody", KEY, "no tenant nobody");
+	refused_at_start("../acme", KEY, "name");
+}
+
+#define STORE_TEST(f) cmocka_unit_test_setup_teardown(f, make_store, drop_store)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        STORE_TEST(test_receive_whole_session_commits_and_exits_0),
+	        STORE_TEST(test_receive_sigterm_ends_it_with_an_error_to_the_source),
+	        STORE_TEST(test_receive_garbage_is_answered_with_an_error_and_ends),
+	        STORE_TEST(test_receive_end_of_input_before_hello_is_an_error),
+	        STORE_TEST(test_receive_wrong_key_is_refused),
+	        STORE_TEST(test_receive_unknown_tenant_is_refused),
+	};
+	find_program();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

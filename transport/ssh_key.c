@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/* Public keys: the file beside a private one, and fingerprints as ssh-keygen -l prints them. */
+#include "ssh.h"
+
+#include "sosie/digest.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PUBLIC_MAX 16384u
+
+char *ssh_file_read(const char *path, size_t max, size_t *len)
+{
+	struct stat st;
+	char *text = NULL;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	*len = 0;
+	if (fd < 0)
+		return NULL;
+	if (!fstat(fd, &st) && S_ISREG(st.st_mode) && (size_t)st.st_size <= max &&
+	    (text = malloc((size_t)st.st_size + 1))) {
+		ssize_t n = 0;
+		while (*len < (size_t)st.st_size &&
+		       (n = read(fd, text + *len, (size_t)st.st_size - *len)) > 0)
+			*len += (size_t)n;
+		text[*len] = '\0';
+	}
+	close(fd);
+	return text;
+}
+
+/* Base64 without padding, as ssh-keygen -l prints it. */
+void ssh_print_digest(char dst[64], const uint8_t digest[32])
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	char *at = dst + 7;
+	memcpy(dst, "SHA256:", 7);
+	for (unsigned bit = 0; bit < 256; bit += 6) {
+		unsigned byte = bit / 8,
+		         v = (unsigned)digest[byte] << 8 | (byte + 1 < 32 ? digest[byte + 1] : 0u);
+		*at++ = digits[v >> (10 - bit % 8) & 63];
+	}
+	*at = '\0';
+}
+
+/* "SHA256:…" of a key blob. */
+void ssh_print_key(char dst[64], const void *blob, size_t len)
+{
+	struct sosie_digest d;
+	struct sosie_hash *h = sosie_hash_new();
+	strcpy(dst, "?");
+	if (!h)
+		return;
+	sosie_hash_plain(h);
+	sosie_hash_add(h, blob, len);
+	sosie_hash_end(h, &d);
+	sosie_hash_free(h);
+	ssh_print_digest(dst, d.b);
+}
+
+static int digit64(char c)
+{
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A';
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 26;
+	if (c >= '0' && c <= '9')
+		return c - '0' + 52;
+	return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+/* The blob of IDENTITY.pub: "type base64 comment". malloc'd; NULL when there is no such file. */
+uint8_t *ssh_public_key(const char *path, size_t *len)
+{
+	size_t text_len, at = 0;
+	uint32_t bits = 0;
+	unsigned have = 0;
+	char *text = ssh_file_read(path, PUBLIC_MAX, &text_len);
+	uint8_t *blob = text ? malloc(text_len + 1) : NULL;
+	const char *s = blob ? strchr(text, ' ') : NULL;
+	for (int d; s && (d = digit64(*++s)) >= 0;) {
+		bits = bits << 6 | (uint32_t)d;
+		have += 6;
+		if (have >= 8) {
+			have -= 8;
+			blob[at++] = (uint8_t)(bits >> have);
+		}
+	}
+	free(text);
+	*len = at;
+	if (at)
+		return blob;
+	free(blob);
+	return NULL;
+}
