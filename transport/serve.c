@@ -356,3 +356,21 @@ int sosie_serve(struct sosie_channel *ch, struct sosie_inbox *inbox,
 	free(s.scratch);
 	return rc;
 }
+
+void sosie_serve_refusal(struct sosie_channel *ch, const struct sosie_serve_options *options,
+                         const struct sosie_err *why)
+{
+	struct serve s = {.options = options, .state = SERVE_NEW, .request = 1};
+	struct sosie_message m;
+	bool got = false;
+	if (sosie_wire_new(ch, &s.wire, NULL))
+		return;
+	if (!next_message(&s, &m, &got, mono(&s) + options->hello_ms, NULL) && got) {
+		s.request = m.request ? m.request : 1;
+		sosie_message_fini(&m);
+	}
+	m = (struct sosie_message){.type = SOSIE_MSG_ERROR, .request = s.request, .error = *why};
+	sosie_wire_send(s.wire, &m, NULL);
+	sosie_wire_free(s.wire);
+	free(s.scratch);
+}

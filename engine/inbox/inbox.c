@@ -28,8 +28,10 @@ int sosie_inbox_open(struct sosie_io *io, struct sosie_clock *clock, const char 
 	int rc = sosie_name_set(&in->tenant, SOSIE_NAME_TENANT, tenant, err);
 	if (!rc) {
 		snprintf(in->base, sizeof in->base, "%s/%s", store, in->tenant.s);
-		rc = inbox_limits_read(in, err);
+		rc = inbox_store_check(in, store, err);
 	}
+	if (!rc)
+		rc = inbox_limits_read(in, err);
 	if (!rc)
 		rc = inbox_key_check(in, err);
 	if (rc) {

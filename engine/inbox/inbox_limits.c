@@ -7,10 +7,12 @@
 
 #include "sosie/bytes.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define LIMITS_SIZE 4096u
+#define INBOX_STORE_FORMAT 1u
 #define UPLOAD_BYTES_DEFAULT (1ull << 40)
 #define UPLOADS_DEFAULT 4u
 #define UPLOADS_MAX 64u
@@ -85,6 +87,35 @@ int inbox_limits_read(struct sosie_inbox *in, struct sosie_err *err)
 		rc = limits_bad(path, err);
 	free(text);
 	return rc;
+}
+
+/* sosie.json without a JSON parser: the keeper's own file begins with its format (docs/format.md, "Store"). */
+int inbox_store_check(struct sosie_inbox *in, const char *store, struct sosie_err *err)
+{
+	static const char member[] = "\"format\"";
+	char path[INBOX_STORE_MAX + 16], *text = NULL;
+	size_t len = 0;
+	snprintf(path, sizeof path, "%s/sosie.json", store);
+	int rc = sosie_io_read_file(in->io, path, LIMITS_SIZE, &text, &len, err);
+	if (rc) {
+		if (rc == -SOSIE_ENOTFOUND)
+			rc = sosie_err_set(err, SOSIE_ENOTSTORE, "the standby's folder is not a store");
+		return rc;
+	}
+	const char *at = text + strspn(text, "{ \t\r\n");
+	uint64_t format = 0;
+	bool ok = strncmp(at, member, sizeof member - 1) == 0;
+	at += ok ? sizeof member - 1 : 0;
+	at += strspn(at, ": \t\r\n");
+	ok = ok && inbox_number(at, strspn(at, "0123456789"), &format) && format > 0;
+	free(text);
+	if (!ok)
+		return sosie_err_set(err, SOSIE_ECORRUPT, "the standby's store does not say its format");
+	if (format <= INBOX_STORE_FORMAT)
+		return 0;
+	sosie_err_set(err, SOSIE_ENEWER, "the standby's store is of format %llu, its sosie-receive knows %u",
+	              (unsigned long long)format, INBOX_STORE_FORMAT);
+	return sosie_err_action(err, "at the standby, install the release that the store was written with");
 }
 
 int inbox_key_check(struct sosie_inbox *in, struct sosie_err *err)

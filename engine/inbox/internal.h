@@ -96,6 +96,8 @@ bool inbox_upload_name(const char *name, struct sosie_upload_id *id, const char 
 bool inbox_id_equal(const struct sosie_upload_id *a, const struct sosie_upload_id *b);
 
 /* --- inbox_limits.c */
+/* SOSIE_ENOTSTORE, SOSIE_ENEWER. */
+int inbox_store_check(struct sosie_inbox *in, const char *store, struct sosie_err *err);
 int inbox_limits_read(struct sosie_inbox *in, struct sosie_err *err); /* the store's id too */
 /* UPLOAD.key: for the audit, trusted for nothing. Not flushed: see inbox_commit.c. */
 int inbox_key_write(struct sosie_inbox *in, const char *path, struct sosie_err *err);

@@ -129,5 +129,7 @@ struct sosie_serve_options {
 /* Runs one session until it ends. 0: ended by bye or by the peer's close between requests. inbox is borrowed. */
 int sosie_serve(struct sosie_channel *ch, struct sosie_inbox *inbox, const struct sosie_serve_options *options,
 		struct sosie_err *err);
+/* Where no inbox could be opened: answers the peer's hello with why, so that it knows whether to try again. Never fails loudly. */
+void sosie_serve_refusal(struct sosie_channel *ch, const struct sosie_serve_options *options, const struct sosie_err *why);
 
 #endif

@@ -88,9 +88,12 @@ static int receive(const struct arguments *a, struct sosie_err *err)
 	struct sosie_channel *ch = NULL;
 	int rc = sosie_io_posix(&io, err);
 	if (!rc)
-		rc = sosie_inbox_open(io, options.clock, a->store, a->tenant, a->key, &inbox, err);
-	if (!rc)
 		rc = sosie_stdio_channel(0, 1, STALL_MS, &ch, err);
+	if (!rc) {
+		rc = sosie_inbox_open(io, options.clock, a->store, a->tenant, a->key, &inbox, err);
+		if (rc && rc != -SOSIE_EUSAGE)
+			sosie_serve_refusal(ch, &options, err);
+	}
 	if (!rc)
 		rc = sosie_serve(ch, inbox, &options, err);
 	sosie_channel_close(ch);

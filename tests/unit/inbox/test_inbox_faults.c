@@ -64,6 +64,8 @@ static void make_store(struct sosie_io *io, const char *dir)
 	OK(sosie_io_write_file(io, path, limits, sizeof limits - 1, 0640, &error));
 	snprintf(path, sizeof path, "%s/acme/_keys/" KEY ".json", dir);
 	OK(sosie_io_write_file(io, path, "{}", 2, 0640, &error));
+	snprintf(path, sizeof path, "%s/sosie.json", dir);
+	OK(sosie_io_write_file(io, path, "{\"format\":1}", 12, 0640, &error));
 }
 
 static int send_part(struct sosie_inbox *in, const struct sosie_upload_id *id, unsigned upload, unsigned part)

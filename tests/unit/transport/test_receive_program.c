@@ -51,6 +51,7 @@ static int make_store(void **state)
 	strcpy(root, "/tmp/sosie-test-receive-XXXXXX");
 	assert_non_null(mkdtemp(root));
 	assert_int_equal(shell("mkdir -p acme/_inbox acme/_outbox acme/_keys"), 0);
+	put("../sosie.json", "{\"format\":1}");
 	put("_keys/" KEY ".json", "{}");
 	put("_outbox/limits", "store=000102030405060708090a0b0c0d0e0f\n");
 	return 0;
@@ -258,9 +259,11 @@ static void test_receive_end_of_input_before_hello_is_an_error(void **state)
 static void refused_at_start(const char *tenant, const char *key, const char *why)
 {
 	struct child c;
-	char said[2048], answer[64];
+	char said[2048], answer[2048];
 	start(&c, tenant, key);
-	assert_int_equal(read_all(c.out, answer, sizeof answer), 0);
+	close(c.in); /* a source that says nothing is told all the same */
+	c.in = -1;
+	read_all(c.out, answer, sizeof answer);
 	assert_true(finish(&c, said) != 0);
 	if (!strstr(said, why))
 		fail_msg("\"%s\" does not say \"%s\"", said, why);
@@ -271,6 +274,30 @@ static void test_receive_wrong_key_is_refused(void **state)
 	(void)state;
 	refused_at_start("acme", "fedcba9876543210", "is not registered");
 	refused_at_start("acme", "../../etc/passwd", "hexadecimal");
+}
+
+/* A source whose key was taken away must not try for ever: it hears the code, not only the end of the session. */
+static void test_receive_wrong_key_tells_the_source_to_stop(void **state)
+{
+	struct child c;
+	struct sosie_session *session = NULL;
+	char said[2048];
+	(void)state;
+	start(&c, "acme", "fedcba9876543210");
+	c.base.open = connector_open;
+	assert_int_equal(sosie_session_open(&c.base, sosie_clock_real(), "sosie test", &session, &c.err), -SOSIE_EAUTH);
+	assert_non_null(strstr(c.err.what, "not registered"));
+	assert_null(session);
+	assert_true(finish(&c, said) != 0);
+}
+
+static void test_receive_newer_store_is_not_served(void **state)
+{
+	(void)state;
+	put("../sosie.json", "{\n  \"format\": 2}");
+	refused_at_start("acme", KEY, "of format 2");
+	put("../sosie.json", "[]");
+	refused_at_start("acme", KEY, "does not say its format");
 }
 
 static void test_receive_unknown_tenant_is_refused(void **state)
@@ -290,6 +317,8 @@ int main(void)
 	        STORE_TEST(test_receive_garbage_is_answered_with_an_error_and_ends),
 	        STORE_TEST(test_receive_end_of_input_before_hello_is_an_error),
 	        STORE_TEST(test_receive_wrong_key_is_refused),
+	        STORE_TEST(test_receive_wrong_key_tells_the_source_to_stop),
+	        STORE_TEST(test_receive_newer_store_is_not_served),
 	        STORE_TEST(test_receive_unknown_tenant_is_refused),
 	};
 	find_program();

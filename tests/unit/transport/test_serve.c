@@ -64,6 +64,7 @@ static int make_store(void **state)
 	assert_non_null(mkdtemp(root));
 	assert_int_equal(
 	        shell("mkdir -p acme/_inbox acme/_outbox/erp acme/_keys && mkfifo acme/_inbox/notify"), 0);
+	put("../sosie.json", "{\"format\":1}");
 	put("_keys/" KEY ".json", "{}");
 	limits(0);
 	return 0;

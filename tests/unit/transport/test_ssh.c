@@ -275,6 +275,25 @@ static void test_connect_unknown_host_is_refused(void **state)
 	link_close(&l);
 }
 
+/* As ssh-keyscan writes it; at the end of the file with and without a newline. */
+static void test_connect_known_line_without_comment_is_trusted(void **state)
+{
+	static const char *const ends[] = {"\n", "", "\r\n", " \n"};
+	(void)state;
+	need_sshd();
+	for (unsigned i = 0; i < 4; i++) {
+		struct link l = {0};
+		char key[512];
+		read_text("host.pub", key, sizeof key);
+		char *comment = strchr(strchr(key, ' ') + 1, ' ');
+		assert_non_null(comment);
+		*comment = '\0';
+		write_text("known", "[127.0.0.1]:%d %s%s", port, key, ends[i]);
+		assert_int_equal(link_open(&l, "client"), 0);
+		link_close(&l);
+	}
+}
+
 static void test_connect_changed_host_is_refused(void **state)
 {
 	struct link l = {0};
@@ -506,6 +525,7 @@ int main(void)
 	        cmocka_unit_test(test_connect_known_host_and_key_echoes),
 	        cmocka_unit_test(test_connect_hashed_entry_is_known),
 	        cmocka_unit_test(test_connect_unknown_host_is_refused),
+	        cmocka_unit_test(test_connect_known_line_without_comment_is_trusted),
 	        cmocka_unit_test(test_connect_changed_host_is_refused),
 	        cmocka_unit_test(test_connect_revoked_host_is_refused),
 	        cmocka_unit_test(test_connect_strange_key_is_refused),
