@@ -30,6 +30,10 @@ LIBS     := -lssh2 -luring -lzstd -ljansson -lcrypto
 
 .DEFAULT_GOAL := all
 
+# make V=1 shows the commands.
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
+
 LIB_SRC   := $(wildcard engine/*/*.c transport/*.c)
 COMMON_SRC := $(wildcard tools/common/*.c)
 PROGRAMS  := sosie sosied sosie-receive sosie-keeper
@@ -53,41 +57,49 @@ all: $(addprefix $(BUILD)/,$(PROGRAMS))
 
 $(BUILD)/obj/%.o: %.c | $(SETUP)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 $(LIB): $(call obj,$(LIB_SRC))
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR,$@)
+	$(Q)$(AR) rcs $@ $^
 
 # An archive of its own: a program takes from it what it calls, so the receiver gets no JSON.
 COMMON := $(BUILD)/libcommon.a
 $(COMMON): $(call obj,$(COMMON_SRC))
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR,$@)
+	$(Q)$(AR) rcs $@ $^
 
 define program
 $(BUILD)/$(1): $$(call obj,$$(wildcard tools/$(1)/*.c)) $(COMMON) $(LIB)
-	$(CC) $$(LDFLAGS) -o $$@ $$(call obj,$$(wildcard tools/$(1)/*.c)) $(COMMON) $(LIB) $(LIBS)
+	$$(call say,LD,$$@)
+	$$(Q)$(CC) $$(LDFLAGS) -o $$@ $$(call obj,$$(wildcard tools/$(1)/*.c)) $(COMMON) $(LIB) $(LIBS)
 endef
 $(foreach p,$(PROGRAMS),$(eval $(call program,$(p))))
 
 $(TESTS): $(BUILD)/%: $(BUILD)/obj/%.o $(call obj,$(TEST_LIB_SRC)) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $< $(call obj,$(TEST_LIB_SRC)) $(LIB) -lcmocka $(LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(call obj,$(TEST_LIB_SRC)) $(LIB) -lcmocka $(LIBS)
 
 $(REPLAYS): $(BUILD)/tests/fuzz/replay_%: $(call obj,tests/fuzz/replay.c) $(BUILD)/obj/tests/fuzz/fuzz_%.o $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 $(FUZZERS): $(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
 # The programs that write the seed corpora: run by hand when a format grows, with tests/fuzz/corpus as the argument.
 SEEDS := $(patsubst %.c,$(BUILD)/%,$(SEED_SRC))
 $(SEEDS): $(BUILD)/%: $(BUILD)/obj/%.o $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 tests: $(TESTS) $(REPLAYS) $(SEEDS)
 
@@ -137,7 +149,8 @@ fuzzers: $(FUZZERS)
 
 $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $<
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $<
 
 bench: deps all $(BUILD)/bench/scribble
 	@tools/deps.sh bench
