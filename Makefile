@@ -125,7 +125,7 @@ FUZZ := build/fuzz
 
 check-asan: deps
 	@$(MAKE) BUILD=$(ASAN) OPT="-O1 -g" SAN="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer" all tests
-	@ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	@ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1 LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan-suppressions:print_suppressions=0 \
 		tests/run --build $(ASAN) --jobs $(JOBS) --title check-asan unit fuzz scenario
 
 check-tsan: deps
