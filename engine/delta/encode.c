@@ -39,6 +39,11 @@ int sosie_encoder_new(const struct sosie_digest *group_ctx, int level, struct so
 	return 0;
 }
 
+void sosie_encoder_level(struct sosie_encoder *enc, int level)
+{
+	zstd_packer_level(enc->packer, level);
+}
+
 void sosie_encoder_free(struct sosie_encoder *enc)
 {
 	if (!enc)

@@ -4,6 +4,7 @@
  * and not by the library: its stable interface tells neither window nor reserved bits, and its limit on
  * windows does not hold where a frame is decoded in one go.
  */
+#include <assert.h>
 #include <stdlib.h>
 
 #include <zstd.h>
@@ -24,14 +25,20 @@ struct zstd_unpacker {
 /* --- packing
  * --------------------------------------------------------------------------------------------------- */
 
+/* 0 is zstd's name for its default, which may change. */
+static bool level_possible(int level)
+{
+	return level >= -7 && level <= 19 && level != 0;
+}
+
 int zstd_packer_new(int level, struct zstd_packer **out, struct sosie_err *err)
 {
 	struct zstd_packer *p = malloc(sizeof(*p));
 
 	*out = NULL;
-	if (level < 1 || level > 19) {
+	if (!level_possible(level)) {
 		free(p);
-		return sosie_err_set(err, SOSIE_ECONFIG, "zstd level %d: 1 to 19 are possible", level);
+		return sosie_err_set(err, SOSIE_ECONFIG, "zstd level %d: -7 to -1 and 1 to 19 are possible", level);
 	}
 	if (p)
 		*p = (struct zstd_packer){.ctx = ZSTD_createCCtx(), .level = level};
@@ -41,6 +48,12 @@ int zstd_packer_new(int level, struct zstd_packer **out, struct sosie_err *err)
 	}
 	*out = p;
 	return 0;
+}
+
+void zstd_packer_level(struct zstd_packer *p, int level)
+{
+	assert(level_possible(level));
+	p->level = level;
 }
 
 void zstd_packer_free(struct zstd_packer *p)

@@ -15,6 +15,8 @@ struct zstd_packer;
 struct zstd_unpacker;
 
 int zstd_packer_new(int level, struct zstd_packer **out, struct sosie_err *err);
+/* From the next frame on; one that zstd_packer_new takes. */
+void zstd_packer_level(struct zstd_packer *p, int level);
 void zstd_packer_free(struct zstd_packer *p);
 /* One frame with content size of at most room bytes; *len = 0 when it would need more. */
 int zstd_pack(struct zstd_packer *p, const void *plain, size_t plain_len, void *dst, size_t room, size_t *len,

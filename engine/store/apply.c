@@ -1,44 +1,49 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Applying a segment to a set of images: parts are read with requests in flight (stream.c), each record is
- * decoded into one of APPLY_SLOTS buffers and written from there with further requests in flight. Records are
- * in order where they overlap: a record that touches what is still being written waits for it. Memory is the
- * pool's, whatever the volume's size.
+ * Applying a segment to a set of images, as a pipeline over APPLY_SLOTS slots, used in turn: parts are read with
+ * requests in flight (stream.c), each record is copied into a slot and given to the decoders (decoders.c), and
+ * in the order of the records what is decoded goes on: leaves into the trees, content to the images with
+ * further requests in flight. All I/O and all of the trees is this thread's. Records are in order where they
+ * overlap: a record that touches what is still being written waits for it. Memory is the pool's, whatever the
+ * volume's size.
  *
  * Every byte of a part is a peer's. Whatever is wrong with them sets bad_segment, so that our own damage is
- * told apart.
+ * told apart. The first failure in the order of the records is the one that is told.
  */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/store/core.h"
 
-#define APPLY_SLOTS 6u
-#define APPLY_LEAVES 512u
+#define APPLY_SLOTS 10u
+#define DECODING_MAX 6u            /* the other slots are being written */
+#define THREADS_FROM (4ull << 20) /* bytes of parts below which threads cost more than they save */
 
 struct apply_slot;
 struct write_req {
 	struct sosie_req req; /* first: done() casts */
 	struct apply_slot *slot;
 };
-/* One record on its way to the images: plain is the kernel's while pending. */
+/* One record on its way to the images: the decoders' until waited for; then plain is the kernel's while pending. */
 struct apply_slot {
-	uint8_t *plain;
-	unsigned pending, range_count;
-	struct sosie_range ranges[SOSIE_RECORD_RANGES_MAX];
+	struct decode_job job;
+	uint8_t *packed;  /* SOSIE_RECORD_PLAIN_MAX: the payload */
+	unsigned pending; /* writes in flight */
+	int sys;          /* of a write that failed */
 	struct write_req reqs[SOSIE_RECORD_RANGES_MAX];
-	int sys; /* of a write that failed */
 };
 struct apply_pool {
 	uint8_t *memory, *ring, *scratch;
 	struct apply_slot slots[APPLY_SLOTS];
-	struct sosie_record record;
-	struct sosie_digest leaves[APPLY_LEAVES];
+	unsigned oldest, decoding; /* slots given to the decoders: [oldest, oldest + decoding) in turn */
 	struct sosie_extent_volume volumes[SOSIE_VOLUMES_MAX];
 };
 
 #define SCRATCH_BYTES (2u * STORE_BLOCK)
-#define POOL_BYTES ((size_t)(STREAM_BLOCKS + APPLY_SLOTS) * STORE_BLOCK + SCRATCH_BYTES)
+#define SLOT_BYTES (2u * STORE_BLOCK)
+#define POOL_BYTES ((size_t)STREAM_BLOCKS * STORE_BLOCK + SCRATCH_BYTES + (size_t)APPLY_SLOTS * SLOT_BYTES)
+static_assert(SOSIE_RECORD_PLAIN_MAX == STORE_BLOCK, "a slot holds a payload and a content");
 
 struct apply_attachments {
 	const struct sosie_manifest *m;
@@ -51,7 +56,7 @@ struct apply {
 	struct image_set *set;
 	const struct sosie_manifest *m;
 	struct apply_pool *pool;
-	struct sosie_decoder *decoder;
+	struct decode_pool *decoders;
 	struct sosie_hash *hash;
 	struct apply_attachments attachments;
 	bool (*stop)(void *arg);
@@ -75,8 +80,10 @@ int apply_pool_get(struct sosie_store *store, struct apply_pool **out, struct so
 	}
 	p->ring = p->memory;
 	p->scratch = p->ring + (size_t)STREAM_BLOCKS * STORE_BLOCK;
-	for (unsigned i = 0; i < APPLY_SLOTS; i++)
-		p->slots[i].plain = p->scratch + SCRATCH_BYTES + (size_t)i * STORE_BLOCK;
+	for (unsigned i = 0; i < APPLY_SLOTS; i++) {
+		p->slots[i].job.plain = p->scratch + SCRATCH_BYTES + (size_t)i * SLOT_BYTES;
+		p->slots[i].packed = p->slots[i].job.plain + STORE_BLOCK;
+	}
 	*out = store->pool = p;
 	return 0;
 }
@@ -134,20 +141,6 @@ static int drain(struct apply *a, struct sosie_err *err)
 	return rc;
 }
 
-static struct apply_slot *free_slot(struct apply *a, struct sosie_err *err)
-{
-	for (;;) {
-		for (unsigned i = 0; i < APPLY_SLOTS; i++)
-			if (!a->pool->slots[i].pending && !a->pool->slots[i].sys)
-				return &a->pool->slots[i];
-		for (unsigned i = 0; i < APPLY_SLOTS; i++)
-			if (a->pool->slots[i].sys)
-				return wait_slot(a, &a->pool->slots[i], err) ? NULL : &a->pool->slots[i];
-		if (sosie_io_reap(a->set->store->io, 1, err) < 0)
-			return NULL;
-	}
-}
-
 static bool before(const struct sosie_range *a, const struct sosie_range *b)
 {
 	return a->volume < b->volume || (a->volume == b->volume && a->leaf + a->leaves <= b->leaf);
@@ -171,7 +164,8 @@ static int wait_overlapping(struct apply *a, const struct sosie_record *r, struc
 {
 	for (unsigned i = 0; i < APPLY_SLOTS; i++) {
 		struct apply_slot *s = &a->pool->slots[i];
-		int rc = s->pending && overlap(s->ranges, s->range_count, r->ranges, r->range_count)
+		const struct sosie_record *w = &s->job.record;
+		int rc = s->pending && overlap(w->ranges, w->range_count, r->ranges, r->range_count)
 		                 ? wait_slot(a, s, err)
 		                 : 0;
 		if (rc)
@@ -201,22 +195,22 @@ static int put_leaves(struct apply *a, const struct sosie_record *r, const struc
 /* One request for each run of adjacent ranges: their content is adjacent in plain too. */
 static void submit_writes(struct apply *a, struct apply_slot *slot)
 {
+	const struct sosie_record *r = &slot->job.record;
 	unsigned n = 0;
 	size_t at = 0;
-	for (unsigned i = 0; i < slot->range_count; n++) {
-		const struct sosie_range *first = &slot->ranges[i];
+	for (unsigned i = 0; i < r->range_count; n++) {
+		const struct sosie_range *first = &r->ranges[i];
 		struct image *im = &a->set->images[first->volume];
 		uint64_t end = first->leaf, bytes = 0;
-		for (; i < slot->range_count && slot->ranges[i].volume == first->volume &&
-		       slot->ranges[i].leaf == end;
+		for (; i < r->range_count && r->ranges[i].volume == first->volume && r->ranges[i].leaf == end;
 		     i++) {
-			bytes += sosie_range_bytes(&slot->ranges[i], im->size);
-			end += slot->ranges[i].leaves;
+			bytes += sosie_range_bytes(&r->ranges[i], im->size);
+			end += r->ranges[i].leaves;
 		}
 		slot->reqs[n].slot = slot;
 		slot->reqs[n].req = (struct sosie_req){.op = SOSIE_OP_WRITE,
 		                                       .file = im->file,
-		                                       .buf = slot->plain + at,
+		                                       .buf = slot->job.plain + at,
 		                                       .len = (size_t)bytes,
 		                                       .offset = first->leaf * SOSIE_LEAF,
 		                                       .done = write_done};
@@ -228,35 +222,20 @@ static void submit_writes(struct apply *a, struct apply_slot *slot)
 	}
 }
 
-static int apply_data(struct apply *a, const struct sosie_record *r, const uint8_t *payload,
-                      struct sosie_err *err)
+static int apply_data(struct apply *a, struct apply_slot *slot, struct sosie_err *err)
 {
-	unsigned leaf_count = 0;
-	struct apply_slot *slot = free_slot(a, err);
-	if (!slot)
-		return err && err->code ? -(int)err->code : -SOSIE_EIO;
-	int rc = bad(a, sosie_decode(a->decoder, r, payload, a->pool->volumes, slot->plain, a->pool->leaves,
-	                             &leaf_count, err));
+	int rc = wait_overlapping(a, &slot->job.record, err);
 	if (!rc)
-		rc = wait_overlapping(a, r, err);
+		rc = put_leaves(a, &slot->job.record, slot->job.leaves, err);
 	if (!rc)
-		rc = put_leaves(a, r, a->pool->leaves, err);
-	if (rc)
-		return rc;
-	slot->range_count = r->range_count;
-	memcpy(slot->ranges, r->ranges, r->range_count * sizeof(*r->ranges));
-	submit_writes(a, slot);
-	return 0;
+		submit_writes(a, slot);
+	return rc;
 }
 
-static int apply_zero(struct apply *a, const struct sosie_record *r, const uint8_t *payload,
-                      struct sosie_err *err)
+static int apply_zero(struct apply *a, struct apply_slot *slot, struct sosie_err *err)
 {
-	unsigned none = 0;
-	int rc = bad(
-	        a, sosie_decode(a->decoder, r, payload, a->pool->volumes, NULL, a->pool->leaves, &none, err));
-	if (!rc)
-		rc = wait_overlapping(a, r, err);
+	const struct sosie_record *r = &slot->job.record;
+	int rc = wait_overlapping(a, r, err);
 	for (unsigned i = 0; !rc && i < r->range_count; i++) {
 		struct image *im = &a->set->images[r->ranges[i].volume];
 		uint64_t bytes = sosie_range_bytes(&r->ranges[i], im->size);
@@ -328,80 +307,136 @@ static int finish_attachments(struct apply_attachments *t, struct sosie_err *err
 	return 0;
 }
 
-static int apply_attachment(struct apply *a, const struct sosie_record *r, const uint8_t *payload,
-                            struct sosie_err *err)
+/* The oldest record goes on from the decoders to trees and images. */
+static int apply_oldest(struct apply *a, struct sosie_err *err)
 {
-	unsigned none = 0;
-	struct apply_slot *slot = free_slot(a, err);
-	if (!slot)
-		return err && err->code ? -(int)err->code : -SOSIE_EIO;
-	int rc = sosie_decode(a->decoder, r, payload, a->pool->volumes, slot->plain, a->pool->leaves, &none,
-	                      err);
-	if (!rc)
-		rc = take_attachment(&a->attachments, slot->plain, r->plain_len, err);
-	return bad(a, rc);
-}
-
-static int apply_record(struct apply *a, const uint8_t *bytes, struct sosie_err *err)
-{
-	struct sosie_record *r = &a->pool->record;
-	uint32_t ranges_len, payload_len;
-	int rc = bad(a, sosie_record_lengths(bytes, &ranges_len, &payload_len, err));
-	const size_t head = rc ? 0 : SOSIE_RECORD_HEADER + (size_t)ranges_len;
-	if (!rc)
-		rc = bad(a, sosie_record_parse(bytes, head, a->pool->volumes, a->set->count, r, err));
-	if (rc)
-		return rc;
-	const uint8_t *payload = bytes + head;
-	switch (r->kind) {
+	struct apply_pool *p = a->pool;
+	struct apply_slot *slot = &p->slots[p->oldest];
+	p->oldest = (p->oldest + 1) % APPLY_SLOTS;
+	p->decoding--;
+	decode_pool_wait(a->decoders, &slot->job);
+	if (slot->job.rc) {
+		if (err)
+			*err = slot->job.err;
+		return bad(a, slot->job.rc);
+	}
+	switch (slot->job.record.kind) {
 	case SOSIE_RECORD_DATA:
-		return apply_data(a, r, payload, err);
+		return apply_data(a, slot, err);
 	case SOSIE_RECORD_ZERO:
 	case SOSIE_RECORD_DISCARD:
-		return apply_zero(a, r, payload, err);
+		return apply_zero(a, slot, err);
 	case SOSIE_RECORD_ATTACHMENT:
-		return apply_attachment(a, r, payload, err);
+		return bad(a, take_attachment(&a->attachments, slot->job.plain, slot->job.record.plain_len,
+		                              err));
 	case SOSIE_RECORD_PATCH:
 	case SOSIE_RECORD_DELTA:
 		break;
 	}
-	return bad(a,
-	           sosie_err_set(err, SOSIE_EUNSUPPORTED,
-	                         "a record is of kind %d, which this release does not know", (int)r->kind));
+	return sosie_err_set(err, SOSIE_EINTERNAL, "a record of kind %d was decoded",
+	                     (int)slot->job.record.kind);
 }
 
-static int apply_records(struct apply *a, struct part_stream *s, unsigned part, struct sosie_err *err)
+static int apply_decoded(struct apply *a, unsigned leave, struct sosie_err *err)
+{
+	int rc = 0;
+	while (!rc && a->pool->decoding > leave)
+		rc = apply_oldest(a, err);
+	return rc;
+}
+
+static int check_kind(const struct sosie_record *r, struct sosie_err *err)
+{
+	if (r->kind == SOSIE_RECORD_DATA || r->kind == SOSIE_RECORD_ZERO ||
+	    r->kind == SOSIE_RECORD_DISCARD || r->kind == SOSIE_RECORD_ATTACHMENT)
+		return 0;
+	return sosie_err_set(err, SOSIE_EUNSUPPORTED,
+	                     "a record is of kind %d, which this release does not know", (int)r->kind);
+}
+
+/* Into the slot and to the decoders. What fails here is the peer's bytes. */
+static int give_record(struct apply *a, struct apply_slot *slot, const uint8_t *bytes, struct sosie_err *err)
+{
+	struct decode_job *job = &slot->job;
+	uint32_t ranges_len, payload_len;
+	int rc = sosie_record_lengths(bytes, &ranges_len, &payload_len, err);
+	const size_t head = rc ? 0 : SOSIE_RECORD_HEADER + (size_t)ranges_len;
+	if (!rc)
+		rc = sosie_record_parse(bytes, head, a->pool->volumes, a->set->count, &job->record, err);
+	if (!rc)
+		rc = check_kind(&job->record, err);
+	if (!rc && payload_len > STORE_BLOCK)
+		rc = sosie_err_set(err, SOSIE_ECORRUPT, "a record with %u bytes of payload", payload_len);
+	if (rc)
+		return rc;
+	memcpy(slot->packed, bytes + head, payload_len);
+	job->payload = slot->packed;
+	decode_pool_give(a->decoders, job);
+	a->pool->decoding++;
+	return 0;
+}
+
+/* The next record of the part to the decoders; *len 0: there is none. *peer: the failure is of its bytes. */
+static int take_record(struct apply *a, struct part_stream *s, struct sosie_digest *chain, size_t *len,
+                       bool *peer, struct sosie_err *err)
+{
+	struct apply_pool *p = a->pool;
+	struct apply_slot *slot = &p->slots[(p->oldest + p->decoding) % APPLY_SLOTS];
+	const uint8_t *bytes;
+	int rc = wait_slot(a, slot, err);
+	*len = 0;
+	*peer = false;
+	if (rc)
+		return rc;
+	*peer = true;
+	rc = stream_record(s, &bytes, len, err);
+	if (rc || *len == 0)
+		return rc;
+	sosie_part_link(a->hash, bytes, *len, chain);
+	rc = give_record(a, slot, bytes, err);
+	stream_skip(s, *len);
+	return rc;
+}
+
+/* Whether the part is what its manifest says. */
+static int check_part(const struct apply *a, unsigned part, uint64_t records,
+                      const struct sosie_digest *chain, struct sosie_err *err)
 {
 	const struct sosie_manifest_part *want = &a->m->parts[part];
+	if (records == want->records && sosie_digest_equal(chain, &want->digest))
+		return 0;
+	return sosie_err_set(err, SOSIE_ECORRUPT,
+	                     "the part does not have the digest and number of records of its manifest");
+}
+
+/* A failure to take a record waits until those before it have gone on: theirs come first. */
+static int apply_records(struct apply *a, struct part_stream *s, unsigned part, struct sosie_err *err)
+{
+	struct sosie_err taking;
 	struct sosie_digest chain;
 	uint64_t records = 0;
+	size_t len = 1;
+	bool peer = false;
+	int rc = 0, taken = 0;
+	sosie_err_clear(&taking);
 	sosie_part_start(a->hash, &a->set->group_ctx, part, &chain);
-	for (;;) {
-		const uint8_t *bytes;
-		size_t len;
+	while (!rc && !taken && len) {
 		if (a->stop && a->stop(a->arg))
 			return sosie_err_set(err, SOSIE_EBUSY,
 			                     "stopped because another process waits for the group");
-		int rc = bad(a, stream_record(s, &bytes, &len, err));
-		if (rc)
-			return rc;
-		if (len == 0)
-			break;
-		sosie_part_link(a->hash, bytes, len, &chain);
-		rc = apply_record(a, bytes, err);
-		if (rc)
-			return rc;
-		records++;
-		stream_skip(s, len);
+		rc = apply_decoded(a, DECODING_MAX - 1, err);
+		if (!rc)
+			taken = take_record(a, s, &chain, &len, &peer, &taking);
+		records += !rc && !taken && len;
 		sosie_progress(a->progress, "applying", a->read + s->at, a->total);
 	}
-	if (records != want->records || !sosie_digest_equal(&chain, &want->digest))
-		return bad(
-		        a,
-		        sosie_err_set(
-		                err, SOSIE_ECORRUPT,
-		                "the part does not have the digest and number of records of its manifest"));
-	return 0;
+	if (!rc)
+		rc = apply_decoded(a, 0, err);
+	if (!rc && taken) {
+		*err = taking;
+		return peer ? bad(a, taken) : taken;
+	}
+	return rc ? rc : bad(a, check_part(a, part, records, &chain, err));
 }
 
 static int apply_part(struct apply *a, uint64_t point, unsigned part, struct sosie_err *err)
@@ -447,6 +482,7 @@ static int prepare(struct apply *a, struct sosie_err *err)
 	a->attachments.m = a->m;
 	if (!a->hash || !a->attachments.hash)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory to apply a segment");
+	a->pool->oldest = a->pool->decoding = 0;
 	for (unsigned i = 0; i < APPLY_SLOTS; i++)
 		a->pool->slots[i].sys = 0;
 	for (unsigned i = 0; i < set->count; i++)
@@ -454,7 +490,7 @@ static int prepare(struct apply *a, struct sosie_err *err)
 		        (struct sosie_extent_volume){.ctx = set->images[i].ctx, .size = set->images[i].size};
 	for (unsigned i = 0; i < a->m->part_count; i++)
 		a->total += a->m->parts[i].length;
-	return sosie_decoder_new(&set->group_ctx, &a->decoder, err);
+	return decode_pool_new(&set->group_ctx, a->pool->volumes, a->total >= THREADS_FROM, &a->decoders, err);
 }
 
 int images_apply(struct image_set *set, const struct sosie_manifest *m, uint64_t point,
@@ -473,9 +509,9 @@ int images_apply(struct image_set *set, const struct sosie_manifest *m, uint64_t
 		rc = apply_part(&a, point, i, &mine);
 	if (!rc)
 		rc = bad(&a, finish_attachments(&a.attachments, &mine));
+	decode_pool_free(a.decoders); /* with what was given in vain, after a failure */
 	int drained = a.pool ? drain(&a, rc ? NULL : &mine) : 0;
 	rc = rc ? rc : drained;
-	sosie_decoder_free(a.decoder);
 	sosie_hash_free(a.hash);
 	sosie_hash_free(a.attachments.hash);
 	if (rc && err)

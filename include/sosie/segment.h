@@ -60,8 +60,10 @@ void sosie_context_group(struct sosie_hash *h, const char *tenant, const char *g
 
 /* --- encoding. One encoder belongs to one thread; about 3 MiB each. ------------------------------------------------- */
 struct sosie_encoder;
-/* level: zstd's, 1 to 19. */
+/* level: zstd's, -7 to 19 without 0. */
 int sosie_encoder_new(const struct sosie_digest *group_ctx, int level, struct sosie_encoder **out, struct sosie_err *err);
+/* From the next record on. */
+void sosie_encoder_level(struct sosie_encoder *enc, int level);
 void sosie_encoder_free(struct sosie_encoder *enc);
 /* One data record of `count` ranges; leaf digests as computed by the caller, in order; plain: the content, one range after the other, plain_len bytes. *out and *len: the
  * record's bytes, valid until the next call. zstd where it saves at least 1/16, else raw. */
