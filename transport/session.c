@@ -358,8 +358,9 @@ static int acks_take(struct sosie_session *s, struct sosie_err *err)
 			              STALL_MS / 1000);
 			return session_break(s, -SOSIE_ETIMEOUT, err);
 		}
+		uint64_t before = s->written;
 		rc = listen(s, 0, &m, &mine, &got, full ? SLICE_MS : 0, err);
-		if (got)
+		if (s->written != before)
 			until = sosie_mono_ms(s->clock) + STALL_MS;
 	}
 	return rc;

@@ -79,6 +79,8 @@ static enum sosie_code code_from_sys(int sys)
 	case ENOSPC:
 	case EDQUOT:
 		return SOSIE_ENOSPACE;
+	case EFBIG:
+		return SOSIE_ESIZE;
 	case EACCES:
 	case EPERM:
 	case EROFS:

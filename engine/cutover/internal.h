@@ -5,7 +5,7 @@
  * Where the images are (E: the new epoch, ID: of the cutover):
  *   rename        head/ → live/E.tmp/ → live/E/
  *                 two renames of a folder, both after the fence
- *   clone, copy   live/E.tmp/ → live/E/
+ *   clone, copy   live/E.tmp.part/ → live/E.tmp/ → live/E/
  *                 made before the fence, one rename of a folder after it
  *   --into DIR    DIR/.sosie-cutover-ID.tmp/VOLUME.raw → DIR/VOLUME.raw
  *                 made before the fence, renamed one by one after it
@@ -42,6 +42,8 @@ int cutover_final_dir(const struct sosie_group *g, const struct cutover_record *
                       struct sosie_err *err);
 int cutover_temp_dir(const struct sosie_group *g, const struct cutover_record *r, char dst[STORE_PATH],
                      struct sosie_err *err);
+/* Where what will be the temporary folder is made: it gets its name when it is whole. */
+int cutover_part_dir(const char *temp_dir, char dst[STORE_PATH], struct sosie_err *err);
 /* SOSIE_EEXISTS when a name that the cutover will make is there and none of its own. */
 int cutover_names_free(struct sosie_group *g, const struct cutover_record *r, const struct sosie_manifest *m,
                        struct sosie_err *err);

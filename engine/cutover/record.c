@@ -230,6 +230,11 @@ int cutover_temp_dir(const struct sosie_group *g, const struct cutover_record *r
 	return store_path(dst, err, "%s/live/%llu.tmp", g->dir, (unsigned long long)r->to_epoch);
 }
 
+int cutover_part_dir(const char *temp_dir, char dst[STORE_PATH], struct sosie_err *err)
+{
+	return store_path(dst, err, "%s.part", temp_dir);
+}
+
 static int refuse_name(const struct sosie_group *g, const char *path, struct sosie_err *err)
 {
 	sosie_err_set(err, SOSIE_EEXISTS, "%s/%s: the cutover would make %s, which exists and is not its own",

@@ -79,15 +79,15 @@ static int make_head_sound(struct run *run, struct sosie_err *err)
  * ---------------------------------------------------------------------------------------------------- */
 
 /* The newest point's images and trees out of head/, which needs no segment applied. */
-static int copy_head(struct run *run, struct sosie_err *err)
+static int copy_head(struct run *run, const char *dir, struct sosie_err *err)
 {
 	int rc = make_head_sound(run, err);
 
 	if (rc == 0)
-		rc = sosie_io_mkdir(run->io, run->temp_dir, 0700, err);
+		rc = sosie_io_mkdir(run->io, dir, 0700, err);
 	if (rc == 0)
-		rc = images_copy(run->io, run->head_dir, run->temp_dir, &run->m, run->progress, err);
-	return rc == 0 ? sosie_io_sync_dir(run->io, run->temp_dir, err) : rc;
+		rc = images_copy(run->io, run->head_dir, dir, &run->m, run->progress, err);
+	return rc == 0 ? sosie_io_sync_dir(run->io, dir, err) : rc;
 }
 
 static int check_space(struct run *run, struct sosie_err *err)
@@ -108,10 +108,17 @@ static int check_space(struct run *run, struct sosie_err *err)
 	                        "make room, or choose another folder with --into; nothing has been changed");
 }
 
+/* Under another name until they are whole: what is in the temporary folder later is never half of an image.
+ */
 static int make_images(struct run *run, struct sosie_err *err)
 {
+	char part[STORE_PATH];
 	int rc = sosie_io_ensure_dir(run->io, parent_dir(run), 0700, err);
 
+	if (rc == 0)
+		rc = cutover_part_dir(run->temp_dir, part, err);
+	if (rc == 0)
+		rc = sosie_io_remove_tree(run->io, part, err);
 	if (rc == 0)
 		rc = sosie_io_remove_tree(run->io, run->temp_dir, err);
 	if (rc == 0)
@@ -119,9 +126,11 @@ static int make_images(struct run *run, struct sosie_err *err)
 	if (rc < 0)
 		return rc;
 	if (run->r.point == sosie_group_points(run->g))
-		rc = copy_head(run, err);
+		rc = copy_head(run, part, err);
 	else
-		rc = images_materialise(run->g, run->r.point, run->temp_dir, run->progress, err);
+		rc = images_materialise(run->g, run->r.point, part, run->progress, err);
+	if (rc == 0)
+		rc = sosie_io_rename(run->io, part, run->temp_dir, err);
 	return rc == 0 ? sosie_io_sync_dir(run->io, parent_dir(run), err) : rc;
 }
 
@@ -356,8 +365,13 @@ static int edge_activate(struct run *run, struct sosie_err *err)
 
 static int edge_clean_up(struct run *run, struct sosie_err *err)
 {
+	char part[STORE_PATH];
 	int rc = run->r.into[0] ? sosie_io_remove_tree(run->io, run->temp_dir, err) : 0;
 
+	if (rc == 0)
+		rc = cutover_part_dir(run->temp_dir, part, err);
+	if (rc == 0)
+		rc = sosie_io_remove_tree(run->io, part, err);
 	return rc == 0 ? sosie_io_sync_dir(run->io, parent_dir(run), err) : rc;
 }
 
@@ -401,13 +415,16 @@ static int run_edges(struct run *run, struct sosie_err *err)
  * be reached any more does not hold up a cutover. */
 static void drop_earlier(struct run *run, const struct cutover_record *old)
 {
-	char dir[STORE_PATH];
+	char dir[STORE_PATH], part[STORE_PATH];
 
 	if (old->step == SOSIE_CUTOVER_NONE || old->step >= SOSIE_CUTOVER_FENCED ||
 	    old->method == SOSIE_CUTOVER_RENAME)
 		return;
-	if (cutover_temp_dir(run->g, old, dir, NULL) == 0)
-		(void)sosie_io_remove_tree(run->io, dir, NULL);
+	if (cutover_temp_dir(run->g, old, dir, NULL) != 0)
+		return;
+	(void)sosie_io_remove_tree(run->io, dir, NULL);
+	if (cutover_part_dir(dir, part, NULL) == 0)
+		(void)sosie_io_remove_tree(run->io, part, NULL);
 }
 
 static int new_record(struct run *run, struct sosie_err *err)

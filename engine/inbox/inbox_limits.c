@@ -89,27 +89,37 @@ int inbox_limits_read(struct sosie_inbox *in, struct sosie_err *err)
 	return rc;
 }
 
-/* sosie.json without a JSON parser: the keeper's own file begins with its format (docs/format.md, "Store"). */
-int inbox_store_check(struct sosie_inbox *in, const char *store, struct sosie_err *err)
+/* "format" is the first member of sosie.json, as the keeper's side writes it: no JSON parser is needed to read it. 0: it is not. */
+static uint64_t store_format(const char *text, size_t len)
 {
 	static const char member[] = "\"format\"";
+	uint64_t format = 0;
+	size_t at = 0, digits = 0;
+	while (at < len && strchr("{ \t\r\n", text[at]) && text[at])
+		at++;
+	if (len - at < sizeof member - 1 || memcmp(text + at, member, sizeof member - 1) != 0)
+		return 0;
+	at += sizeof member - 1;
+	while (at < len && strchr(": \t\r\n", text[at]) && text[at])
+		at++;
+	while (at + digits < len && text[at + digits] >= '0' && text[at + digits] <= '9')
+		digits++;
+	return inbox_number(text + at, digits, &format) ? format : 0;
+}
+
+int inbox_store_check(struct sosie_inbox *in, const char *store, struct sosie_err *err)
+{
 	char path[INBOX_STORE_MAX + 16], *text = NULL;
 	size_t len = 0;
 	snprintf(path, sizeof path, "%s/sosie.json", store);
 	int rc = sosie_io_read_file(in->io, path, LIMITS_SIZE, &text, &len, err);
-	if (rc) {
-		if (rc == -SOSIE_ENOTFOUND)
-			rc = sosie_err_set(err, SOSIE_ENOTSTORE, "the standby's folder is not a store");
+	if (rc == -SOSIE_ENOTFOUND)
+		return sosie_err_set(err, SOSIE_ENOTSTORE, "the standby's folder is not a store");
+	if (rc)
 		return rc;
-	}
-	const char *at = text + strspn(text, "{ \t\r\n");
-	uint64_t format = 0;
-	bool ok = strncmp(at, member, sizeof member - 1) == 0;
-	at += ok ? sizeof member - 1 : 0;
-	at += strspn(at, ": \t\r\n");
-	ok = ok && inbox_number(at, strspn(at, "0123456789"), &format) && format > 0;
+	uint64_t format = store_format(text, len);
 	free(text);
-	if (!ok)
+	if (!format)
 		return sosie_err_set(err, SOSIE_ECORRUPT, "the standby's store does not say its format");
 	if (format <= INBOX_STORE_FORMAT)
 		return 0;

@@ -134,17 +134,30 @@ static int send_attachments(struct sosie_replicator *r, struct sosie_err *err)
 
 /* --- commit and verdict ------------------------------------------------------------------------------------------------------------- */
 
+/* The head of an accepted verdict goes into the state: it must be this store's, this group's, and the point that was committed. */
+static bool verdict_fits(const struct sosie_replicator *r, const struct sosie_head *head)
+{
+	const struct state_pending *p = &r->state.pending;
+
+	return sosie_digest_equal(&head->manifest, &p->manifest) && head->epoch == p->epoch &&
+	       head->point == r->state.point + 1 && memcmp(&head->store, &r->state.store, sizeof(head->store)) == 0 &&
+	       strcmp(head->tenant.s, r->o.tenant) == 0 && strcmp(head->group.s, r->o.group) == 0;
+}
+
 static int take_verdict(struct sosie_replicator *r, const struct sosie_verdict *v, struct sosie_err *err)
 {
-	struct state_pending *p = &r->state.pending;
 	int rc;
 
 	if (v->kind == SOSIE_VERDICT_REFUSED) {
 		rc = verdict_error(r, v, err);
+		/* What was sent does not have the roots that were made of our digests: the same would come of them again. */
+		if (v->error.code == SOSIE_ECORRUPT) {
+			r->state.doubted = true;
+			sosie_err_action(err, "the upload was dropped here; all digests are compared with the standby before more is sent");
+		}
 		return pending_drop(r, NULL) == 0 ? rc : sosie_err_wrap(err, "and the state could not be cleaned");
 	}
-	if (v->kind != SOSIE_VERDICT_ACCEPTED || !sosie_digest_equal(&v->head.manifest, &p->manifest) ||
-	    v->head.point <= r->state.point)
+	if (v->kind != SOSIE_VERDICT_ACCEPTED || !verdict_fits(r, &v->head))
 		return sosie_err_set(err, SOSIE_EPROTO, "the standby's verdict does not fit what was committed");
 	r->result->point = v->head.point;
 	r->result->accepted_ms = v->time_ms;
@@ -165,6 +178,42 @@ static int send_commit(struct sosie_replicator *r, struct sosie_session *s, stru
 	return rc;
 }
 
+static bool part_is_there(const struct sosie_part_state *parts, uint32_t count, uint32_t index, uint64_t length)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (parts[i].index == index)
+			return parts[i].durable >= length;
+	return false;
+}
+
+/* Names of parts are durable with the commit only: a power loss at the standby before it may have taken some. */
+static int parts_are_there(struct sosie_replicator *r, const struct sosie_part_state *parts, uint32_t count, bool *all,
+			   struct sosie_err *err)
+{
+	struct sosie_manifest m = {0};
+	char path[STATE_FILE_MAX], *text = NULL;
+	size_t len = 0;
+	int rc;
+
+	state_file(&r->dir, path, "pending", ".manifest");
+	rc = sosie_io_read_file(r->dir.io, path, SOSIE_MANIFEST_MAX, &text, &len, err);
+	if (rc == 0)
+		rc = sosie_manifest_parse(text, len, &m, err);
+	*all = rc == 0;
+	for (uint32_t i = 0; *all && i < m.part_count; i++)
+		*all = part_is_there(parts, count, i, m.parts[i].length);
+	sosie_manifest_fini(&m);
+	free(text);
+	return rc;
+}
+
+/* The commit never came about: the upload is gone on with like any that was cut off. */
+static int reopen_pending(struct sosie_replicator *r, struct sosie_err *err)
+{
+	r->state.pending.committed = false;
+	return state_save(&r->dir, &r->state, err);
+}
+
 int commit_pending(struct sosie_replicator *r, struct sosie_err *err)
 {
 	const struct sosie_upload_id id = r->state.pending.upload;
@@ -180,7 +229,15 @@ int commit_pending(struct sosie_replicator *r, struct sosie_err *err)
 	if (rc == 0)
 		rc = sosie_session_wait(s, r->o.group, &id, 0, &text, &len, &r->keeper, err);
 	if (rc == 0 && !text) {
+		bool all = true;
+
 		rc = sosie_session_join(s, r->o.group, &id, &committed, &parts, &count, err);
+		if (rc == 0 && !committed)
+			rc = parts_are_there(r, parts, count, &all, err);
+		if (rc == 0 && !all) {
+			rc = reopen_pending(r, err);
+			goto free_all;
+		}
 		if (rc == 0 && !committed)
 			rc = send_commit(r, s, err);
 		if (rc == -SOSIE_ENOTFOUND) {

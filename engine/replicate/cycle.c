@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/replicate/internal.h"
+#include "sosie/log.h"
 
 const char *group_name(const struct sosie_replicator *r, char *dst, size_t size)
 {
@@ -30,7 +31,6 @@ int stop_error(struct sosie_err *err)
 static int check_options(struct sosie_replicate_options *o, struct sosie_err *err)
 {
 	o->streams = o->streams == 0 ? 1 : o->streams;
-	o->level = o->level == 0 ? 1 : o->level;
 	o->accept_wait_ms = o->accept_wait_ms == 0 ? 30000 : o->accept_wait_ms;
 	if (o->volume_count == 0 || o->volume_count > SOSIE_VOLUMES_MAX)
 		return sosie_err_set(err, SOSIE_EUSAGE, "a group has 1 to %u volumes, not %u", SOSIE_VOLUMES_MAX, o->volume_count);
@@ -60,6 +60,8 @@ static int allocate(struct sosie_replicator *r, struct sosie_err *err)
 	if (!r->hash || !r->head || !r->volumes || !r->attachments || !r->upload.parts)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a replicator");
 	r->volume_count = r->o.volume_count;
+	for (unsigned i = 0; i < STREAMS_MAX; i++)
+		level_init(&r->levels[i], r->o.level);
 	sosie_context_group(r->hash, r->o.tenant, r->o.group, &r->group_ctx);
 	for (unsigned i = 0; i < r->volume_count; i++) {
 		r->volumes[i].given = &r->o.volumes[i];
@@ -309,6 +311,15 @@ static int cycle(struct sosie_replicator *r, struct sosie_err *err)
 	return rc;
 }
 
+/* The standby refused roots made of our digests: something here was damaged. Once more, by comparison; a second refusal is told. */
+static int cycle_again(struct sosie_replicator *r, struct sosie_err *err)
+{
+	sosie_log_err(SOSIE_LOG_WARNING, err);
+	memset(r->result, 0, sizeof(*r->result));
+	sosie_err_clear(err);
+	return cycle(r, err);
+}
+
 int sosie_replicator_cycle(struct sosie_replicator *r, struct sosie_cycle_result *out, struct sosie_err *err)
 {
 	uint64_t sent = sessions_sent(r), now;
@@ -318,6 +329,8 @@ int sosie_replicator_cycle(struct sosie_replicator *r, struct sosie_cycle_result
 	memset(out, 0, sizeof(*out));
 	r->result = out;
 	rc = stop_asked(r) ? stop_error(&mine) : cycle(r, &mine);
+	if (rc == -SOSIE_EREFUSED && r->state.doubted && !out->compared)
+		rc = cycle_again(r, &mine);
 	out->done_mono_ms = sosie_mono_ms(r->o.clock);
 	now = sessions_sent(r);
 	out->wire_bytes = now > sent ? now - sent : now;

@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
+#include "engine/replicate/level.h"
 #include "engine/replicate/journal.h"
 #include "engine/replicate/state.h"
 #include "sosie/message.h"
@@ -82,6 +83,7 @@ struct sosie_replicator {
 	pthread_mutex_t lock;
 	struct sosie_session *sessions[STREAMS_MAX];
 	int64_t session_used_ms[STREAMS_MAX];
+	struct level levels[STREAMS_MAX]; /* of worker i, kept between cycles */
 	bool keeper;               /* seen in the last answer */
 	/* Of the cycle under way. */
 	struct sosie_head *head;

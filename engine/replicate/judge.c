@@ -11,6 +11,7 @@
  *   any              higher epoch                      fenced
  *   any              manifest is the pending one       pending accepted
  *   any              the accepted digest               go on
+ *   doubted          the accepted digest               compare digests (no point: fresh)
  *   any              unknown digest, point <= ours     loss
  *   any              unknown digest, point above ours  another sender
  */
@@ -100,8 +101,11 @@ int judge_head(const struct sosie_replicator *r, const struct sosie_head *head, 
 	if (p->present && p->committed && head->point > s->point && sosie_digest_equal(&head->manifest, &p->manifest))
 		return 0;
 	*out = JUDGE_GO_ON;
-	if (head->epoch == s->epoch && head->point == s->point && sosie_digest_equal(&head->digest, &s->digest))
+	if (head->epoch == s->epoch && head->point == s->point && sosie_digest_equal(&head->digest, &s->digest)) {
+		if (s->doubted)
+			*out = head->point == 0 ? JUDGE_FRESH : JUDGE_COMPARE;
 		return 0;
+	}
 	if (head->epoch < s->epoch || head->point <= s->point)
 		return judge_loss(r, head, out, err);
 	return error_parent(r, head, err);

@@ -15,6 +15,7 @@
 
 #define DOUBTS_MAX (1u << 20)
 #define REFRESH_GAP 64u
+#define PARTS_RESUMED_MAX (SOSIE_PARTS_MAX - STREAMS_MAX - 1)
 
 enum doubt { DOUBT_NONE, DOUBT_REVERT, DOUBT_UNKNOWN };
 
@@ -107,12 +108,25 @@ static bool fits(const struct resume *x, const struct journal_entry *e)
 	return e->volume < r->volume_count && e->chunk <= (sosie_tree_size(r->volumes[e->volume].tree) - 1) / SOSIE_CHUNK;
 }
 
+/* A part of which the standby shows nothing keeps its number: under a second part of that number the journal's entries of the first would be
+ * taken for its own. */
+static bool keep_number(struct resume *x, unsigned part)
+{
+	struct upload *u = &x->r->upload;
+
+	if (part >= PARTS_RESUMED_MAX)
+		return false;
+	for (; u->part_count <= part; u->part_count++)
+		sosie_part_start(x->r->hash, &x->r->group_ctx, u->part_count, &x->tails[u->part_count].last.digest);
+	return true;
+}
+
 static int find_end(void *arg, const struct journal_entry *e)
 {
 	struct resume *x = arg;
 	struct tail *t = &x->tails[e->part];
 
-	if (!fits(x, e)) {
+	if (!fits(x, e) || !keep_number(x, e->part)) {
 		x->unfit = true;
 		return 1;
 	}
@@ -265,7 +279,7 @@ static void start_tails(struct resume *x, const struct sosie_part_state *parts, 
 
 	u->part_count = 0;
 	for (uint32_t i = 0; i < count && !x->unfit; i++) {
-		if (parts[i].index >= SOSIE_PARTS_MAX - STREAMS_MAX - 1) {
+		if (parts[i].index >= PARTS_RESUMED_MAX) {
 			x->unfit = true;
 			break;
 		}

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "engine/replicate/internal.h"
 
@@ -36,7 +37,42 @@ struct sender {
 	struct sosie_digest digests[PACK_LEAVES]; /* of data */
 	uint8_t *plain;
 	size_t plain_len;
+	uint64_t noted_us;               /* when the costs of a record were noted last */
+	uint64_t waited_us;              /* for the link, since then */
 };
+
+/* --- what a record costs: the worker's level follows it -------------------------------------------------------------------------- */
+
+static uint64_t now_us(clockid_t clock)
+{
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+/* What passes while the thread does not run; encrypting is work, not waiting. */
+static int send_timed(struct sender *s, const void *data, size_t len, struct sosie_err *err)
+{
+	uint64_t wall = now_us(CLOCK_MONOTONIC), cpu = now_us(CLOCK_THREAD_CPUTIME_ID);
+	int rc = sosie_session_data(s->session, data, len, err);
+
+	wall = now_us(CLOCK_MONOTONIC) - wall;
+	cpu = now_us(CLOCK_THREAD_CPUTIME_ID) - cpu;
+	s->waited_us += wall > cpu ? wall - cpu : 0;
+	return rc;
+}
+
+static void note_costs(struct sender *s, uint64_t encode_us)
+{
+	struct level *l = &s->r->levels[s->number];
+	uint64_t now = now_us(CLOCK_MONOTONIC);
+
+	if (level_note(l, encode_us, s->waited_us, now - s->noted_us))
+		sosie_encoder_level(s->enc, l->level);
+	s->noted_us = now;
+	s->waited_us = 0;
+}
 
 int sender_new(struct sosie_replicator *r, unsigned number, struct sender **out, struct sosie_err *err)
 {
@@ -56,7 +92,8 @@ int sender_new(struct sosie_replicator *r, unsigned number, struct sender **out,
 	if (!s->plain || !s->hash)
 		rc = sosie_err_set(err, SOSIE_ENOMEM, "no memory for a worker");
 	else
-		rc = sosie_encoder_new(&r->group_ctx, r->o.level, &s->enc, err);
+		rc = sosie_encoder_new(&r->group_ctx, r->levels[number].level, &s->enc, err);
+	s->noted_us = now_us(CLOCK_MONOTONIC);
 	return rc;
 }
 
@@ -221,7 +258,7 @@ static int send_record(struct sender *s, const void *record, size_t len, const s
 	s->progress = *after;
 	while (len > 0) {
 		size_t n = len < SOSIE_DATA_MAX ? len : SOSIE_DATA_MAX;
-		int rc = sosie_session_data(s->session, at, n, err);
+		int rc = send_timed(s, at, n, err);
 
 		if (rc != 0)
 			return rc;
@@ -254,6 +291,7 @@ static int flush_pack(struct sender *s, struct pack *p, struct sosie_err *err)
 {
 	const void *record;
 	struct part after;
+	uint64_t encode_us;
 	size_t len;
 	int rc = 0;
 
@@ -261,18 +299,22 @@ static int flush_pack(struct sender *s, struct pack *p, struct sosie_err *err)
 		return 0;
 	if (!s->open)
 		rc = open_part(s, err);
+	encode_us = now_us(CLOCK_MONOTONIC);
 	if (rc == 0 && p->kind == SOSIE_RECORD_DATA)
 		rc = sosie_encode_data(s->enc, p->ranges, p->count, s->digests, s->plain, s->plain_len, &record, &len, err);
 	else if (rc == 0)
 		rc = sosie_encode_zero(s->enc, p->kind, p->ranges, p->count, &record, &len, err);
 	if (rc != 0)
 		return rc;
+	encode_us = now_us(CLOCK_MONOTONIC) - encode_us;
 	after = part_after(s, record, len);
 	rc = note_pack(s, p, &after, err);
 	if (rc == 0)
 		rc = send_record(s, record, len, &after, err);
 	if (rc != 0)
 		return rc;
+	if (p->kind == SOSIE_RECORD_DATA)
+		note_costs(s, encode_us);
 	count_pack(s, p);
 	p->count = 0;
 	p->leaves = 0;

@@ -49,6 +49,7 @@ struct state {
 	uint64_t epoch, point;
 	struct sosie_digest digest, manifest;
 	struct sosie_digest attachments; /* of the accepted point: see attach.h */
+	bool doubted;                 /* the standby refused roots made of these trees: digests are compared before more is sent */
 	struct state_volumes volumes;
 	struct state_pending pending;
 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * state.json:
- * {"format":1,"tenant","group","standby","store":hex32,"accepted":{"epoch","point","digest","manifest","attachments"},"volumes":[VOLUME],
- *  "pending":null | {"upload":hex32,"base","epoch","committed","manifest","attachments","boot","volumes":[VOLUME]}}
+ * {"format":1,"tenant","group","standby","store":hex32,"accepted":{"epoch","point","digest","manifest","attachments"},
+ *  "doubted":true or missing,"volumes":[VOLUME],"pending":null | {"upload":hex32,"base","epoch","committed","manifest","attachments","boot","volumes":[VOLUME]}}
  * VOLUME: {"name","path","device":bool,"dev","ino","serial","size"}. Digests are hex64.
  */
 #include <stdlib.h>
@@ -77,6 +77,8 @@ int state_save(const struct state_dir *d, const struct state *s, struct sosie_er
 	set_digest(o, "digest", &s->digest);
 	set_digest(o, "manifest", &s->manifest);
 	set_digest(o, "attachments", &s->attachments);
+	if (s->doubted)
+		sosie_json_set_bool(doc, "doubted", true);
 	set_volumes(doc, &s->volumes);
 	set_pending(doc, &s->pending);
 	rc = sosie_json_text(doc, 1, &text, &len, err);
@@ -206,6 +208,8 @@ static int get_state(const struct state_dir *d, const struct sosie_json *doc, st
 		rc = get_digest(o, "manifest", &s->manifest, err);
 	if (rc == 0)
 		rc = get_digest(o, "attachments", &s->attachments, err);
+	if (rc == 0 && sosie_json_bool(doc, "doubted", &s->doubted, NULL) != 0)
+		s->doubted = false; /* not there: the usual case */
 	if (rc == 0)
 		rc = get_volumes(doc, &s->volumes, err);
 	if (rc == 0)

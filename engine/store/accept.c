@@ -18,6 +18,7 @@
 
 #define YIELD_MS 3000 /* how long a segment under way may keep a waiting command */
 #define SPACE_SLACK (1u << 20)
+#define OPEN_IMAGES_MAX 2048u /* files that all open heads may hold between acceptances */
 
 struct accept {
 	struct sosie_group *g;
@@ -29,6 +30,7 @@ struct accept {
 	bool touched; /* head was marked open for it */
 	bool reshaped;
 	bool rebuilt;      /* head was built anew in this acceptance */
+	struct image_set *set;
 	int64_t wanted_ms; /* since when somebody waits for the lock; 0: nobody */
 };
 
@@ -87,26 +89,27 @@ static int find_repeat(struct accept *a, bool *repeat, struct sosie_err *err)
 	return rc;
 }
 
+/*
+ * Epoch 1 is the source's. A cutover gives the next one to the standby's own images: from then on no upload is taken, whatever epoch it
+ * claims (the number is the peer's word, and the head that names the new one can be read by whoever holds the old key).
+ */
 static int check_epoch(struct accept *a, struct sosie_err *err)
 {
 	struct sosie_chain *chain = a->g->chain;
 	uint64_t epoch = chain_epoch(chain);
 	char when[SOSIE_TIME_TEXT] = "an unknown time";
-	if (a->m.epoch == epoch)
+	uint64_t i = chain_entries(chain);
+	while (i > 0 && chain_entry(chain, i - 1)->kind != CHAIN_EPOCH)
+		i--;
+	if (i == 0 && a->m.epoch == epoch)
 		return 0;
-	if (a->m.epoch > epoch)
-		return refuse(a, sosie_err_set(err, SOSIE_EPROTO,
-		                               "the segment is of epoch %llu, the standby is at %llu",
+	if (i == 0)
+		return refuse(a, sosie_err_set(err, SOSIE_EPROTO, "the segment is of epoch %llu, the standby is at %llu",
 		                               (unsigned long long)a->m.epoch, (unsigned long long)epoch));
-	for (uint64_t i = chain_entries(chain); i > 0; i--)
-		if (chain_entry(chain, i - 1)->kind == CHAIN_EPOCH) {
-			sosie_time_text(when, chain_entry(chain, i - 1)->time_ms);
-			break;
-		}
+	sosie_time_text(when, chain_entry(chain, i - 1)->time_ms);
 	sosie_err_set(err, SOSIE_EFENCED,
-	              "%s/%s: the standby has cut over at %s: epoch %llu is over, the writer is epoch %llu",
-	              a->g->tenant.s, a->g->name.s, when, (unsigned long long)a->m.epoch,
-	              (unsigned long long)epoch);
+	              "%s/%s: the standby has cut over at %s: its own images are the writer, of epoch %llu; nothing is taken from a source",
+	              a->g->tenant.s, a->g->name.s, when, (unsigned long long)epoch);
 	return refuse(a, sosie_err_action(err, "stop this primary; its volumes are not the truth any more. "
 	                                       "Ask the standby's operator"));
 }
@@ -137,13 +140,28 @@ static int check_quota(struct accept *a, struct sosie_err *err)
 	rc = tenant_usage(a->g->store, a->g->tenant.s, &used, err);
 	if (rc)
 		return rc;
-	if (sosie_add_u64(used, a->m.plain, &all) && sosie_add_u64(all, a->stored, &all) && all <= quota)
+	if (sosie_add_u64(used, a->m.plain, &all) && sosie_add_u64(all, a->stored, &all) &&
+	    sosie_add_u64(all, a->u->manifest_len, &all) && all <= quota)
 		return 0;
 	sosie_err_set(err, SOSIE_EQUOTA,
 	              "the tenant %s may use %llu bytes, has %llu, and this segment may take %llu more",
 	              a->g->tenant.s, (unsigned long long)quota, (unsigned long long)used,
-	              (unsigned long long)(a->stored + a->m.plain));
+	              (unsigned long long)(a->stored + a->m.plain + a->u->manifest_len));
 	return refuse(a, sosie_err_action(err, "ask the standby's operator for a larger quota"));
+}
+
+/* What an upload claims must be there before it may wait for room: one that waits holds up those behind it. */
+static int check_parts(struct accept *a, struct sosie_err *err)
+{
+	int rc = 0;
+	for (unsigned i = 0; !rc && i < a->m.part_count; i++) {
+		struct sosie_file *f = NULL;
+		rc = upload_open_part(a->g, a->u, i, a->m.parts[i].length, &f, err);
+		if (rc == -SOSIE_EPROTO)
+			refuse(a, rc);
+		sosie_io_close(a->g->store->io, f, NULL);
+	}
+	return rc;
 }
 
 static int check_space(struct accept *a, struct sosie_err *err)
@@ -158,6 +176,8 @@ static int check_space(struct accept *a, struct sosie_err *err)
 	sosie_err_set(err, SOSIE_ENOSPACE,
 	              "the standby's disk has %llu bytes left, the segment may take %llu",
 	              (unsigned long long)left, (unsigned long long)(a->stored + a->m.plain));
+	if (a->stored > total || a->m.plain > total)
+		return refuse(a, sosie_err_action(err, "the whole disk is smaller: it needs a larger one"));
 	return sosie_err_action(err, "the upload is kept and taken when there is room");
 }
 
@@ -180,10 +200,18 @@ static int copy_parts(struct accept *a, struct sosie_err *err)
 	return rc || a->m.part_count == 0 ? rc : journal_sync(a->g, err);
 }
 
+/* Quota and space were checked by the manifest's word: the records must keep to it. */
+static bool exceeds(const struct accept *a)
+{
+	return a->set->applied > a->m.plain;
+}
+
 /* Asked between records: a command that waits gets the group when the segment takes too long. */
 static bool must_yield(void *arg)
 {
 	struct accept *a = arg;
+	if (exceeds(a))
+		return true;
 	if (!sosie_group_wanted(a->g)) {
 		a->wanted_ms = 0;
 		return false;
@@ -196,18 +224,26 @@ static bool must_yield(void *arg)
 
 static int apply(struct accept *a, bool *segment, struct sosie_err *err)
 {
-	struct image_set *set;
 	*segment = false;
 	int rc = head_open_mark(a->g, err);
 	a->touched |= !rc;
 	if (!rc)
-		rc = head_images(a->g, &a->m, &set, &a->reshaped, err);
+		rc = head_images(a->g, &a->m, &a->set, &a->reshaped, err);
+	*segment = rc == -SOSIE_ESIZE;
+	if (rc == -SOSIE_ESIZE)
+		sosie_err_action(err, "the standby's filesystem has no files that large; XFS has");
 	if (rc)
 		return rc;
-	rc = images_apply(set, &a->m, a->point, must_yield, a, NULL, err);
-	*segment = rc && set->bad_segment;
-	a->applied = set->applied;
-	return rc ? rc : images_check_roots(set, &a->m, err);
+	rc = images_apply(a->set, &a->m, a->point, must_yield, a, NULL, err);
+	*segment = rc && a->set->bad_segment;
+	a->applied = a->set->applied;
+	if (exceeds(a)) {
+		*segment = true;
+		return sosie_err_set(err, SOSIE_ECORRUPT,
+		                     "the records hold more than the %llu bytes that the manifest says",
+		                     (unsigned long long)a->m.plain);
+	}
+	return rc ? rc : images_check_roots(a->set, &a->m, err);
 }
 
 /* A second try when it may be our head that is wrong. */
@@ -278,6 +314,15 @@ static int append(struct accept *a, struct sosie_err *err)
 	return rc;
 }
 
+/* Do the open heads hold so many files that others may find none left? */
+static bool crowded(const struct sosie_store *store)
+{
+	size_t files = 0;
+	for (const struct store_memo *m = store->memos; m; m = m->next)
+		files += m->set ? m->set->count : 0;
+	return files > OPEN_IMAGES_MAX;
+}
+
 /* After the fsync nothing may turn the point into a refusal: failures here are mended by settling or at the
  * next start. */
 static void after_acceptance(struct accept *a)
@@ -288,10 +333,13 @@ static void after_acceptance(struct accept *a)
 		memo->journal_bytes += a->stored;
 		memo->since_bytes += a->stored;
 	}
-	bool clean = !head_advanced(a->g, a->applied, NULL) && memo && (a->reshaped || memo->applied >= HEAD_CLEAN_BYTES);
-	outbox_head(a->g, NULL);
-	outbox_verdict(a->g, &a->u->id, SOSIE_VERDICT_ACCEPTED, NULL, NULL);
-	upload_remove(a->g, a->u, NULL);
+	bool clean = !head_advanced(a->g, a->applied, NULL) && memo &&
+	             (a->reshaped || memo->applied >= HEAD_CLEAN_BYTES || crowded(a->g->store));
+	/* An upload that goes while nothing says what became of it is taken for lost by its sender: it stays,
+	 * and the next look at the inbox finds the repeat. */
+	if (!outbox_head(a->g, NULL) &&
+	    !outbox_verdict(a->g, &a->u->id, SOSIE_VERDICT_ACCEPTED, NULL, NULL))
+		upload_remove(a->g, a->u, NULL);
 	/* The sender has its answer: what takes long comes now. */
 	if (clean)
 		head_clean(a->g, NULL);
@@ -304,6 +352,8 @@ static int accept_segment(struct accept *a, struct sosie_err *err)
 		rc = check_parent(a, err);
 	if (!rc)
 		rc = check_quota(a, err);
+	if (!rc)
+		rc = check_parts(a, err);
 	if (!rc)
 		rc = check_space(a, err);
 	if (!rc)
@@ -321,9 +371,11 @@ static int accept_segment(struct accept *a, struct sosie_err *err)
 		after_acceptance(a);
 		return 0;
 	}
-	/* The journal's files tell what the head may have suffered: they go only when the head is void. */
+	/* The journal's files tell what the head may have suffered: they go only when the head is void. When
+	 * the chain could not be mended its entry may be on the disk after all: the point's parts stay, until
+	 * the chain, read anew, shows that it is not. */
 	int undone = a->touched ? head_void(a->g, NULL) : 0;
-	if (!undone && a->point)
+	if (!undone && a->point && !chain_in_doubt(a->g->chain))
 		journal_remove(a->g, a->point, NULL);
 	return rc;
 }

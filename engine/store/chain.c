@@ -244,6 +244,19 @@ static int replace_newest(struct sosie_chain *c, struct sosie_err *err)
 	return rc ? rc : sosie_io_sync_dir(c->io, c->dir, err);
 }
 
+/* The last resort: readers of this boot do not see the entry of which we said that it was not made. */
+static void cut_newest(struct sosie_chain *c)
+{
+	char path[STORE_PATH];
+	struct sosie_file *f = NULL;
+	if (chain_file_path(c, c->newest_file, path, NULL) ||
+	    sosie_io_openat(c->io, path, SOSIE_READ | SOSIE_WRITE, 0, &f, NULL))
+		return;
+	if (!sosie_io_truncate(c->io, f, c->newest_size, NULL))
+		sosie_io_fsync(c->io, f, NULL);
+	sosie_io_close(c->io, f, NULL);
+}
+
 /* Begins a file when there is none or the newest is full. Empty files do no harm. */
 static int writable_file(struct sosie_chain *c, struct sosie_file **out, bool *fresh, struct sosie_err *err)
 {
@@ -307,6 +320,8 @@ int chain_append(struct sosie_chain *chain, enum chain_kind kind, uint64_t point
 	int rc = write_entry(chain, &e, body, err);
 	if (rc) {
 		chain->broken = chain->newest_file != 0 && replace_newest(chain, NULL) != 0;
+		if (chain->broken)
+			cut_newest(chain);
 		return rc;
 	}
 	e.file = chain->newest_file;
@@ -318,6 +333,11 @@ int chain_append(struct sosie_chain *chain, enum chain_kind kind, uint64_t point
 	else if (digest)
 		*digest = e.digest;
 	return rc;
+}
+
+bool chain_in_doubt(const struct sosie_chain *chain)
+{
+	return chain->broken;
 }
 
 uint64_t chain_newest_point(const struct sosie_chain *chain)

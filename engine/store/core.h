@@ -56,6 +56,7 @@ struct store_memo {
 	bool counted;
 	uint64_t counted_point, counted_generation, journal_bytes, since_bytes;
 	int64_t same_seen_ms;
+	int64_t same_inbox_ms; /* the inbox's time of change when it was looked through in vain; 0: never */
 };
 struct store_memo *memo_find(struct sosie_store *store, const char *tenant,
                              const char *group); /* NULL: none */
@@ -87,6 +88,33 @@ void stream_skip(struct part_stream *s, size_t len);
 void stream_stop(struct part_stream *s); /* waits for what is in flight */
 /* The next whole record, by its own lengths; *len 0 at the end. Not skipped. */
 int stream_record(struct part_stream *s, const uint8_t **out, size_t *len, struct sosie_err *err);
+
+/* --- decoders.c: records decoded by several threads
+ * ----------------------------------------------------------------------------------------------------------
+ */
+#define DECODE_LEAVES 512u
+enum decode_state { JOB_QUEUED, JOB_BUSY, JOB_DONE };
+struct decode_job {
+	struct decode_job *next;
+	enum decode_state state;
+	/* Given: the parsed record, its payload, room for SOSIE_RECORD_PLAIN_MAX bytes of content. */
+	struct sosie_record record;
+	const uint8_t *payload;
+	uint8_t *plain;
+	/* Results, valid when waited for; sosie_decode's. */
+	struct sosie_digest leaves[DECODE_LEAVES];
+	int rc;
+	struct sosie_err err;
+};
+struct decode_pool;
+/* volumes: borrowed. threads: at most one for each processor, 4 at most; without, or where none can be had, the
+ * waiting thread decodes. Give, wait and free belong to one thread. */
+int decode_pool_new(const struct sosie_digest *group_ctx, const struct sosie_extent_volume *volumes,
+                    bool threads, struct decode_pool **out, struct sosie_err *err);
+void decode_pool_give(struct decode_pool *pool, struct decode_job *job); /* the pool's until waited for */
+void decode_pool_wait(struct decode_pool *pool, struct decode_job *job); /* one that was given */
+/* Jobs that were given and not begun are dropped, those that are being decoded are finished. NULL is fine. */
+void decode_pool_free(struct decode_pool *pool);
 
 /* --- images.c, apply.c
  * ----------------------------------------------------------------------------------------------------------
@@ -168,7 +196,7 @@ int journal_sync(struct sosie_group *g, struct sosie_err *err);
  * -------------------------------------------------------------------------------------------------------------------
  */
 int tenant_quota(struct sosie_store *store, const char *tenant, uint64_t *quota, struct sosie_err *err);
-/* Journals of all groups and allocated bytes of the working images. */
+/* Journals of all groups, chains, allocated bytes of head/, and of generations where they are copies. */
 int tenant_usage(struct sosie_store *store, const char *tenant, uint64_t *used, struct sosie_err *err);
 int tenant_limits(struct sosie_store *store, const char *tenant, uint64_t quota, uint64_t used,
                   struct sosie_err *err);
@@ -214,6 +242,8 @@ int refusal_add(struct sosie_group *g, const struct sosie_upload_id *id, const s
 /* Answers a comparison: UPLOAD.differs and verdict. *bad: it is the upload that is wrong. */
 int answer_compare(struct sosie_group *g, const struct upload *u, const struct sosie_manifest *m, bool *bad,
                    struct sosie_err *err);
+/* May there be a "same" that the group has not looked at yet? Does not open the group. */
+bool same_waits(struct sosie_store *store, const char *tenant, struct store_memo *memo);
 int same_take(struct sosie_group *g, struct sosie_err *err);
 
 /* --- accept.c

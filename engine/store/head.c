@@ -99,6 +99,19 @@ static bool head_is_ours(struct sosie_group *g, struct store_memo *memo)
 	return false;
 }
 
+/* No room for another mark: a head without one is void too. Settling it would trust what the page cache
+ * shows of an image whose fsync failed. */
+static int remove_mark(struct sosie_group *g, const char *dir, int failed)
+{
+	char path[STORE_PATH];
+	int rc = store_path(path, NULL, "%s/mark.json", dir);
+	if (!rc)
+		rc = layout_remove(g->store->io, path, NULL);
+	if (!rc)
+		rc = sosie_io_sync_dir(g->store->io, dir, NULL);
+	return rc ? failed : 0;
+}
+
 int head_void(struct sosie_group *g, struct sosie_err *err)
 {
 	char dir[STORE_PATH];
@@ -108,7 +121,8 @@ int head_void(struct sosie_group *g, struct sosie_err *err)
 	int rc = head_dir(g, dir, err);
 	if (rc || !sosie_io_exists(g->store->io, dir))
 		return rc;
-	return write_mark(g, dir, "void", 0, err);
+	rc = write_mark(g, dir, "void", 0, err);
+	return rc ? remove_mark(g, dir, rc) : 0;
 }
 
 int head_rebuild(struct sosie_group *g, struct sosie_progress *progress, struct sosie_err *err)

@@ -61,6 +61,8 @@ int chain_body(struct sosie_chain *chain, const struct chain_entry *e, void **ou
 int chain_append(struct sosie_chain *chain, enum chain_kind kind, uint64_t point, int64_t time_ms, const void *body,
 		 uint32_t len, struct sosie_digest *digest, struct sosie_err *err);
 uint64_t chain_newest_point(const struct sosie_chain *chain);
+/* An append failed and the file could not be mended: its entry may be on the disk. */
+bool chain_in_doubt(const struct sosie_chain *chain);
 uint64_t chain_epoch(const struct sosie_chain *chain);          /* 1 before any epoch entry */
 /* Digest of the newest point or epoch entry, or the genesis. */
 const struct sosie_digest *chain_head(const struct sosie_chain *chain);

@@ -164,6 +164,8 @@ static int settle_head(struct sosie_group *g, struct store_memo *memo, struct so
 		if (!rc)
 			rc = head_clean(g, err);
 		sosie_group_unlock(g);
+	} else if (!rc) {
+		memo_drop_head(memo); /* a cutover may have taken it: its images are not ours to hold open */
 	}
 	memo->closed = !rc;
 	return rc;
@@ -175,6 +177,9 @@ int sosie_keeper_settle(struct sosie_store *store, const char *tenant, const cha
 	struct sosie_group *g = NULL;
 	struct store_memo *memo;
 	int rc = memo_get(store, tenant, group, &memo, err);
+	/* Opening reads the chain: not for nothing, for each group, every two seconds. */
+	if (!rc && memo->closed && !same_waits(store, tenant, memo))
+		return 0;
 	if (!rc)
 		rc = sosie_group_open(store, tenant, group, &g, err);
 	if (!rc)

@@ -89,6 +89,22 @@ int group_chain_again(struct sosie_group *g, struct sosie_err *err)
 	return 0;
 }
 
+/* The lock holds as long as its name leads to it: a file that somebody removed would let a second holder in. */
+static int check_name(struct sosie_group *g, struct sosie_file *f, struct sosie_err *err)
+{
+	char path[STORE_PATH];
+	struct sosie_stat held, named;
+	int rc = store_path(path, err, "%s/state/lock", g->dir);
+	if (!rc)
+		rc = sosie_io_fstat(g->store->io, f, &held, err);
+	if (rc)
+		return rc;
+	if (!sosie_io_stat(g->store->io, path, &named, NULL) && named.ino == held.ino && named.dev == held.dev)
+		return 0;
+	sosie_err_set(err, SOSIE_EBUSY, "the lock of %s/%s was removed or replaced while it was taken", g->tenant.s, g->name.s);
+	return sosie_err_action(err, "leave %s alone, and try again", path);
+}
+
 int sosie_group_lock(struct sosie_group *g, const char *program, int64_t wait_ms, struct sosie_err *err)
 {
 	struct sosie_file *f = NULL;
@@ -99,6 +115,8 @@ int sosie_group_lock(struct sosie_group *g, const char *program, int64_t wait_ms
 		return rc;
 	rc = take(g, f, wait_ms, err);
 	unwish(g);
+	if (!rc)
+		rc = check_name(g, f, err);
 	if (!rc)
 		rc = sign(g, f, program, err);
 	if (rc) {

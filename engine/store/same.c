@@ -11,6 +11,7 @@
 
 #define SAME_BYTES (64u << 10)
 #define SAME_GROUPS 4096u
+#define SETTLED_MS 1000
 
 struct same_search {
 	struct sosie_group *g;
@@ -30,6 +31,10 @@ static bool names_head(struct same_search *s, const char *text, size_t len)
 	size_t count = 0;
 	uint64_t format;
 	bool found = false;
+	char hex[2 * SOSIE_DIGEST_LEN + 1];
+	sosie_hex(hex, chain_head(s->g->chain)->b, SOSIE_DIGEST_LEN);
+	if (!memmem(text, len, hex, sizeof(hex) - 1))
+		return false; /* not worth reading as JSON: every group of the tenant looks at it */
 	if (!sosie_json_parse(text, len, SAME_BYTES, &j, NULL) && !sosie_json_only(j, keys, NULL) &&
 	    !sosie_json_u64(j, "format", STORE_FORMAT, &format, NULL) &&
 	    !sosie_json_str(j, "kind", 8, &kind, NULL) && strcmp(kind, "same") == 0 &&
@@ -88,6 +93,43 @@ static int note(struct same_search *s, struct sosie_err *err)
 		rc = layout_put(s->g->store->io, path, text, len, 0640, err);
 	free(text);
 	return rc;
+}
+
+struct same_waiting {
+	struct sosie_store *store;
+	const char *dir;
+	int64_t after_ms;
+	bool any;
+};
+
+static int is_newer(void *arg, const char *name, enum sosie_file_kind kind)
+{
+	struct same_waiting *w = arg;
+	char path[STORE_PATH];
+	struct sosie_stat st;
+	(void)kind;
+	if (strncmp(name, "same.", 5) != 0 || store_path(path, NULL, "%s/%s", w->dir, name) ||
+	    sosie_io_stat(w->store->io, path, &st, NULL) || st.mtime_ms <= w->after_ms)
+		return 0;
+	w->any = true;
+	return 1;
+}
+
+bool same_waits(struct sosie_store *store, const char *tenant, struct store_memo *memo)
+{
+	char dir[STORE_PATH];
+	struct sosie_stat st = {0};
+	struct same_waiting w = {.store = store, .dir = dir, .after_ms = memo->same_seen_ms};
+	if (store_path(dir, NULL, "%s/%s/_inbox", store->path, tenant) ||
+	    sosie_io_stat(store->io, dir, &st, NULL))
+		return true;
+	if (memo->same_inbox_ms && st.mtime_ms == memo->same_inbox_ms)
+		return false;
+	if (sosie_io_list(store->io, dir, is_newer, &w, NULL) < 0 || w.any)
+		return true;
+	/* A change in the same tick of the file system's clock would not show. */
+	memo->same_inbox_ms = sosie_wall_ms(store->clock) - st.mtime_ms > SETTLED_MS ? st.mtime_ms : 0;
+	return false;
 }
 
 int same_take(struct sosie_group *g, struct sosie_err *err)

@@ -168,13 +168,12 @@ struct usage {
 	struct sosie_err *err;
 };
 
-static int add_image(void *arg, const char *name, enum sosie_file_kind kind)
+static int add_file(void *arg, const char *name, enum sosie_file_kind kind)
 {
 	struct usage *u = arg;
 	char path[STORE_PATH];
 	struct sosie_stat st;
-	size_t len = strlen(name);
-	if (kind != SOSIE_KIND_FILE || len < 4 || strcmp(name + len - 4, ".raw") != 0)
+	if (kind != SOSIE_KIND_FILE)
 		return 0;
 	if (!store_path(path, NULL, "%s/%s", u->dir, name) && !sosie_io_stat(u->store->io, path, &st, NULL) &&
 	    !sosie_add_u64(u->used, st.allocated, &u->used))
@@ -182,7 +181,42 @@ static int add_image(void *arg, const char *name, enum sosie_file_kind kind)
 	return 0;
 }
 
-/* The journal's bytes from the memo where it is current, else counted. */
+static int add_folder(struct usage *u, const char *group_dir, const char *name)
+{
+	int rc = store_path(u->dir, u->err, "%s/%s", group_dir, name);
+	if (rc || !sosie_io_exists(u->store->io, u->dir))
+		return rc;
+	int listed = sosie_io_list(u->store->io, u->dir, add_file, u, u->err);
+	return listed < 0 ? listed : 0;
+}
+
+struct generations {
+	struct usage *u;
+	const char *dir;
+};
+
+static int add_generation(void *arg, const char *name, enum sosie_file_kind kind)
+{
+	struct generations *all = arg;
+	if (kind == SOSIE_KIND_DIR)
+		all->u->rc = add_folder(all->u, all->dir, name);
+	return all->u->rc != 0;
+}
+
+/* Generations that are copies. With reflinks they share what they have with the head. */
+static int add_generations(struct usage *u, const char *group_dir)
+{
+	char dir[STORE_PATH];
+	struct generations all = {.u = u, .dir = dir};
+	int rc = u->store->info.reflink ? 1 : store_path(dir, u->err, "%s/generations", group_dir);
+	if (rc || !sosie_io_exists(u->store->io, dir))
+		return rc > 0 ? 0 : rc;
+	rc = sosie_io_list(u->store->io, dir, add_generation, &all, u->err);
+	return u->rc ? u->rc : rc < 0 ? rc : 0;
+}
+
+/* Journal, head, chain, copied generations. The journal's bytes from the memo where it is current, else
+ * counted. */
 static int add_group(void *arg, const struct sosie_name *name)
 {
 	struct usage *u = arg;
@@ -199,11 +233,11 @@ static int add_group(void *arg, const struct sosie_name *name)
 	if (!sosie_add_u64(u->used, journal, &u->used))
 		u->used = UINT64_MAX;
 	if (!u->rc)
-		u->rc = store_path(u->dir, u->err, "%s/head", g.dir);
-	if (!u->rc && sosie_io_exists(u->store->io, u->dir)) {
-		int listed = sosie_io_list(u->store->io, u->dir, add_image, u, u->err);
-		u->rc = listed < 0 ? listed : 0;
-	}
+		u->rc = add_folder(u, g.dir, "head");
+	if (!u->rc)
+		u->rc = add_folder(u, g.dir, "chain");
+	if (!u->rc)
+		u->rc = add_generations(u, g.dir);
 	return u->rc;
 }
 

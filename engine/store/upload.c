@@ -172,12 +172,16 @@ static int remove_part(void *arg, const char *name, enum sosie_file_kind kind)
 	struct sosie_upload_id id;
 	const char *rest;
 	char path[STORE_PATH];
-	(void)kind;
 	if (!parse_id(name, &id, &rest) || memcmp(id.b, r->u->id.b, sizeof(id.b)) != 0 ||
 	    strcmp(rest, "manifest") == 0)
 		return 0;
-	r->any = true;
 	r->rc = store_path(path, r->err, "%s/%s", r->dir, name);
+	/* No receiver of ours makes a folder. One that is not empty stays: what is below may move as we look. */
+	if (!r->rc && kind == SOSIE_KIND_DIR) {
+		sosie_io_rmdir(r->g->store->io, path, NULL);
+		return 0;
+	}
+	r->any = true;
 	if (!r->rc)
 		r->rc = layout_remove(r->g->store->io, path, r->err);
 	return r->rc != 0;

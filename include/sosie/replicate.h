@@ -22,7 +22,7 @@ struct sosie_replicate_options {
 	const char *state;                /* directory of this group's state: made when missing */
 	const char *standby;              /* for messages: USER@HOST:PORT */
 	unsigned streams;                 /* sessions with a worker each, 1 to 16 */
-	int level;                        /* zstd's */
+	int level;                        /* zstd's, -7 to 19; 0: automatic, by what is the bottleneck */
 	uint64_t read_rate;               /* bytes a second over all workers, 0: no limit */
 	uint64_t accept_wait_ms;          /* for accepted after durable, default 30 s */
 	/* Consents, each for this run only. */

@@ -263,6 +263,19 @@ static void describe(struct making *k, struct sosie_manifest_volume *volumes,
 		parts[i].records = k->parts[i].records;
 		parts[i].digest = k->parts[i].chain;
 	}
+	k->m.plain -= k->u->plain_less;
+	k->m.data -= k->u->plain_less;
+	if (k->u->claim_part) {
+		parts[0].length = k->u->claim_part;
+		parts[0].records = k->u->claim_part / SOSIE_RECORD_HEADER;
+	}
+}
+
+static void pad(char **text, size_t *len, size_t spaces)
+{
+	*text = need(realloc(*text, *len + spaces + 1));
+	memset(*text + *len, ' ', spaces);
+	*len += spaces;
 }
 
 static void commit(struct making *k)
@@ -273,6 +286,7 @@ static void commit(struct making *k)
 	size_t len;
 	describe(k, volumes, parts);
 	CHECK(sosie_manifest_text(&k->m, &text, &len, ERR));
+	pad(&text, &len, k->u->pad_manifest);
 	k->u->part0_len = k->parts[0].len;
 	if (k->u->flip && k->u->flip_at < k->parts[0].len)
 		k->parts[0].bytes[k->u->flip_at] ^= 0x10;

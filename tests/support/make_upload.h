@@ -53,6 +53,9 @@ struct make_upload {
 	bool fuzzy_parent;      /* parent changed in a byte */
 	uint64_t flip_at;       /* byte of part 0 to damage when flip is set; beyond the end: nothing */
 	bool flip;
+	uint64_t plain_less;   /* the manifest counts that many bytes of content less */
+	uint64_t claim_part;   /* the manifest's length of part 0; 0: the true one */
+	unsigned pad_manifest; /* spaces behind the manifest */
 	/* Results. */
 	struct sosie_upload_id id;
 	uint64_t part0_len;

@@ -30,7 +30,7 @@ static const struct option_spec specs[] = {
 	{"accept-standby-loss", NULL, NULL, false, "go on from what the standby still has"},
 	{"accept-wait", "TIME", NULL, false, "wait this long for accepted (default 30s)"},
 	{"streams", "N", NULL, false, "SSH sessions with a worker each, 1 to 16 (default 2)"},
-	{"level", "N", NULL, false, "compression, 1 to 19 (default 1)"},
+	{"level", "N", NULL, false, "compression, -7 to 19 (default auto)"},
 };
 
 void sosied_options_help(void)
@@ -52,16 +52,34 @@ static int get_duration(const struct options *line, const char *name, uint64_t *
 	return rc == 0 ? 0 : sosie_err_wrap(err, "--%s", name);
 }
 
+/* 0 stands for auto. */
+static int get_level(struct sosied_options *o, struct sosie_err *err)
+{
+	const char *text = options_get(&o->line, "level");
+	char quoted[64], *end;
+	long level;
+
+	o->replicate.level = 0;
+	if (!text || strcmp(text, "auto") == 0)
+		return 0;
+	level = strtol(text, &end, 10);
+	if (end == text || *end || level < -7 || level > 19 || level == 0)
+		return options_usage(&o->line, err, "--level takes auto, or a whole number from -7 to 19 other than 0, not \"%s\"",
+				     sosie_escape(quoted, sizeof(quoted), text, strlen(text)));
+	o->replicate.level = (int)level;
+	return 0;
+}
+
 static int get_numbers(struct sosied_options *o, struct sosie_err *err)
 {
-	unsigned long long streams = DEFAULT_STREAMS, level = 1;
+	unsigned long long streams = DEFAULT_STREAMS;
 	const char *rate = options_get(&o->line, "read-rate");
 	int rc = options_number(&o->line, "streams", 1, 16, &streams, err);
 
 	o->interval_ms = 1000;
 	o->replicate.accept_wait_ms = 30000;
 	if (rc == 0)
-		rc = options_number(&o->line, "level", 1, 19, &level, err);
+		rc = get_level(o, err);
 	if (rc == 0)
 		rc = get_duration(&o->line, "interval", &o->interval_ms, err);
 	if (rc == 0)
@@ -73,7 +91,6 @@ static int get_numbers(struct sosied_options *o, struct sosie_err *err)
 	if (rc == 0 && rate && o->replicate.read_rate == 0)
 		rc = options_usage(&o->line, err, "--read-rate 0 would never read anything");
 	o->replicate.streams = (unsigned)streams;
-	o->replicate.level = (int)level;
 	return rc;
 }
 

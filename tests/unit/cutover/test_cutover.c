@@ -325,6 +325,33 @@ static void test_cutover_takes_in_what_is_whole_and_fences_the_rest(void **state
 	build_end(&b);
 }
 
+struct find {
+	const char *dir;
+	char *path;
+};
+
+static int see_temp(void *arg, const char *name, enum sosie_file_kind kind)
+{
+	struct find *f = arg;
+	const size_t len = strlen(name);
+
+	(void)kind;
+	if (len < 4 || strcmp(name + len - 4, ".tmp") != 0)
+		return 0;
+	snprintf(f->path, 256, "%s/%s", f->dir, name);
+	return 1;
+}
+
+static bool find_temp(struct build *b, const struct way *w, char path[256])
+{
+	struct find f = {w->into[0] ? w->into : "/store/acme/erp/live", path};
+	struct sosie_err err;
+
+	path[0] = '\0';
+	must(sosie_io_list(b->io, f.dir, see_temp, &f, &err), &err);
+	return path[0] != '\0';
+}
+
 static void test_cutover_killed_at_every_call_continues(void **state)
 {
 	uint64_t fired = 0;
@@ -354,6 +381,65 @@ static void test_cutover_killed_at_every_call_continues(void **state)
 		}
 	print_message("killed at %llu calls\n", (unsigned long long)fired);
 	assert_true(fired > 100);
+}
+
+static int cut_over_killed(struct build *b, const struct way *w, uint64_t at, uint64_t *fired)
+{
+	struct sosie_fault_plan plan = {.kind = SOSIE_FAULT_ERROR, .at = at, .onwards = true, .sys = EIO};
+	struct sosie_io *faulty;
+	struct sosie_err err;
+	int rc;
+
+	must(sosie_io_fault(b->io, &plan, &faulty, &err), &err);
+	rc = cut_over(b, faulty, w, NULL, &err);
+	sosie_io_free(faulty);
+	*fired = plan.fired;
+	return rc;
+}
+
+/* The first call whose failure leaves the epoch raised. */
+static uint64_t call_after_fence(const struct way *w)
+{
+	uint64_t at = 0, fired, epoch = 1;
+
+	for (; epoch == 1; at++) {
+		struct build b;
+		build_start(&b, SEED, w->reflink, POINTS, GENERATION);
+		assert_true(cut_over_killed(&b, w, at, &fired) < 0);
+		epoch = epoch_now(&b);
+		build_end(&b);
+	}
+	return at - 1;
+}
+
+/* The epoch is raised, the temporary folder goes (somebody made room), and the run that makes it anew is killed at every call. */
+static void test_cutover_temporary_lost_after_fence_never_yields_half(void **state)
+{
+	uint64_t kills = 0, fired;
+
+	(void)state;
+	for (size_t i = 2; i < WAYS; i++) {
+		const uint64_t fence = call_after_fence(&ways[i]);
+		for (uint64_t n = 0;; n++) {
+			struct sosie_err err;
+			struct build b;
+			char temp[256];
+			build_start(&b, SEED, ways[i].reflink, POINTS, GENERATION);
+			assert_true(cut_over_killed(&b, &ways[i], fence, &fired) < 0);
+			assert_true(find_temp(&b, &ways[i], temp));
+			must(sosie_io_remove_tree(b.io, temp, &err), &err);
+			(void)cut_over_killed(&b, &ways[i], n, &fired);
+			kills += fired > 0;
+			assert_invariants(&b, &ways[i]);
+			must(cut_over(&b, b.io, &ways[i], NULL, &err), &err);
+			assert_finished(&b, &ways[i]);
+			build_end(&b);
+			if (fired == 0)
+				break;
+		}
+	}
+	print_message("killed at %llu calls\n", (unsigned long long)kills);
+	assert_true(kills > 50);
 }
 
 /* Cuts the power after the n-th operation; false when the run ended before. */
@@ -405,6 +491,7 @@ int main(void)
 	        cmocka_unit_test(test_cutover_unfinished_other_choice_before_fence_is_allowed),
 	        cmocka_unit_test(test_cutover_takes_in_what_is_whole_and_fences_the_rest),
 	        cmocka_unit_test(test_cutover_killed_at_every_call_continues),
+	        cmocka_unit_test(test_cutover_temporary_lost_after_fence_never_yields_half),
 	        cmocka_unit_test(test_cutover_power_cut_at_every_operation_continues),
 	};
 

@@ -113,7 +113,7 @@ static int write_over_limit(enum place_kind kind, const char *path)
 	if (setrlimit(RLIMIT_FSIZE, &limit) != 0 ||
 	    sosie_io_openat(p.io, path, RW | SOSIE_CREATE | SOSIE_TRUNC, 0600, &f, &error) != 0)
 		return 1;
-	if (sosie_io_pwrite(p.io, f, data, sizeof(data), 0, &error) != -SOSIE_EIO || error.sys != EFBIG)
+	if (sosie_io_pwrite(p.io, f, data, sizeof(data), 0, &error) != -SOSIE_ESIZE || error.sys != EFBIG)
 		return 2;
 	if (sosie_io_fstat(p.io, f, &st, &error) != 0 || st.size != 50001)
 		return 3;

@@ -170,6 +170,22 @@ static void test_lower_epoch_is_fenced(void **state)
 	struct make_upload u = lab_upload(&l, c, 1);
 	make_upload(&u);
 	lab_expect_refused(&l, &u, SOSIE_EFENCED);
+
+	/* The holder of the old key reads the new head and claims the new epoch on it. */
+	struct sosie_head *head = calloc(1, sizeof(*head));
+	assert_non_null(head);
+	g = lab_group(&l);
+	sosie_group_head(g, head);
+	sosie_group_close(g);
+	assert_int_equal(head->epoch, 2);
+	for (uint64_t epoch = 2; epoch <= 3; epoch++) {
+		u = lab_upload(&l, c, 1);
+		u.epoch = epoch;
+		u.parent = head->digest;
+		make_upload(&u);
+		lab_expect_refused(&l, &u, SOSIE_EFENCED);
+	}
+	free(head);
 	lab_fini(&l);
 }
 
@@ -219,6 +235,97 @@ static void test_over_quota_is_refused(void **state)
 	struct make_upload u = lab_upload(&l, large, 1);
 	make_upload(&u);
 	lab_expect_refused(&l, &u, SOSIE_EQUOTA);
+	lab_fini(&l);
+}
+
+/* The records' content is what is written: a manifest that counts less of it would get past quota and space. */
+static void test_more_content_than_counted_is_refused(void **state)
+{
+	struct lab l;
+	const struct change c[] = {{0, 0, 4096, noise}};
+	const struct change more[] = {{0, 0, MIB / 2, noise}, {0, MIB / 2, MIB / 2, noise}};
+	(void)state;
+	lab_init(&l, 1u << 28, 0, false);
+	lab_accept(&l);
+	model_add(&l.model, "root", MIB);
+	lab_point(&l, c, 1);
+	for (uint64_t less = 1; less <= MIB; less += MIB - 1) {
+		struct make_upload u = lab_upload(&l, more, 2);
+		u.plain_less = less;
+		make_upload(&u);
+		lab_expect_refused(&l, &u, SOSIE_ECORRUPT);
+	}
+	lab_point(&l, more, 2);
+	lab_check_points(&l);
+	lab_fini(&l);
+}
+
+/* It would wait for ever, and those behind it with it. */
+static void test_claimed_part_that_is_not_there_does_not_wait_for_room(void **state)
+{
+	struct lab l;
+	const struct change c[] = {{0, 0, MIB, noise}};
+	(void)state;
+	lab_init(&l, 16 * MIB, 0, false);
+	lab_accept(&l);
+	model_add(&l.model, "root", MIB);
+	struct make_upload u = lab_upload(&l, c, 1);
+	u.claim_part = 1ull << 50;
+	make_upload(&u);
+	lab_expect_refused(&l, &u, SOSIE_EPROTO);
+	lab_point(&l, c, 1);
+	lab_check_points(&l);
+	lab_fini(&l);
+}
+
+/* As only a hostile receiver leaves it. */
+static void test_folder_beside_an_upload_does_not_hold_the_group(void **state)
+{
+	struct lab l;
+	const struct change c[] = {{0, 0, 4096, noise}};
+	char path[300], id[33];
+	(void)state;
+	lab_init(&l, 1u << 28, 0, false);
+	lab_accept(&l);
+	model_add(&l.model, "root", MIB);
+	for (int full = 0; full < 2; full++) {
+		struct make_upload u = lab_upload(&l, c, 1);
+		make_upload(&u);
+		sosie_hex(id, u.id.b, sizeof(u.id.b));
+		snprintf(path, sizeof(path), "/s/acme/_inbox/erp/%s.5", id);
+		OK(&l, sosie_io_ensure_dir(l.io, path, 0750, &l.err));
+		snprintf(path, sizeof(path), "/s/acme/_inbox/erp/%s.5/below", id);
+		if (full)
+			OK(&l, sosie_io_ensure_dir(l.io, path, 0750, &l.err));
+		assert_int_equal(lab_accept(&l).accepted, 1);
+		lab_keep_point(&l);
+		struct sosie_accept_result r = lab_accept(&l);
+		assert_int_equal(r.accepted + r.refused + r.waiting, 0);
+	}
+	lab_check_points(&l);
+	lab_fini(&l);
+}
+
+/* A chain of manifests is the tenant's doing as well as its journal is. */
+static void test_chain_counts_towards_the_quota(void **state)
+{
+	struct lab l;
+	struct sosie_accept_result r = {0};
+	unsigned points = 0;
+	(void)state;
+	lab_init(&l, 1u << 28, 100000, false);
+	lab_accept(&l);
+	model_add(&l.model, "root", MIB);
+	while (points < 300 && !r.refused) {
+		struct make_upload u = lab_upload(&l, NULL, 0);
+		u.pad_manifest = 10000;
+		make_upload(&u);
+		r = lab_accept(&l);
+		points += (unsigned)r.accepted;
+	}
+	assert_int_equal(r.refused, 1);
+	assert_int_equal(r.last.code, SOSIE_EQUOTA);
+	assert_in_range(points, 1, 9);
 	lab_fini(&l);
 }
 
@@ -401,6 +508,10 @@ int main(void)
 	        cmocka_unit_test(test_lower_epoch_is_fenced),
 	        cmocka_unit_test(test_damaged_byte_anywhere_is_refused),
 	        cmocka_unit_test(test_over_quota_is_refused),
+	        cmocka_unit_test(test_more_content_than_counted_is_refused),
+	        cmocka_unit_test(test_claimed_part_that_is_not_there_does_not_wait_for_room),
+	        cmocka_unit_test(test_chain_counts_towards_the_quota),
+	        cmocka_unit_test(test_folder_beside_an_upload_does_not_hold_the_group),
 	        cmocka_unit_test(test_full_disk_waits_and_is_accepted_later),
 	        cmocka_unit_test(test_volumes_grow_shrink_come_and_go),
 	        cmocka_unit_test(test_generation_is_made_when_due_and_used),

@@ -3,6 +3,10 @@
  * an acceptance costs. */
 #include "tests/unit/store/lab.h"
 
+#include <errno.h>
+
+#include "engine/io/file.h"
+
 #define CHAIN "/s/acme/erp/chain/000001.chain"
 #define HEAD "/s/acme/erp/head"
 
@@ -230,6 +234,130 @@ static void test_small_accept_on_open_head_flushes_three_times(void **state)
 	lab_fini(&l);
 }
 
+/* Faults that hit some names only, under the table of operations. */
+static struct sosie_io_ops failing;
+static const char *fail_fsync, *fail_open, *fail_rename; /* parts of paths; NULL: none */
+static unsigned failed;
+static void (*saved_done)(struct sosie_req *req);
+
+static bool hit(const char *part, const char *path)
+{
+	bool found = part && strstr(path, part);
+	failed += found;
+	return found;
+}
+
+static void fsync_was_done(struct sosie_req *req)
+{
+	req->sys = EIO;
+	saved_done(req);
+}
+
+static void failing_submit(struct sosie_io *io, struct sosie_req *req)
+{
+	if (req->op == SOSIE_OP_FSYNC && hit(fail_fsync, req->file->path)) {
+		saved_done = req->done;
+		req->done = fsync_was_done;
+	}
+	real_ops->submit(io, req);
+}
+
+static int failing_open(struct sosie_io *io, const char *path, unsigned flags, uint32_t mode,
+                        struct sosie_file **out, struct sosie_err *err)
+{
+	if (hit(fail_open, path))
+		return sosie_err_sys(err, ENOSPC, "refused by the test");
+	return real_ops->open(io, path, flags, mode, out, err);
+}
+
+static int failing_rename(struct sosie_io *io, const char *from, const char *to, struct sosie_err *err)
+{
+	if (hit(fail_rename, to))
+		return sosie_err_sys(err, ENOSPC, "refused by the test");
+	return real_ops->rename(io, from, to, err);
+}
+
+static void fail_names(struct lab *l, const char *fsync_of, const char *open_of, const char *rename_of)
+{
+	if (l->io->ops != &failing)
+		real_ops = l->io->ops;
+	failing = *real_ops;
+	failing.submit = failing_submit;
+	failing.open = failing_open;
+	failing.rename = failing_rename;
+	fail_fsync = fsync_of;
+	fail_open = open_of;
+	fail_rename = rename_of;
+	failed = 0;
+	l->io->ops = fsync_of || open_of || rename_of ? &failing : real_ops;
+}
+
+/* The entry may be on the disk though its fsync failed: whatever a restart finds, a point that the chain names has its parts. */
+static void test_chain_that_cannot_be_mended_keeps_parts(void **state)
+{
+	struct lab l;
+	struct sosie_accept_result r;
+	(void)state;
+	for (int later = 0; later < 2; later++) {
+		start(&l);
+		struct make_upload u = lab_upload(&l, third_changes, 1);
+		make_upload(&u);
+		fail_names(&l, ".chain", ".chain.tmp", NULL);
+		assert_true(sosie_keeper_accept(l.store, "acme", "erp", &r, &l.err) < 0);
+		assert_true(failed >= 2);
+		assert_true(sosie_io_exists(l.io, "/s/acme/erp/journal/3.seg"));
+		fail_names(&l, NULL, NULL, NULL);
+		if (later)
+			again(&l);
+		assert_int_equal(lab_accept(&l).accepted, 1);
+		lab_keep_point(&l);
+		again(&l);
+		lab_check_points(&l);
+		lab_fini(&l);
+	}
+}
+
+/* With neither verdict nor head statement a sender would find its upload gone and nothing come of it. */
+static void test_accepted_upload_stays_until_it_was_told(void **state)
+{
+	struct lab l;
+	(void)state;
+	start(&l);
+	struct make_upload u = lab_upload(&l, third_changes, 1);
+	make_upload(&u);
+	fail_names(&l, NULL, NULL, "_outbox/erp/");
+	assert_int_equal(lab_accept(&l).accepted, 1);
+	assert_true(failed > 0);
+	fail_names(&l, NULL, NULL, NULL);
+	assert_int_equal(lab_accept(&l).accepted, 1); /* the repeat, told now */
+	assert_int_equal(lab_accept(&l).accepted, 0);
+	lab_keep_point(&l);
+	lab_check_points(&l);
+	lab_fini(&l);
+}
+
+/* The image's fsync failed and there was no room for a mark that says so: what the page cache shows is not settled upon. */
+static void test_head_whose_fsync_failed_is_void_without_room(void **state)
+{
+	struct lab l;
+	int head;
+	uint64_t point;
+	(void)state;
+	start(&l);
+	uint64_t before = head_inode(&l);
+	fail_names(&l, "head/root.raw", "mark.json.tmp", NULL);
+	assert_true(sosie_keeper_settle(l.store, "acme", "erp", &l.err) < 0);
+	assert_true(failed >= 2);
+	fail_names(&l, NULL, NULL, NULL);
+	lab_head_state(&l, &head, &point);
+	assert_int_equal(head, SOSIE_HEAD_VOID);
+	lab_point(&l, third_changes, 1);
+	assert_int_not_equal(head_inode(&l), before);
+	lab_compare_dir(&l, HEAD, &l.model);
+	lab_check_points(&l);
+	lab_fini(&l);
+}
+
 static void test_same_message_for_the_head_is_noted(void **state)
 {
 	struct lab l;
@@ -294,6 +422,9 @@ int main(void)
 	        cmocka_unit_test(test_open_head_after_unclean_stop_is_settled_or_rebuilt),
 	        cmocka_unit_test(test_lost_or_unreadable_head_is_rebuilt),
 	        cmocka_unit_test(test_small_accept_on_open_head_flushes_three_times),
+	        cmocka_unit_test(test_chain_that_cannot_be_mended_keeps_parts),
+	        cmocka_unit_test(test_accepted_upload_stays_until_it_was_told),
+	        cmocka_unit_test(test_head_whose_fsync_failed_is_void_without_room),
 	        cmocka_unit_test(test_same_message_for_the_head_is_noted),
 	        cmocka_unit_test(test_locked_group_names_its_holder_and_is_wanted),
 	};
