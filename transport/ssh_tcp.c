@@ -22,9 +22,21 @@ struct lookup {
 
 /* The resolver has no limit in time of its own: it runs aside. When it cannot be cancelled its memory stays
  * with it. */
+/* An address in digits needs nobody's answer: no thread, no waiting. */
+static bool resolve_digits(const struct sosie_target *t, struct addrinfo **out)
+{
+	const struct addrinfo hints = {
+	        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
+	char service[8];
+	snprintf(service, sizeof service, "%u", t->port);
+	return getaddrinfo(t->host, service, &hints, out) == 0;
+}
+
 static int resolve(struct ssh_channel *c, int64_t until, struct addrinfo **out, struct sosie_err *err)
 {
 	const struct sosie_target *t = &c->options->target;
+	if (resolve_digits(t, out))
+		return 0;
 	struct lookup *l = calloc(1, sizeof *l);
 	if (!l)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory to look up %s", t->host);
