@@ -54,6 +54,8 @@ void ssh_close(struct sosie_channel *ch);
 /* --- ssh_known.c */
 struct ssh_known {
 	struct _LIBSSH2_KNOWNHOSTS *trusted, *revoked;
+	int sys;       /* errno when the file could not be read */
+	unsigned line; /* of the target and without a readable key; 0: there is none */
 };
 int ssh_known_load(struct ssh_channel *c, struct ssh_known *k,
                    struct sosie_err *err); /* free it also after an error */
@@ -70,5 +72,16 @@ void ssh_print_digest(char dst[64], const uint8_t digest[32]);
 void ssh_print_key(char dst[64], const void *blob, size_t len);
 /* The blob of IDENTITY.pub: "type base64 comment". malloc'd; NULL when there is no such file. */
 uint8_t *ssh_public_key(const char *path, size_t *len);
+/* Base64 up to the first other character, into dst, which holds strlen(text) bytes; its length. */
+size_t ssh_unbase64(const char *text, uint8_t *dst);
+/* What a file given as identity is, judged by its first bytes. */
+enum ssh_identity {
+	SSH_IDENTITY_PRIVATE,
+	SSH_IDENTITY_PUBLIC,
+	SSH_IDENTITY_LOCKED, /* a passphrase */
+	SSH_IDENTITY_OTHER,
+	SSH_IDENTITY_UNREADABLE,
+};
+enum ssh_identity ssh_identity_of(const char *path, int *sys);
 
 #endif

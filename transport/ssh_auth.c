@@ -6,6 +6,7 @@
 #include "agent.h"
 #include "ssh.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,9 @@
 struct auth {
 	char tried[300]; /* what was offered, for the error */
 	bool usable;     /* something could be offered at all */
-	bool locked;     /* the key file could not be read: passphrase, or no key */
+	bool locked;     /* the key file could not sign: missing, passphrase, public half, no key */
+	bool agent;      /* one was asked */
+	char why[160];   /* the key file could not sign */
 };
 
 static void tried_add(struct auth *a, const char *what)
@@ -56,11 +59,13 @@ static int auth_file(struct ssh_channel *c, struct auth *a, int64_t until, bool 
 	if (!rc && *refused) {
 		a->locked = n != LIBSSH2_ERROR_AUTHENTICATION_FAILED; /* it could not sign */
 		a->usable = !a->locked;
+		snprintf(a->why, sizeof a->why, "has a key that cannot be used here");
 		if (blob)
 			ssh_print_key(print, blob, len);
-		snprintf(what, sizeof what, "key file %.100s%s%s%s", identity, blob ? " " : "",
-		         blob ? print : "", a->locked ? " (not readable, or it has a passphrase)" : "");
-		tried_add(a, what);
+		snprintf(what, sizeof what, "key file %.100s%s%s", identity, blob ? " " : "",
+		         blob ? print : "");
+		if (a->usable)
+			tried_add(a, what);
 	}
 	free(blob);
 	return rc;
@@ -107,8 +112,11 @@ static int auth_agent(struct ssh_channel *c, struct auth *a, struct agent *agent
 	const char *comment;
 	size_t only_len = 0;
 	unsigned count = 0;
-	snprintf(path, sizeof path, "%s.pub", c->options->identity ? c->options->identity : "");
-	uint8_t *only = c->options->identity ? ssh_public_key(path, &only_len) : NULL;
+	const char *identity = c->options->identity;
+	int sys;
+	bool given = identity && ssh_identity_of(identity, &sys) == SSH_IDENTITY_PUBLIC;
+	snprintf(path, sizeof path, given ? "%s" : "%s.pub", identity ? identity : "");
+	uint8_t *only = identity ? ssh_public_key(path, &only_len) : NULL;
 	int rc = agent_list(agent, &count, err);
 	for (unsigned i = 0; i < count && !rc && *refused; i++) {
 		struct agent_signer s = {.agent = agent};
@@ -127,18 +135,68 @@ static int auth_agent(struct ssh_channel *c, struct auth *a, struct agent *agent
 	return rc;
 }
 
+/* Why the file given as identity cannot sign, when that can be told by looking at it. */
+static void look_at_identity(struct auth *a, const char *identity)
+{
+	int sys;
+	switch (ssh_identity_of(identity, &sys)) {
+	case SSH_IDENTITY_PRIVATE:
+		return;
+	case SSH_IDENTITY_PUBLIC:
+		snprintf(a->why, sizeof a->why, "is the public half of a key, which cannot sign");
+		break;
+	case SSH_IDENTITY_LOCKED:
+		snprintf(a->why, sizeof a->why, "has a passphrase");
+		break;
+	case SSH_IDENTITY_OTHER:
+		snprintf(a->why, sizeof a->why, "is not a private key");
+		break;
+	case SSH_IDENTITY_UNREADABLE:
+		snprintf(a->why, sizeof a->why, sys == ENOENT ? "does not exist" : "cannot be read: %s",
+		         strerror(sys));
+		break;
+	}
+	a->locked = true;
+}
+
+static const char *user_note(const struct sosie_target *t, char *dst, size_t size)
+{
+	dst[0] = '\0';
+	if (t->user_assumed)
+		snprintf(dst, size, "; no user was given in --to; %s, the local user, was tried", t->user);
+	return dst;
+}
+
+static int no_key(const struct ssh_channel *c, const struct auth *a, struct sosie_err *err)
+{
+	const char *identity = c->options->identity;
+	const struct sosie_target *t = &c->options->target;
+	char note[160];
+	user_note(t, note, sizeof note);
+	if (identity)
+		sosie_err_set(err, SOSIE_EAUTH, "no usable key for %s at %s: key file %.200s %s%s%s", t->user,
+		              t->host, identity, a->why,
+		              a->agent ? ", and the SSH agent does not have its key" : "", note);
+	else
+		sosie_err_set(err, SOSIE_EAUTH, "no key for %s at %s: --identity is not given%s%s", t->user,
+		              t->host, a->agent ? ", and the SSH agent has no key" : "", note);
+	return sosie_err_action(err, "give a private key without passphrase (Ed25519 or ECDSA) with "
+	                             "--identity FILE%s",
+	                        identity ? ", or load this one into an SSH agent: ssh-add" : "");
+}
+
 static int auth_refused(const struct ssh_channel *c, const struct auth *a, struct sosie_err *err)
 {
 	const struct sosie_target *t = &c->options->target;
-	if (!a->usable) {
-		sosie_err_set(err, SOSIE_EAUTH, "no usable key for %s at %s: tried %s", t->user, t->host,
-		              *a->tried ? a->tried : "ssh-agent, which has none");
-		return sosie_err_action(
-		        err,
-		        "give a key file without passphrase (Ed25519 or ECDSA), or load the key: ssh-add");
-	}
-	sosie_err_set(err, SOSIE_EAUTH, "%s does not accept our key for user %s: tried %s", t->host, t->user,
-	              a->tried);
+	char note[160];
+	if (!a->usable)
+		return no_key(c, a, err);
+	sosie_err_set(err, SOSIE_EAUTH, "%s does not accept our key for user %s: tried %s%s", t->host, t->user,
+	              a->tried, user_note(t, note, sizeof note));
+	if (t->user_assumed)
+		return sosie_err_action(err, "name the user that receives at the standby: --to USER@%s…; if it is "
+		                             "%s, register the key's public half there for the tenant",
+		                        t->host, t->user);
 	return sosie_err_action(err,
 	                        "at the standby, register its public half for the tenant and put it into "
 	                        "authorized_keys of %s "
@@ -153,8 +211,10 @@ int ssh_authenticate(struct ssh_channel *c, int64_t until, struct sosie_err *err
 	bool refused = true;
 	int rc = 0;
 	if (c->options->identity) {
-		refused = false;
-		rc = auth_file(c, &a, until, &refused, err);
+		look_at_identity(&a, c->options->identity);
+		refused = a.locked;
+		if (!a.locked)
+			rc = auth_file(c, &a, until, &refused, err);
 	}
 	if (rc || !refused)
 		return rc;
@@ -162,8 +222,7 @@ int ssh_authenticate(struct ssh_channel *c, int64_t until, struct sosie_err *err
 		rc = agent_open(until, &agent, err);
 		if (!rc)
 			rc = auth_agent(c, &a, agent, until, &refused, err);
-		else if (rc == -SOSIE_EAUTH)
-			tried_add(&a, err->what);
+		a.agent = agent != NULL;
 		agent_close(agent);
 	}
 	if (rc && rc != -SOSIE_EAUTH)

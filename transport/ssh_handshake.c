@@ -55,7 +55,7 @@ static int handshake_known(struct ssh_channel *c, const struct ssh_known *k, int
 
 int ssh_handshake(struct ssh_channel *c, int64_t until, struct sosie_err *err)
 {
-	struct ssh_known k = {NULL, NULL};
+	struct ssh_known k = {.trusted = NULL};
 	int rc = ssh_known_load(c, &k, err);
 	if (!rc)
 		rc = handshake_known(c, &k, until, err);

@@ -4,6 +4,7 @@
 
 #include "sosie/digest.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,23 +73,58 @@ static int digit64(char c)
 	return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
-/* The blob of IDENTITY.pub: "type base64 comment". malloc'd; NULL when there is no such file. */
-uint8_t *ssh_public_key(const char *path, size_t *len)
+size_t ssh_unbase64(const char *text, uint8_t *dst)
 {
-	size_t text_len, at = 0;
 	uint32_t bits = 0;
 	unsigned have = 0;
-	char *text = ssh_file_read(path, PUBLIC_MAX, &text_len);
-	uint8_t *blob = text ? malloc(text_len + 1) : NULL;
-	const char *s = blob ? strchr(text, ' ') : NULL;
-	for (int d; s && (d = digit64(*++s)) >= 0;) {
+	size_t at = 0;
+	for (int d; (d = digit64(*text)) >= 0; text++) {
 		bits = bits << 6 | (uint32_t)d;
 		have += 6;
 		if (have >= 8) {
 			have -= 8;
-			blob[at++] = (uint8_t)(bits >> have);
+			dst[at++] = (uint8_t)(bits >> have);
 		}
 	}
+	return at;
+}
+
+static bool is_public(const char *text)
+{
+	return !strncmp(text, "ssh-", 4) || !strncmp(text, "ecdsa-", 6) || !strncmp(text, "sk-", 3);
+}
+
+enum ssh_identity ssh_identity_of(const char *path, int *sys)
+{
+	/* "openssh-key-v1", NUL, and the length and name of its cipher. */
+	static const char plain[] = "\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmU", packed[] = "\nb3BlbnNzaC1rZXktdjEA";
+	enum ssh_identity kind = SSH_IDENTITY_OTHER;
+	size_t len;
+	errno = 0;
+	char *text = ssh_file_read(path, PUBLIC_MAX, &len);
+	*sys = text ? 0 : errno;
+	if (!text)
+		return *sys ? SSH_IDENTITY_UNREADABLE : SSH_IDENTITY_OTHER;
+	if (is_public(text))
+		kind = SSH_IDENTITY_PUBLIC;
+	else if (!strncmp(text, "-----BEGIN ", 11) && strstr(text, "PRIVATE KEY-----"))
+		kind = strstr(text, "ENCRYPTED") || (strstr(text, packed) && !strstr(text, plain))
+		               ? SSH_IDENTITY_LOCKED
+		               : SSH_IDENTITY_PRIVATE;
+	memset(text, 0, len);
+	free(text);
+	return kind;
+}
+
+/* The blob of IDENTITY.pub: "type base64 comment". malloc'd; NULL when there is no such file. */
+uint8_t *ssh_public_key(const char *path, size_t *len)
+{
+	size_t text_len, at = 0;
+	char *text = ssh_file_read(path, PUBLIC_MAX, &text_len);
+	uint8_t *blob = text ? malloc(text_len + 1) : NULL;
+	const char *s = blob ? strchr(text, ' ') : NULL;
+	if (s)
+		at = ssh_unbase64(s + 1, blob);
 	free(text);
 	*len = at;
 	if (at)

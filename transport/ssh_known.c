@@ -5,6 +5,7 @@
  */
 #include "ssh.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,20 +28,77 @@ static const struct host_key_type {
 
 #define HOST_KEY_TYPES (sizeof host_key_types / sizeof host_key_types[0])
 
+/* The name that known_hosts has for the target: HOST, or [HOST]:PORT for another port than 22. */
+static void known_name(const struct sosie_target *t, char *dst, size_t size)
+{
+	if (t->port == 22)
+		snprintf(dst, size, "%s", t->host);
+	else
+		snprintf(dst, size, "[%s]:%u", t->host, t->port);
+}
+
+/* Is the target among the names of a line, "NAME,NAME,…"? One whose names are hashed may be. */
+static bool line_names(const char *names, const struct sosie_target *t)
+{
+	char name[sizeof t->host + 16];
+	known_name(t, name, sizeof name);
+	size_t len = strcspn(names, " \t");
+	for (const char *end = names + len; names < end;) {
+		size_t n = strcspn(names, ", \t");
+		if ((n == strlen(name) && !memcmp(names, name, n)) ||
+		    (n == strlen(t->host) && !memcmp(names, t->host, n)) || *names == '|')
+			return true;
+		names += n + (names + n < end);
+	}
+	return false;
+}
+
+/* "NAMES TYPE BASE64…": do the bytes of the key begin with its type? libssh2 looks at them only to compare,
+ * and would take a damaged one for another key. */
+static bool line_has_key(const char *line)
+{
+	const char *type = line + strcspn(line, " \t");
+	uint8_t blob[KNOWN_LINE_MAX];
+	type += strspn(type, " \t");
+	size_t len = strcspn(type, " \t\n");
+	const char *text = type + len + strspn(type + len, " \t");
+	size_t got = ssh_unbase64(text, blob);
+	if (!len || len > 255 || got < len + 4 + 4)
+		return false;
+	if (blob[0] || blob[1] || blob[2] || blob[3] != len || memcmp(blob + 4, type, len))
+		return false;
+	/* Its fields fill it to the last byte. */
+	size_t at = 0;
+	while (got - at >= 4) {
+		size_t n = (size_t)blob[at] << 24 | (size_t)blob[at + 1] << 16 | (size_t)blob[at + 2] << 8 |
+		           blob[at + 3];
+		if (n > got - at - 4)
+			return false;
+		at += 4 + n;
+	}
+	return at == got;
+}
+
 /* One line of known_hosts. What libssh2 cannot read is skipped: it then makes no host known. It takes the
  * last byte of a line that has no comment for the end of the line and drops it from the key: hence the
  * newline in its own copy. */
-static void known_line(struct ssh_known *k, const char *text, size_t text_len)
+static void known_line(struct ssh_known *k, const struct sosie_target *t, const char *text, size_t text_len,
+                       unsigned number)
 {
 	static const char mark[] = "@revoked";
 	char line[KNOWN_LINE_MAX];
 	size_t len = text_len + 1;
-	if (len > sizeof line)
+	if (len >= sizeof line)
 		return;
 	memcpy(line, text, text_len);
 	line[text_len] = '\n';
+	line[len] = '\0';
 	size_t n = sizeof mark - 1;
-	if (!len || *line != '@')
+	if (*line == '#' || *line == '\n')
+		return;
+	if (*line != '@' && !line_has_key(line))
+		k->line = !k->line && line_names(line, t) ? number : k->line;
+	else if (*line != '@')
 		(void)libssh2_knownhost_readline(k->trusted, line, len, LIBSSH2_KNOWNHOST_FILE_OPENSSH);
 	else if (len > n && !memcmp(line, mark, n) && (line[n] == ' ' || line[n] == '\t'))
 		(void)libssh2_knownhost_readline(k->revoked, line + n + 1, len - n - 1,
@@ -54,15 +112,18 @@ int ssh_known_load(struct ssh_channel *c, struct ssh_known *k, struct sosie_err 
 	k->revoked = libssh2_knownhost_init(c->session);
 	if (!k->trusted || !k->revoked)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for known hosts");
+	unsigned number = 1;
+	errno = 0;
 	char *text = c->options->known_hosts ? ssh_file_read(c->options->known_hosts, KNOWN_HOSTS_MAX, &len)
 	                                     : NULL;
+	k->sys = text ? 0 : errno;
 	if (!text)
 		return 0; /* no file: no host is known */
-	for (char *line = text; *line;) {
+	for (char *line = text; *line; number++) {
 		size_t n = strcspn(line, "\n"), used = n;
 		while (used && (line[used - 1] == '\r' || line[used - 1] == ' '))
 			used--;
-		known_line(k, line, used);
+		known_line(k, &c->options->target, line, used, number);
 		line += n + (line[n] == '\n');
 	}
 	free(text);
@@ -75,15 +136,6 @@ void ssh_known_free(struct ssh_known *k)
 		libssh2_knownhost_free(k->trusted);
 	if (k->revoked)
 		libssh2_knownhost_free(k->revoked);
-}
-
-/* The name that known_hosts has for the target: HOST, or [HOST]:PORT for another port than 22. */
-static void known_name(const struct sosie_target *t, char *dst, size_t size)
-{
-	if (t->port == 22)
-		snprintf(dst, size, "%s", t->host);
-	else
-		snprintf(dst, size, "[%s]:%u", t->host, t->port);
 }
 
 static int known_check(LIBSSH2_KNOWNHOSTS *hosts, const char *name, int bits, const char *key, size_t len)
@@ -142,30 +194,50 @@ static const char *known_hosts_shown(const struct sosie_ssh_options *o)
 	return o->known_hosts ? o->known_hosts : "known_hosts (none is configured)";
 }
 
-static int host_key_refuse(const struct sosie_ssh_options *o, int verdict, bool other_type, const char *print,
-                           struct sosie_err *err)
+static int host_key_changed(const struct sosie_ssh_options *o, const char *name, const char *print,
+                            struct sosie_err *err)
 {
-	char name[sizeof o->target.host + 16];
+	sosie_err_set(err, SOSIE_EHOSTKEY, "the host key of %s has CHANGED: it is now %s, another than the one in %s",
+	              name, print, known_hosts_shown(o));
+	return sosie_err_action(err,
+	                        "ask the standby's operator; if the change is theirs: ssh-keygen -R "
+	                        "'%s' -f %s, then add the new key",
+	                        name, known_hosts_shown(o));
+}
+
+/* What the file has instead of the key. */
+static void host_key_missing(const struct sosie_ssh_options *o, const struct ssh_known *k, bool other_type,
+                             char *dst, size_t size)
+{
+	const char *file = known_hosts_shown(o);
+	if (k->sys == ENOENT)
+		snprintf(dst, size, "there is no file %.200s", file);
+	else if (k->sys)
+		snprintf(dst, size, "%.200s cannot be read: %s", file, strerror(k->sys));
+	else if (k->line)
+		snprintf(dst, size, "line %u of %.200s cannot be read as a key", k->line, file);
+	else
+		snprintf(dst, size, "%.200s has no %s", file,
+		         other_type ? "key of that type for it, only others" : "line for it");
+}
+
+static int host_key_refuse(const struct sosie_ssh_options *o, const struct ssh_known *k, int verdict,
+                           bool other_type, const char *print, struct sosie_err *err)
+{
+	char name[sizeof o->target.host + 16], missing[320];
 	known_name(&o->target, name, sizeof name);
-	if (verdict == LIBSSH2_KNOWNHOST_CHECK_MISMATCH) {
-		sosie_err_set(err, SOSIE_EHOSTKEY,
-		              "the host key of %s has CHANGED: it is now %s, another than the one in %s",
-		              name, print, known_hosts_shown(o));
-		return sosie_err_action(err,
-		                        "ask the standby's operator; if the change is theirs: ssh-keygen -R "
-		                        "'%s' -f %s, then add the new key",
-		                        name, known_hosts_shown(o));
-	}
+	if (verdict == LIBSSH2_KNOWNHOST_CHECK_MISMATCH)
+		return host_key_changed(o, name, print, err);
 	if (verdict == LIBSSH2_KNOWNHOST_CHECK_FAILURE)
 		return sosie_err_set(err, SOSIE_EHOSTKEY, "the host key %s of %s is revoked in %s", print,
 		                     name, known_hosts_shown(o));
-	sosie_err_set(err, SOSIE_EHOSTKEY, "the host key of %s is not known: it is %s, and %s has no %s",
-	              name, print, known_hosts_shown(o),
-	              other_type ? "key of that type for it, only others" : "line for it");
-	return sosie_err_action(
-	        err,
-	        "compare it with what the standby's operator tells you, then: ssh-keyscan -p %u %s >> %s",
-	        o->target.port, o->target.host, known_hosts_shown(o));
+	host_key_missing(o, k, other_type, missing, sizeof missing);
+	sosie_err_set(err, SOSIE_EHOSTKEY, "the host key of %s is not known: it is %s, and %s", name, print,
+	              missing);
+	return sosie_err_action(err,
+	                        "compare it by telephone with the one that the standby's operator reads out; only "
+	                        "when they are the same: ssh-keyscan -p %u %s >> %s",
+	                        o->target.port, o->target.host, known_hosts_shown(o));
 }
 
 int ssh_known_verify(struct ssh_channel *c, const struct ssh_known *k, struct sosie_err *err)
@@ -191,5 +263,5 @@ int ssh_known_verify(struct ssh_channel *c, const struct ssh_known *k, struct so
 	if (verdict == LIBSSH2_KNOWNHOST_CHECK_MATCH)
 		return 0;
 	ssh_print_digest(print, (const uint8_t *)hash);
-	return host_key_refuse(o, verdict, other, print, err);
+	return host_key_refuse(o, k, verdict, other, print, err);
 }

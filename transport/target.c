@@ -118,7 +118,7 @@ int sosie_target_parse(const char *text, struct sosie_target *out, char *path, s
 			        err);
 		memcpy(out->user, text, user_len);
 		out->user[user_len] = '\0';
-	} else if (!user_default(out)) {
+	} else if (out->user_assumed = true, !user_default(out)) {
 		return target_bad(text, "no user given, and the system does not say who you are", err);
 	}
 	const char *host = at ? at + 1 : text;

@@ -22,6 +22,27 @@ static void accept_inbox(struct sosie_group *g)
 	(void)sosie_keeper_accept(g->store, g->tenant.s, g->name.s, &result, &ignored);
 }
 
+int sosie_cutover_open(struct sosie_store *store, const char *tenant, const char *group,
+                       struct sosie_group **out, struct sosie_err *err)
+{
+	struct sosie_accept_result result = {0};
+	struct sosie_group_status inbox;
+	int rc = sosie_group_open(store, tenant, group, out, err);
+
+	if (rc != -SOSIE_ENOTFOUND || sosie_inbox_status(store, tenant, group, &inbox, NULL) < 0 ||
+	    inbox.uploads_committed == 0)
+		return rc;
+	rc = sosie_keeper_accept(store, tenant, group, &result, err);
+	if (rc == 0 && result.point == 0 && result.last.code != SOSIE_OK) {
+		*err = result.last;
+		rc = -(int)err->code;
+	}
+	if (rc < 0)
+		return sosie_err_wrap(err, "what waits in the inbox of %s/%s cannot be accepted", tenant,
+		                      group);
+	return sosie_group_open(store, tenant, group, out, err);
+}
+
 static int64_t not_negative(int64_t ms)
 {
 	return ms > 0 ? ms : 0;
@@ -40,6 +61,9 @@ static int describe_points(struct sosie_group *g, struct sosie_cutover *c, uint6
 		return rc;
 	c->age_ms = not_negative(sosie_wall_ms(g->store->clock) - c->chosen.cut_ms);
 	c->lost_ms = not_negative(c->newest.cut_ms - c->chosen.cut_ms);
+	if (point != c->newest.point || status_same(g, &c->same_ms, NULL) < 0 ||
+	    c->same_ms <= c->chosen.cut_ms)
+		c->same_ms = 0;
 	memset(&inbox, 0, sizeof(inbox));
 	if (status_inbox(g, &inbox, NULL) == 0) {
 		c->uploads_committed = inbox.uploads_committed;
@@ -177,13 +201,6 @@ static int choose_method(struct sosie_group *g, struct sosie_cutover *c, bool la
 	return rc;
 }
 
-static bool lies_inside(const char *path, const char *folder)
-{
-	const size_t len = strlen(folder);
-
-	return strncmp(path, folder, len) == 0 && (path[len] == '/' || path[len] == '\0');
-}
-
 static int check_into(const struct sosie_group *g, const char *into, struct sosie_err *err)
 {
 	if (!into[0])
@@ -192,13 +209,7 @@ static int check_into(const struct sosie_group *g, const char *into, struct sosi
 		return sosie_err_set(err, SOSIE_ECONFIG,
 		                     "the folder for the images must be an absolute path of at most %u bytes",
 		                     STORE_PATH - SOSIE_NAME_MAX - 64);
-	if (lies_inside(into, g->store->path)) {
-		sosie_err_set(err, SOSIE_ECONFIG,
-		              "%s lies in the store, where only the store's own files may be", into);
-		return sosie_err_action(err, "choose a folder outside %s, or leave --into away",
-		                        g->store->path);
-	}
-	return 0;
+	return status_outside(g->store, into, err);
 }
 
 /* Nothing is decided yet, or what an earlier run chose may still be changed. */

@@ -254,7 +254,7 @@ static int take_answer(struct comparison *c, const uint8_t *bytes, size_t len, c
 		return sosie_err_set(c->err, SOSIE_EPROTO, "the standby's answer to a comparison is cut off");
 	for (size_t at = 0; at < len; at += SOSIE_DIFFERS_ENTRY) {
 		struct sosie_differs_entry e;
-		int rc = sosie_differs_get(bytes + at, &e, c->err);
+		int rc = stop_asked(c->r) ? stop_error(c->err) : sosie_differs_get(bytes + at, &e, c->err);
 
 		if (rc != 0)
 			return rc;

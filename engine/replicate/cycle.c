@@ -179,6 +179,8 @@ static int settle_head(struct sosie_replicator *r, bool *compare, struct sosie_e
 		rc = session_ask_head(r, r->head, err);
 		if (rc == 0)
 			rc = judge_head(r, r->head, &j, err);
+		if (rc == 0)
+			rc = volumes_all_given(r, r->head, err);
 		if (rc != 0)
 			return rc;
 		*compare = j == JUDGE_COMPARE;
@@ -276,6 +278,8 @@ static int finish(struct sosie_replicator *r, struct sosie_err *err)
 	int rc;
 
 	if (!same)
+		volumes_note_changes(r);
+	if (!same)
 		return commit_point(r, r->result->consistency, r->result->cut_mono_ms, err);
 	rc = commit_same(r, err);
 	r->result->same = true;
@@ -320,6 +324,42 @@ static int cycle_again(struct sosie_replicator *r, struct sosie_err *err)
 	return cycle(r, err);
 }
 
+/* Somebody removed the state folder under us: a new one, as at a first start. What the standby has tells the rest. */
+static int open_new_folder(struct sosie_replicator *r, struct sosie_err *err)
+{
+	int rc;
+
+	sosie_log(SOSIE_LOG_WARNING, "%s/%s: the state folder %s was removed; a new one is made, and digests are compared",
+		  r->o.tenant, r->o.group, r->dir.path);
+	close_all(r);
+	state_fini(&r->state);
+	state_dir_close(&r->dir);
+	rc = state_dir_open(&r->dir, err);
+	if (rc == 0)
+		rc = state_load(&r->dir, &r->state, err);
+	r->layers_dirty = true;
+	return rc;
+}
+
+/* The folder may also go while the cycle runs: then once more. */
+static int cycle_in_folder(struct sosie_replicator *r, struct sosie_err *err)
+{
+	int rc = 0;
+
+	if (!r->dir.io) /* an earlier attempt at a new folder failed */
+		rc = state_dir_open(&r->dir, err) == 0 ? state_load(&r->dir, &r->state, err) : -(int)err->code;
+	if (rc == 0 && state_dir_gone(&r->dir))
+		rc = open_new_folder(r, err);
+	if (rc == 0)
+		rc = cycle(r, err);
+	if (rc == 0 || rc == -SOSIE_EINTR || !r->dir.io || !state_dir_gone(&r->dir))
+		return rc;
+	memset(r->result, 0, sizeof(*r->result));
+	sosie_err_clear(err);
+	rc = open_new_folder(r, err);
+	return rc == 0 ? cycle(r, err) : rc;
+}
+
 int sosie_replicator_cycle(struct sosie_replicator *r, struct sosie_cycle_result *out, struct sosie_err *err)
 {
 	uint64_t sent = sessions_sent(r), now;
@@ -328,7 +368,7 @@ int sosie_replicator_cycle(struct sosie_replicator *r, struct sosie_cycle_result
 
 	memset(out, 0, sizeof(*out));
 	r->result = out;
-	rc = stop_asked(r) ? stop_error(&mine) : cycle(r, &mine);
+	rc = stop_asked(r) ? stop_error(&mine) : cycle_in_folder(r, &mine);
 	if (rc == -SOSIE_EREFUSED && r->state.doubted && !out->compared)
 		rc = cycle_again(r, &mine);
 	out->done_mono_ms = sosie_mono_ms(r->o.clock);

@@ -110,6 +110,10 @@ int judge_head(const struct sosie_replicator *r, const struct sosie_head *head, 
 /* volumes.c: identities and sizes. */
 int volumes_identify(struct sosie_replicator *r, struct sosie_err *err);
 int volumes_measure(struct sosie_replicator *r, struct sosie_view *view, struct sosie_err *err);
+/* Refuses a head with volumes that are neither given nor dropped with consent. */
+int volumes_all_given(const struct sosie_replicator *r, const struct sosie_head *head, struct sosie_err *err);
+/* What the point that is made now adds and drops, for the result. */
+void volumes_note_changes(struct sosie_replicator *r);
 /* True when names or sizes differ from those of the head. */
 bool volumes_changed(const struct sosie_replicator *r);
 bool same_identity(const struct sosie_identity *a, const struct sosie_identity *b);

@@ -194,6 +194,8 @@ static int check_entry(void *arg, const struct journal_entry *e)
 
 	if (e->volume == JOURNAL_ATTACHMENT || e->end > x->tails[e->part].last.length)
 		return 0;
+	if (stop_asked(x->r))
+		return stop_error(x->err);
 	count_entry(x, e);
 	if (doubt_get(x, e->volume, e->chunk) == DOUBT_REVERT)
 		return doubt_set(x, e->volume, e->chunk, DOUBT_UNKNOWN);
@@ -225,6 +227,8 @@ static int settle_doubts(struct resume *x)
 	for (size_t i = 0; rc == 0 && i < x->doubts.size; i++) {
 		const struct doubt_slot *d = &x->doubts.slots[i];
 
+		if (stop_asked(x->r))
+			return stop_error(x->err);
 		if (d->used && d->kind == DOUBT_REVERT)
 			rc = sosie_tree_revert(x->r->volumes[d->volume].tree, d->chunk, x->err);
 		else if (d->used && d->kind == DOUBT_UNKNOWN)

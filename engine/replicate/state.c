@@ -14,11 +14,14 @@ void state_file(const struct state_dir *d, char dst[STATE_FILE_MAX], const char 
 }
 
 /* The folder and those above it that are missing. */
-static int ensure_path(struct sosie_io *io, const char *path, struct sosie_err *err)
+static int ensure_path(struct state_dir *d, struct sosie_err *err)
 {
+	struct sosie_io *io = d->io;
+	const char *path = d->path;
 	char part[STATE_PATH_MAX];
 	size_t len = strlen(path);
 
+	d->made_from = 0;
 	for (size_t i = 1; i <= len; i++) {
 		int rc;
 
@@ -26,8 +29,12 @@ static int ensure_path(struct sosie_io *io, const char *path, struct sosie_err *
 			continue;
 		memcpy(part, path, i);
 		part[i] = '\0';
-		if (i < len && sosie_io_exists(io, part))
-			continue;
+		if (sosie_io_exists(io, part)) {
+			if (i < len)
+				continue;
+		} else if (d->made_from == 0) {
+			d->made_from = i;
+		}
 		rc = sosie_io_ensure_dir(io, part, 0700, err);
 		if (rc != 0)
 			return rc;
@@ -54,6 +61,7 @@ static int tell_holder(const struct state_dir *d, const char *path, struct sosie
 
 static int take_lock(struct state_dir *d, struct sosie_err *err)
 {
+	struct sosie_stat st;
 	char path[STATE_FILE_MAX], text[32];
 	int rc, n;
 
@@ -69,6 +77,12 @@ static int take_lock(struct state_dir *d, struct sosie_err *err)
 			rc = sosie_io_pwrite(d->io, d->lock, text, (size_t)n, 0, err);
 	}
 	if (rc == 0)
+		rc = sosie_io_fstat(d->io, d->lock, &st, err);
+	if (rc == 0) {
+		d->dev = st.dev;
+		d->ino = st.ino;
+	}
+	if (rc == 0)
 		return 0;
 	sosie_io_close(d->io, d->lock, NULL);
 	d->lock = NULL;
@@ -80,7 +94,7 @@ int state_dir_open(struct state_dir *d, struct sosie_err *err)
 	int rc = sosie_io_posix(&d->io, err);
 
 	if (rc == 0)
-		rc = ensure_path(d->io, d->path, err);
+		rc = ensure_path(d, err);
 	if (rc == 0)
 		rc = take_lock(d, err);
 	if (rc != 0) {
@@ -93,8 +107,48 @@ int state_dir_open(struct state_dir *d, struct sosie_err *err)
 	return rc;
 }
 
+bool state_dir_gone(const struct state_dir *d)
+{
+	struct sosie_stat st;
+	char path[STATE_FILE_MAX];
+	int rc;
+
+	state_file(d, path, "lock", "");
+	rc = sosie_io_stat(d->io, path, &st, NULL);
+	return rc == -SOSIE_ENOTFOUND || (rc == 0 && (st.dev != d->dev || st.ino != d->ino));
+}
+
+static int count_name(void *arg, const char *name, enum sosie_file_kind kind)
+{
+	(void)kind;
+	*(unsigned *)arg += strcmp(name, "lock") != 0;
+	return 0;
+}
+
+/* From the folder upwards, as far as they were made here and are empty. */
+static void remove_made(const struct state_dir *d)
+{
+	char path[STATE_FILE_MAX];
+	unsigned others = 0;
+	int rc = sosie_io_list(d->io, d->path, count_name, &others, NULL);
+
+	if (rc != 0 || others > 0 || state_dir_gone(d))
+		return;
+	state_file(d, path, "lock", "");
+	rc = sosie_io_unlink(d->io, path, NULL);
+	snprintf(path, sizeof(path), "%s", d->path);
+	for (size_t i = strlen(path); rc == 0 && i >= d->made_from; i--) {
+		if (path[i] != '/' && path[i] != '\0')
+			continue;
+		path[i] = '\0';
+		rc = sosie_io_rmdir(d->io, path, NULL);
+	}
+}
+
 void state_dir_close(struct state_dir *d)
 {
+	if (d->lock && d->made_from > 0)
+		remove_made(d);
 	if (d->lock)
 		sosie_io_close(d->io, d->lock, NULL);
 	d->lock = NULL;

@@ -59,11 +59,16 @@ struct state_dir {
 	char path[STATE_PATH_MAX];
 	const char *tenant, *group, *standby;
 	struct sosie_file *lock;
+	uint64_t dev, ino;            /* of the lock: tells whether the folder is still the one that was opened */
+	size_t made_from;             /* bytes of the path of the first folder that was made here; 0: none was */
 };
 
 /* Makes the folder, takes the lock: SOSIE_EBUSY names the holder. */
 int state_dir_open(struct state_dir *d, struct sosie_err *err);
+/* A folder that was made by the opening and holds nothing but the lock is taken away again. */
 void state_dir_close(struct state_dir *d);
+/* The folder was removed or replaced since it was opened. */
+bool state_dir_gone(const struct state_dir *d);
 /* dst holds STATE_PATH_MAX + 80. */
 #define STATE_FILE_MAX (STATE_PATH_MAX + 80)
 void state_file(const struct state_dir *d, char dst[STATE_FILE_MAX], const char *name, const char *ending);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Are the volumes the ones recorded, and of what size: identity checks, shrinking, growing. */
+/* Are the volumes the ones recorded, all of them, and of what size: identity checks, shrinking, growing, coming, going. */
 #include <string.h>
 
 #include "engine/replicate/internal.h"
@@ -21,10 +21,10 @@ static void identity_text(char *dst, size_t size, const struct sosie_identity *i
 		snprintf(dst, size, "inode %llu on device %llu", (unsigned long long)id->ino, (unsigned long long)id->dev);
 }
 
-static bool accepted(const struct sosie_replicator *r, const char *name)
+static bool listed(const char *const *names, unsigned count, const char *name)
 {
-	for (unsigned i = 0; i < r->o.accept_volume_count; i++)
-		if (strcmp(r->o.accept_volumes[i], name) == 0)
+	for (unsigned i = 0; i < count; i++)
+		if (strcmp(names[i], name) == 0)
 			return true;
 	return false;
 }
@@ -44,7 +44,8 @@ static int check_identity(const struct sosie_replicator *r, const struct volume 
 	const struct sosie_identity *old = recorded(r, name);
 	char was[192], is[192];
 
-	if (!old || same_identity(old, &v->identity) || accepted(r, name))
+	if (!old || same_identity(old, &v->identity) ||
+	    listed(r->o.accept_volumes, r->o.accept_volume_count, name))
 		return 0;
 	identity_text(was, sizeof(was), old);
 	identity_text(is, sizeof(is), &v->identity);
@@ -126,4 +127,63 @@ bool volumes_changed(const struct sosie_replicator *r)
 		if (head_size(r->head, r->volumes[i].given->name.s, &found) != r->volumes[i].size || !found)
 			return true;
 	return false;
+}
+
+/* --- volumes that come and go ------------------------------------------------------------------------------------------ */
+
+static bool is_given(const struct sosie_replicator *r, const char *name)
+{
+	for (unsigned i = 0; i < r->volume_count; i++)
+		if (strcmp(r->volumes[i].given->name.s, name) == 0)
+			return true;
+	return false;
+}
+
+/* A pending upload without it was begun with consent: that need not be said again to go on with it. */
+static bool may_leave(const struct sosie_replicator *r, const char *name)
+{
+	const struct state_pending *p = &r->state.pending;
+
+	return listed(r->o.drop_volumes, r->o.drop_volume_count, name) ||
+	       (p->present && !state_volumes_find(&p->volumes, name));
+}
+
+int volumes_all_given(const struct sosie_replicator *r, const struct sosie_head *head, struct sosie_err *err)
+{
+	char group[160];
+
+	for (unsigned i = 0; i < head->volume_count; i++) {
+		const char *name = head->volumes[i].name.s;
+
+		if (is_given(r, name) || may_leave(r, name))
+			continue;
+		sosie_err_set(err, SOSIE_EVOLUME, "volume %s was replicated so far and is not given now; nothing was sent", name);
+		sosie_err_where(err, "%s", group_name(r, group, sizeof(group)));
+		return sosie_err_action(err, "give it again, or say --drop-volume %s once", name);
+	}
+	return 0;
+}
+
+static void add_name(char *list, size_t size, const char *name)
+{
+	size_t at = strlen(list);
+
+	snprintf(list + at, size - at, "%s%s", at ? ", " : "", name);
+}
+
+void volumes_note_changes(struct sosie_replicator *r)
+{
+	struct sosie_cycle_result *out = r->result;
+	bool found;
+
+	if (r->head->point == 0)
+		return;
+	for (unsigned i = 0; i < r->volume_count; i++) {
+		head_size(r->head, r->volumes[i].given->name.s, &found);
+		if (!found)
+			add_name(out->new_volumes, sizeof(out->new_volumes), r->volumes[i].given->name.s);
+	}
+	for (unsigned i = 0; i < r->head->volume_count; i++)
+		if (!is_given(r, r->head->volumes[i].name.s))
+			add_name(out->dropped_volumes, sizeof(out->dropped_volumes), r->head->volumes[i].name.s);
 }

@@ -306,7 +306,9 @@ int worker_run(struct worker *w, struct sosie_err *err)
 	int rc = 0;
 
 	while (rc == 0 && (!w->ended || w->count > 0)) {
-		if (!w->ended && w->count < SLOTS)
+		if (stop_asked(w->r))
+			rc = stop_error(err);
+		else if (!w->ended && w->count < SLOTS)
 			rc = advance(w, err);
 		else
 			rc = finish_oldest(w, err);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "engine/store/core.h"
+#include "engine/store/status.h"
 
 #define TEMP_PREFIX ".sosie-export-"
 #define TEMP_SUFFIX ".tmp"
@@ -404,6 +405,8 @@ int sosie_group_export(struct sosie_group *g, uint64_t point, const char *dir,
 
 	*images = NULL;
 	*count = 0;
+	if (rc == 0)
+		rc = status_outside(g->store, dir, err);
 	if (rc < 0)
 		return rc;
 	if (strlen(dir) + SOSIE_NAME_MAX + 80 > STORE_PATH)

@@ -189,6 +189,20 @@ int sosie_keeper_settle(struct sosie_store *store, const char *tenant, const cha
 	return rc ? rc : same;
 }
 
+int sosie_keeper_same(struct sosie_store *store, const char *tenant, const char *group, struct sosie_err *err)
+{
+	struct sosie_group *g = NULL;
+	struct store_memo *memo;
+	int rc = memo_get(store, tenant, group, &memo, err);
+	if (rc || !same_waits(store, tenant, memo))
+		return rc;
+	rc = sosie_group_open(store, tenant, group, &g, err);
+	if (!rc)
+		rc = same_take(g, err);
+	sosie_group_close(g);
+	return rc;
+}
+
 struct due {
 	struct sosie_store *store;
 	const char *tenant;

@@ -184,6 +184,88 @@ int status_inbox(struct sosie_group *g, struct sosie_group_status *out, struct s
 	return rc;
 }
 
+/* The group as far as its inbox needs it; there is no chain. */
+static int inbox_group(struct sosie_store *store, const char *tenant, const char *group,
+                       struct sosie_group **out, struct sosie_err *err)
+{
+	struct sosie_group *g = calloc(1, sizeof(*g));
+	char dir[STORE_PATH];
+	int rc = g ? 0 : sosie_err_sys(err, ENOMEM, "cannot look through the inbox of %s/%s", tenant, group);
+
+	*out = g;
+	if (rc < 0)
+		return rc;
+	g->store = store;
+	rc = sosie_name_set(&g->tenant, SOSIE_NAME_TENANT, tenant, err);
+	if (rc == 0)
+		rc = sosie_name_set(&g->name, SOSIE_NAME_GROUP, group, err);
+	if (rc == 0)
+		rc = store_path(dir, err, "%s/%s/_inbox/%s", store->path, tenant, group);
+	if (rc == 0 && !sosie_io_exists(store->io, dir))
+		rc = sosie_err_set(err, SOSIE_ENOTFOUND,
+		                   "the tenant %s has no group %s in the store %s, nor an inbox for it",
+		                   tenant, group, store->path);
+	return rc;
+}
+
+int sosie_inbox_status(struct sosie_store *store, const char *tenant, const char *group,
+                       struct sosie_group_status *out, struct sosie_err *err)
+{
+	struct sosie_group *g;
+	int rc = inbox_group(store, tenant, group, &g, err);
+
+	memset(out, 0, sizeof(*out));
+	out->rpo_ms = -1;
+	out->head_state = SOSIE_HEAD_NONE;
+	if (rc == 0)
+		rc = status_inbox(g, out, err);
+	if (rc == 0)
+		rc = sosie_store_keeper(store, &out->keeper, &out->keeper_pid, err);
+	free(g);
+	return rc;
+}
+
+struct inbox_groups {
+	struct sosie_store *store;
+	const char *tenant;
+	sosie_name_fn fn;
+	void *arg;
+};
+
+static int only_in_inbox(void *arg, const struct sosie_name *name)
+{
+	const struct inbox_groups *all = arg;
+	char dir[STORE_PATH];
+
+	if (store_path(dir, NULL, "%s/%s/%s", all->store->path, all->tenant, name->s) < 0 ||
+	    sosie_io_exists(all->store->io, dir))
+		return 0;
+	return all->fn(all->arg, name);
+}
+
+int sosie_inbox_groups(struct sosie_store *store, const char *tenant, sosie_name_fn fn, void *arg,
+                       struct sosie_err *err)
+{
+	struct inbox_groups all = {store, tenant, fn, arg};
+	char inbox[SOSIE_NAME_MAX + 16];
+	int rc;
+
+	snprintf(inbox, sizeof(inbox), "%s/_inbox", tenant);
+	rc = sosie_store_groups(store, inbox, only_in_inbox, &all, err);
+	return rc == -SOSIE_ENOTFOUND ? 0 : rc;
+}
+
+int status_outside(const struct sosie_store *store, const char *path, struct sosie_err *err)
+{
+	const size_t len = strlen(store->path);
+
+	if (strncmp(path, store->path, len) != 0 || (path[len] != '/' && path[len] != '\0'))
+		return 0;
+	sosie_err_set(err, SOSIE_ECONFIG, "%s lies in the store, where only the store's own files may be",
+	              path);
+	return sosie_err_action(err, "choose a folder outside %s", store->path);
+}
+
 /* --- sizes
  * ------------------------------------------------------------------------------------------------------------------
  */
@@ -308,7 +390,7 @@ static int look_for_cutover(struct sosie_group *g, struct sosie_group_status *ou
 }
 
 /* state/same.json is the keeper's note of the newest valid "same". */
-static int look_for_same(struct sosie_group *g, struct sosie_group_status *out, struct sosie_err *err)
+int status_same(struct sosie_group *g, int64_t *same_ms, struct sosie_err *err)
 {
 	struct sosie_json *doc = NULL;
 	char path[STORE_PATH];
@@ -316,13 +398,14 @@ static int look_for_same(struct sosie_group *g, struct sosie_group_status *out, 
 	size_t len;
 	int rc = store_path(path, err, "%s/state/same.json", g->dir);
 
+	*same_ms = 0;
 	if (rc < 0)
 		return rc;
 	rc = sosie_io_read_file(g->store->io, path, STORE_SMALL_FILE, &text, &len, err);
 	if (rc == 0)
 		rc = sosie_json_parse(text, len, STORE_SMALL_FILE, &doc, err);
 	if (rc == 0)
-		rc = layout_json_time(doc, "time", &out->same_ms, err);
+		rc = layout_json_time(doc, "time", same_ms, err);
 	sosie_json_free(doc);
 	free(text);
 	return rc == -SOSIE_ENOTFOUND ? 0 : rc;
@@ -340,6 +423,8 @@ static int look_for_points(struct sosie_group *g, struct sosie_group_status *out
 	rc = sosie_group_point(g, newest, &out->newest, err);
 	if (rc < 0)
 		return rc;
+	if (out->newest.epoch < out->head.epoch)
+		return 0; /* cut over since: nothing more comes from the source, and no age tells of a loss */
 	fresh = out->newest.cut_ms > out->same_ms ? out->newest.cut_ms : out->same_ms;
 	out->rpo_ms = now > fresh ? now - fresh : 0;
 	return 0;
@@ -353,7 +438,7 @@ int sosie_group_status(struct sosie_group *g, struct sosie_group_status *out, st
 
 	memset(out, 0, sizeof(*out));
 	sosie_group_head(g, &out->head);
-	rc = look_for_same(g, out, err);
+	rc = status_same(g, &out->same_ms, err);
 	if (rc == 0)
 		rc = look_for_points(g, out, err);
 	if (rc == 0)

@@ -40,6 +40,7 @@ struct sosie_connector {
 struct sosie_target {
 	char user[64], host[256];
 	uint16_t port;
+	bool user_assumed;           /* none was given: it is the local user's name */
 };
 int sosie_target_parse(const char *text, struct sosie_target *out, char *path, size_t path_size, struct sosie_err *err);
 

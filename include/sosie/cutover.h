@@ -33,6 +33,7 @@ struct sosie_cutover {
 	unsigned uploads_open;         /* incomplete: lost */
 	int64_t age_ms;                /* now minus the chosen point's cut */
 	int64_t lost_ms;               /* accepted history given up: newest cut minus chosen cut */
+	int64_t same_ms;               /* the source said then that nothing had changed since the chosen point; 0: it did not */
 	char dir[4096];                /* where the images will be */
 	/* What the run did. */
 	struct sosie_image *images;    /* malloc'd */
@@ -41,6 +42,9 @@ struct sosie_cutover {
 	bool already_done;
 };
 
+/* Opens the group. When only its inbox is there (no keeper ever ran), what is whole in it is accepted first: the reason when that yields no
+ * group, or no point of what waited. */
+int sosie_cutover_open(struct sosie_store *store, const char *tenant, const char *group, struct sosie_group **out, struct sosie_err *err);
 /* Takes the lock (waiting 5 s for a keeper to let go), accepts what is complete in the inbox when the latest point is wanted (a failure there is no failure here), and fills in the plan. point, into are set by
  * the caller. SOSIE_EDIFFERENT: another point or folder was chosen before, and the epoch is raised (until then a new choice replaces the old one). The lock is held until sosie_cutover_end. */
 int sosie_cutover_plan(struct sosie_group *g, struct sosie_cutover *c, struct sosie_err *err);

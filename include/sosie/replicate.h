@@ -28,6 +28,8 @@ struct sosie_replicate_options {
 	/* Consents, each for this run only. */
 	const char *const *accept_volumes; /* names */
 	unsigned accept_volume_count;
+	const char *const *drop_volumes;   /* names that the standby has and that are not given any more */
+	unsigned drop_volume_count;
 	bool allow_shrink, accept_standby_loss;
 	struct sosie_progress *progress;
 	const bool *stop;
@@ -38,6 +40,7 @@ struct sosie_cycle_result {
 	uint64_t point;                   /* accepted, or the standby's newest when same */
 	enum sosie_consistency consistency;
 	uint64_t read_bytes, changed_bytes, wire_bytes;
+	char new_volumes[200], dropped_volumes[200]; /* "a, b", cut off where it is long; empty with the first point */
 	bool compared, resumed;           /* digests were compared; an upload of before was gone on with */
 	int64_t cut_ms, accepted_ms;      /* on the standby's clock */
 	int64_t cut_mono_ms, done_mono_ms; /* ours: their difference is what this point was old when accepted */

@@ -95,7 +95,7 @@ struct sosie_group_status {
 	struct sosie_head head;
 	struct sosie_point newest;     /* zero when there is none */
 	int64_t same_ms;               /* standby's time of the newest valid "same", 0: none */
-	int64_t rpo_ms;                /* now minus the later of the newest cut and same; -1 without a point */
+	int64_t rpo_ms;                /* now minus the later of the newest cut and same; -1 without a point, or when the epoch was raised since */
 	uint64_t journal_bytes, generations, newest_generation, image_bytes;
 	unsigned uploads_open, uploads_committed; /* in the inbox */
 	uint64_t inbox_bytes;
@@ -109,6 +109,12 @@ struct sosie_group_status {
 	char live[512];                /* where */
 };
 int sosie_group_status(struct sosie_group *g, struct sosie_group_status *out, struct sosie_err *err);
+
+/* Groups that no keeper has made yet, in order: only their inbox is there. Return non-zero to stop. */
+int sosie_inbox_groups(struct sosie_store *store, const char *tenant, sosie_name_fn fn, void *arg, struct sosie_err *err);
+/* The same for such a group, of which only uploads, waiting and keeper are known. SOSIE_ENOTFOUND: there is no such inbox. */
+int sosie_inbox_status(struct sosie_store *store, const char *tenant, const char *group, struct sosie_group_status *out,
+		       struct sosie_err *err);
 
 /* Whether a keeper runs on this store, and its process id (0: not known). */
 int sosie_store_keeper(struct sosie_store *store, bool *running, int *pid, struct sosie_err *err);
@@ -156,6 +162,8 @@ int sosie_keeper_accept(struct sosie_store *store, const char *tenant, const cha
 int sosie_keeper_tenant(struct sosie_store *store, const char *tenant, struct sosie_err *err);
 /* Idle work: makes an open head durable and marks it clean; takes new "same" messages of the tenant into account. */
 int sosie_keeper_settle(struct sosie_store *store, const char *tenant, const char *group, struct sosie_err *err);
+/* Takes a new "same" into account for this group, nothing else; cheap when there is none. */
+int sosie_keeper_same(struct sosie_store *store, const char *tenant, const char *group, struct sosie_err *err);
 /* Groups of the tenant that have something committed in the inbox, or are new there. */
 int sosie_keeper_due(struct sosie_store *store, const char *tenant, sosie_name_fn fn, void *arg, struct sosie_err *err);
 /* One keeper a store: takes keeper.lock until the store is closed. SOSIE_EBUSY names the other. */

@@ -17,6 +17,17 @@ cp --sparse=always "$work/erp.img" "$work/first.img"
 exits 0 "nothing changed" replicate erp "$work/erp.img" logs="$work/log.raw"
 equal "still one point" "$(newest erp)" 1
 
+# "Nothing changed" makes the RPO small again, soon.
+rpo() { "$sosie" status --store "$SOSIE_STORE" acme/erp --json | jq '[.. | .rpo_s? | numbers][0]'; }
+until [ "$(rpo)" -ge 4 ]; do nap 100; done
+exits 0 "nothing changed, after a while" replicate erp "$work/erp.img" logs="$work/log.raw"
+end=$(($(millis) + 2000))
+until [ "$(rpo)" -lt 4 ]; do
+	[ "$(millis)" -lt "$end" ] || fail "status still says RPO $(rpo) s after \"nothing changed\""
+	nap 50
+done
+ok "status shows it at once"
+
 scribble "$work/erp.img" 30
 printf 'a line' | dd of="$work/log.raw" bs=1 seek=5000 conv=notrunc status=none
 exits 0 "after a change" replicate erp "$work/erp.img" logs="$work/log.raw"

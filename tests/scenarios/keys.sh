@@ -16,6 +16,13 @@ exits 3 "unknown host key" replicate erp "$work/erp.img"
 cat "$work/out" "$work/err" | grep -qF -e "$fingerprint" || fail "the fingerprint $fingerprint is not named"
 ok "names the fingerprint"
 says 'known_hosts'
+says 'by telephone.*ssh-keyscan'
+{
+	echo '# a comment'
+	echo "$(cut -d' ' -f1 "$real") ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAthisisnokey"
+} >"$SOSIE_KNOWN_HOSTS"
+exits 3 "a damaged line" replicate erp "$work/erp.img"
+says 'line 2 of .*known_hosts cannot be read as a key'
 ssh-keygen -q -t ed25519 -N '' -f "$work/other"
 echo "$(cut -d' ' -f1 "$real") $(cut -d' ' -f1,2 "$work/other.pub")" >"$SOSIE_KNOWN_HOSTS"
 exits 3 "changed host key" replicate erp "$work/erp.img"
@@ -27,6 +34,7 @@ status=0
 replicate erp "$work/erp.img" || status=$?
 [ "$status" -ge 1 ] && [ "$status" -le 3 ] || fail "known_hosts that is not there: exit $status"
 ok "known_hosts that is not there (exit $status)"
+says 'there is no file .*/missing'
 SOSIE_KNOWN_HOSTS=$real
 
 good=$SOSIE_IDENTITY
@@ -38,7 +46,23 @@ status=0
 replicate erp "$work/erp.img" || status=$?
 [ "$status" -ge 1 ] && [ "$status" -le 3 ] || fail "identity that is not there: exit $status"
 ok "identity that is not there (exit $status)"
+says '/none does not exist'
+[ ! -e "$state" ] || [ -z "$(ls "$state")" ] || fail "a state folder is left although there never was a connection: $(ls "$state")"
+ok "no state folder is left"
+SOSIE_IDENTITY=$good.pub
+exits 3 "the public half as identity" replicate erp "$work/erp.img"
+says 'is the public half of a key'
+ssh-keygen -q -t ed25519 -N secret -f "$work/locked"
+SOSIE_IDENTITY=$work/locked
+exits 3 "a key with a passphrase" replicate erp "$work/erp.img"
+says 'has a passphrase'
 SOSIE_IDENTITY=$good
+exits 3 "no identity" env -u SOSIE_IDENTITY -u SSH_AUTH_SOCK "$sosie" replicate --to "$SOSIE_TO/acme/erp" \
+	--known-hosts "$SOSIE_KNOWN_HOSTS" --state "$work/state-none" --once "$work/erp.img"
+says '\-\-identity is not given'
+exits 3 "no user" env USER=nobody-here "$sosie" replicate --to "${SOSIE_TO#*@}/acme/erp" --identity "$good" \
+	--known-hosts "$SOSIE_KNOWN_HOSTS" --state "$work/state-none" --once "$work/erp.img"
+says 'no user was given in --to; nobody-here, the local user, was tried'
 
 exits 0 "with the right keys" replicate erp "$work/erp.img"
 key=$(find "$SOSIE_STORE/acme/_keys" -name '*.json')

@@ -51,6 +51,22 @@ scribble "$work/erp.img" 2
 exits 0 "consent is remembered" replicate erp "$work/erp.img"
 point_is erp "$(newest erp)" erp "$work/erp.img"
 
+# A group's volumes: one that is left out, or comes under another name, does not leave silently.
+make_image "$work/one.img" 2
+make_image "$work/two.img" 2
+exits 0 "two volumes" replicate pair a="$work/one.img" b="$work/two.img"
+exits 3 "one is left out" replicate pair a="$work/one.img"
+says 'volume b was replicated so far and is not given now'
+says 'drop-volume b'
+truncate -s 1M "$work/two.img"
+exits 3 "one shrank and has another name" replicate pair a="$work/one.img" c="$work/two.img"
+equal "no point was made" "$(newest pair)" 1
+exits 2 "dropped and given" replicate pair --drop-volume b a="$work/one.img" b="$work/two.img"
+exits 0 "dropped with consent, another is new" replicate pair --drop-volume b a="$work/one.img" c="$work/two.img"
+says 'new volume c.*dropped volume b'
+point_is pair 2 c "$work/two.img"
+exits 0 "consent is remembered" replicate pair a="$work/one.img" c="$work/two.img"
+
 # Formats that are not raw.
 head -c 1M /dev/zero >"$work/disk.qcow2"
 printf 'QFI\373\0\0\0\003' | dd of="$work/disk.qcow2" conv=notrunc status=none

@@ -48,17 +48,28 @@ static void show(struct progress *p, const char *text)
 	fflush(p->out);
 }
 
+/* On a terminal the line goes on with the next step; plain lines are for a step that takes long by itself. */
+static void begin(struct progress *p, const char *step, uint64_t done, int64_t now)
+{
+	snprintf(p->step, sizeof(p->step), "%s", step);
+	p->step_ms = now;
+	p->step_done = done;
+	if (!p->terminal)
+		p->shown_ms = now;
+	else if (!p->working)
+		p->shown_ms = now + FIRST_MS - TERMINAL_EVERY_MS;
+	p->working = true;
+}
+
 static void on_report(struct sosie_progress *report, const char *step, uint64_t done, uint64_t total)
 {
 	struct progress *p = (struct progress *)(void *)((char *)report - offsetof(struct progress, report));
 	const int64_t now = sosie_mono_ms(p->clock);
 	char text[256];
 
-	if (strncmp(p->step, step, sizeof(p->step) - 1) != 0) {
-		snprintf(p->step, sizeof(p->step), "%s", step);
-		p->step_ms = now;
-		p->step_done = done;
-	}
+	if (!p->working || done < p->last_done || strncmp(p->step, step, sizeof(p->step) - 1) != 0)
+		begin(p, step, done, now);
+	p->last_done = done;
 	if (now - p->shown_ms < (p->terminal ? TERMINAL_EVERY_MS : PLAIN_EVERY_MS))
 		return;
 	p->shown_ms = now;
@@ -81,9 +92,6 @@ void progress_init(struct progress *p, struct sosie_clock *clock, FILE *out, boo
 	p->clock = clock;
 	p->out = out;
 	p->terminal = terminal;
-	p->shown_ms = sosie_mono_ms(clock);
-	if (terminal)
-		p->shown_ms += FIRST_MS - TERMINAL_EVERY_MS;
 }
 
 void progress_clear(struct progress *p)
@@ -93,4 +101,5 @@ void progress_clear(struct progress *p)
 		fflush(p->out);
 	}
 	p->width = 0;
+	p->working = false;
 }

@@ -17,6 +17,8 @@
 
 #define SCAN_MS 2000
 #define IDLE_MS 2000
+#define SAME_MS 250 /* at least, from one look for "same" to the next */
+#define SAME_SHARE 10 /* and so many times what the last look took */
 #define BACKOFF_MIN_MS 1000
 #define BACKOFF_MAX_MS 60000
 
@@ -31,6 +33,8 @@ struct watched_tenant {
 	struct sosie_name name;
 	int fifo; /* -1: none */
 	struct watched_group *groups;
+	bool same_due;   /* poked since the last look for "same" */
+	int64_t same_ms; /* the next look, at the earliest */
 };
 struct loop {
 	struct sosie_store *store;
@@ -244,17 +248,34 @@ static void settle(struct loop *l, bool all)
 		}
 }
 
-/* Waits for a poke, at most until deadline; takes what came. */
+/* A poke may mean "same": the RPO that status shows must not wait for the next scan. Settling tells of errors. */
+static void take_same(struct loop *l, struct watched_tenant *t)
+{
+	int64_t start = sosie_mono_ms(l->clock), pause;
+	if (!t->same_due || start < t->same_ms)
+		return;
+	t->same_due = false;
+	for (struct watched_group *g = t->groups; g && !stopping(l); g = g->next)
+		sosie_keeper_same(l->store, t->name.s, g->name.s, NULL);
+	pause = SAME_SHARE * (sosie_mono_ms(l->clock) - start);
+	t->same_ms = start + (pause > SAME_MS ? pause : SAME_MS);
+}
+
+/* Waits for a poke, at most until deadline or the next look for "same"; takes what came. */
 static void wait_pokes(struct loop *l, int64_t deadline)
 {
 	struct pollfd *fds = calloc(l->tenant_count ? l->tenant_count : 1, sizeof(*fds));
-	int64_t left = deadline - sosie_mono_ms(l->clock);
+	int64_t left;
 	char bytes[4096];
 	size_t n = 0;
 	if (!fds)
 		return;
-	for (struct watched_tenant *t = l->tenants; t; t = t->next)
+	for (struct watched_tenant *t = l->tenants; t; t = t->next) {
 		fds[n++] = (struct pollfd){.fd = t->fifo, .events = POLLIN};
+		if (t->same_due && t->same_ms < deadline)
+			deadline = t->same_ms;
+	}
+	left = deadline - sosie_mono_ms(l->clock);
 	if (poll(fds, n, left > 0 ? (int)left : 0) > 0) {
 		n = 0;
 		for (struct watched_tenant *t = l->tenants; t && !stopping(l); t = t->next, n++)
@@ -262,8 +283,11 @@ static void wait_pokes(struct loop *l, int64_t deadline)
 				while (read(t->fifo, bytes, sizeof(bytes)) == (ssize_t)sizeof(bytes))
 					;
 				accept_tenant(l, t);
+				t->same_due = true;
 			}
 	}
+	for (struct watched_tenant *t = l->tenants; t && !stopping(l); t = t->next)
+		take_same(l, t);
 	free(fds);
 }
 

@@ -18,7 +18,7 @@
 #define IO_DEPTH 256u
 
 static const struct option_spec specs[] = {
-        {.name = "store", .value = "DIR", .env = "SOSIE_STORE", .help = "the store to keep (or SOSIE_STORE)"},
+        {.name = "store", .value = "DIR", .env = "SOSIE_STORE", .help = "the store to keep"},
         {.name = "once", .help = "take what is there, settle, exit"},
 };
 
@@ -110,8 +110,8 @@ int main(int argc, char **argv)
 	sosie_log_init("sosie-keeper", SOSIE_LOG_INFO);
 	int rc = options_parse(&o, "sosie-keeper", specs, count, argc - 1, argv + 1, 0, 0, "", &err);
 	if (!rc && o.help) {
-		puts("Usage: sosie-keeper --store DIR [--once]\nMakes what receivers take in into points of "
-		     "a store.\n");
+		puts("Usage: sosie-keeper --store DIR [--once]\nMakes what receivers take in into points "
+		     "of a store.\n");
 		options_print(specs, count);
 	} else if (!rc && o.version) {
 		puts("sosie-keeper " SOSIE_VERSION);

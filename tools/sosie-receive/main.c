@@ -12,7 +12,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define SOFTWARE "sosie 0.1.0"
+#include "tools/common/version.h"
+
+#define SOFTWARE "sosie " SOSIE_VERSION
 #define HELLO_MS 30000
 #define IDLE_MS 300000
 #define STALL_MS 300000
@@ -33,10 +35,10 @@ static void on_signal(int sig)
 static void print_help(void)
 {
 	puts("Usage: sosie-receive --store DIR --tenant NAME --key KEYID\n"
-	     "Takes uploads of one source into a store. Runs as the forced command of a key, started by "
-	     "sshd:\n"
-	     "  restrict,command=\"sosie-receive --store DIR --tenant NAME --key KEYID\" ssh-ed25519 "
-	     "AAAA...\n"
+	     "Takes uploads of one source into a store. Runs as the forced command of a key,\n"
+	     "started by sshd; in authorized_keys, on one line:\n"
+	     "  restrict,command=\"sosie-receive --store DIR --tenant NAME --key KEYID\"\n"
+	     "  ssh-ed25519 AAAA...\n"
 	     "\n"
 	     "  --store DIR     the store\n"
 	     "  --tenant NAME   the tenant that the key belongs to\n"
@@ -68,7 +70,7 @@ static int arguments_parse(int argc, char **argv, struct arguments *a, struct so
 		if (c == 'h')
 			print_help();
 		if (c == 'v')
-			puts(SOFTWARE);
+			puts("sosie-receive " SOSIE_VERSION);
 	}
 	if (!a->done && (optind < argc || !a->store || !a->tenant || !a->key))
 		return sosie_err_set(err, SOSIE_EUSAGE,

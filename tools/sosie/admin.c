@@ -2,9 +2,12 @@
 /* store init, tenant add, key add: what is done once. */
 #include <errno.h>
 #include <limits.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "tools/sosie/command.h"
 
@@ -22,6 +25,35 @@ static void say_reflink(bool reflink)
 		       "is a full copy of the images, so they are made more rarely. XFS and btrfs can.\n");
 }
 
+/* Says what to do about the folder above, which is not there or may not be written. */
+static int explain_init(const char *path, struct sosie_err *err)
+{
+	const struct passwd *user = getpwuid(geteuid());
+	const enum sosie_code code = err->code;
+	char parent[COMMAND_PATH];
+	struct stat st;
+	char *slash;
+	size_t len;
+
+	(void)command_full_path(path, parent);
+	for (len = strlen(parent); len > 1 && parent[len - 1] == '/'; len--)
+		parent[len - 1] = '\0';
+	slash = strrchr(parent, '/');
+	if (!slash || (code != SOSIE_ENOTFOUND && code != SOSIE_EDENIED))
+		return -(int)code;
+	if (code == SOSIE_EDENIED && stat(parent, &st) == 0)
+		slash = parent + strlen(parent); /* the folder is there: it is what denies */
+	slash[slash == parent ? 1 : 0] = '\0';
+	if (code == SOSIE_ENOTFOUND) {
+		sosie_err_set(err, code, "the store cannot be made: the folder %.400s does not exist",
+		              parent);
+		return sosie_err_action(err, "make it first: mkdir -p %.200s", parent);
+	}
+	sosie_err_set(err, code, "the store cannot be made: the user %s may not write in %.400s",
+	              user ? user->pw_name : "(without a name)", parent);
+	return sosie_err_action(err, "run it as a user who may, or choose another folder");
+}
+
 int verb_store_init(struct command *c, struct sosie_err *err)
 {
 	const char *path = c->options.operands[0];
@@ -32,7 +64,7 @@ int verb_store_init(struct command *c, struct sosie_err *err)
 	if (rc == 0)
 		rc = sosie_store_init(c->io, c->clock, path, err);
 	if (rc < 0)
-		return rc;
+		return explain_init(path, err);
 	if (!realpath(path, resolved))
 		return sosie_err_sys(err, errno, "the new store %s cannot be reached", path);
 	rc = sosie_store_open(c->io, c->clock, resolved, &c->store, err);
@@ -51,6 +83,27 @@ int verb_store_init(struct command *c, struct sosie_err *err)
 	return 0;
 }
 
+/* The tenant is there: when it is another quota that was wanted, says how it is changed. */
+static int explain_tenant(struct command *c, uint64_t quota, struct sosie_err *err)
+{
+	struct sosie_tenant_info info;
+	char had[40] = "none", wanted[40] = "none";
+
+	if (sosie_tenant_info(c->store, c->tenant.s, &info, NULL) < 0 || info.quota == quota)
+		return -(int)err->code;
+	if (info.quota)
+		(void)sosie_size_text(had, sizeof(had), info.quota);
+	if (quota)
+		(void)sosie_size_text(wanted, sizeof(wanted), quota);
+	sosie_err_set(err, SOSIE_EEXISTS,
+	              "the tenant %s is there already, with another quota: %s, and %s was asked for",
+	              c->tenant.s, had, wanted);
+	return sosie_err_action(err,
+	                        "this release has no verb for it: edit \"quota\" (bytes, 0: none) in "
+	                        "%.120s/%s/tenant.json, then restart sosie-keeper",
+	                        c->store_path, c->tenant.s);
+}
+
 int verb_tenant_add(struct command *c, struct sosie_err *err)
 {
 	const char *quota_text = options_get(&c->options, "quota");
@@ -64,6 +117,8 @@ int verb_tenant_add(struct command *c, struct sosie_err *err)
 		rc = command_open_store(c, err);
 	if (rc == 0)
 		rc = sosie_tenant_add(c->store, c->tenant.s, quota, err);
+	if (rc == -SOSIE_EEXISTS)
+		return explain_tenant(c, quota, err);
 	if (rc < 0)
 		return rc;
 	sosie_json_set_str(c->doc, "store", c->store_path);
@@ -114,12 +169,63 @@ static void key_document(struct command *c, const struct sosie_key_info *key, co
 	sosie_json_set_str(c->doc, "authorized_keys", line);
 }
 
+struct key_search {
+	struct command *c;
+	const char *id;
+	char found[SOSIE_NAME_MAX + 1]; /* another tenant with the key, or empty */
+};
+
+static int has_key(void *arg, const struct sosie_name *tenant)
+{
+	struct key_search *search = arg;
+	char path[COMMAND_PATH];
+
+	if (strcmp(tenant->s, search->c->tenant.s) == 0 ||
+	    snprintf(path, sizeof(path), "%s/%s/_keys/%s.json", search->c->store_path, tenant->s,
+	             search->id) >= (int)sizeof(path) ||
+	    !sosie_io_exists(search->c->io, path))
+		return 0;
+	snprintf(search->found, sizeof(search->found), "%s", tenant->s);
+	return 1;
+}
+
+/* What works, and yet is likely not what was meant. */
+static void warn_key(struct command *c, const struct sosie_key_info *key)
+{
+	struct key_search search = {.c = c, .id = key->id};
+
+	if (strcmp(key->type, "ssh-rsa") == 0)
+		fprintf(stderr, "sosie: warning: this is an RSA key, and sosied logs in with Ed25519 and "
+		                "ECDSA keys only\n");
+	if (sosie_store_tenants(c->store, has_key, &search, NULL) == 0 && search.found[0])
+		fprintf(stderr,
+		        "sosie: warning: the tenant %s has the same key: sshd takes the first line in\n"
+		        "sosie: warning: authorized_keys that names it, so that only one of them is served\n",
+		        search.found);
+}
+
+/* Registers the key of the text; key and line are its result. */
+static int register_key(struct command *c, const char *text, size_t len, struct sosie_key_info *key,
+                        char *line, size_t size, struct sosie_err *err)
+{
+	char receive[COMMAND_PATH];
+	int rc;
+
+	if (!command_beside("sosie-receive", receive))
+		fprintf(stderr, "sosie: warning: there is no %s yet: the line needs it there\n", receive);
+	memset(key, 0, sizeof(*key));
+	rc = authorized_keys_line(line, size, receive, c->store_path, c->tenant.s, key,
+	                          err); /* refuses before it registers */
+	if (rc == 0)
+		rc = sosie_key_add(c->store, c->tenant.s, text, len, key, err);
+	return rc < 0 ? rc : authorized_keys_line(line, size, receive, c->store_path, c->tenant.s, key, err);
+}
+
 int verb_key_add(struct command *c, struct sosie_err *err)
 {
 	static char line[LINE_MAX_BYTES], text[KEY_FILE_MAX];
 	const char *use;
 	struct sosie_key_info key;
-	char receive[COMMAND_PATH];
 	size_t len = 0;
 	int rc = options_need(&c->options, "for", &use, err);
 
@@ -134,26 +240,20 @@ int verb_key_add(struct command *c, struct sosie_err *err)
 	command_close(c);
 	if (rc == 0)
 		rc = command_open_store(c, err);
+	if (rc == 0)
+		rc = register_key(c, text, len, &key, line, sizeof(line), err);
 	if (rc < 0)
 		return rc;
-	if (!command_beside("sosie-receive", receive))
-		fprintf(stderr, "sosie: warning: there is no %s yet: the line needs it there\n", receive);
-	memset(&key, 0, sizeof(key));
-	rc = authorized_keys_line(line, sizeof(line), receive, c->store_path, c->tenant.s, &key,
-	                          err); /* refuses before it registers */
-	if (rc == 0)
-		rc = sosie_key_add(c->store, c->tenant.s, text, len, &key, err);
-	if (rc == 0)
-		rc = authorized_keys_line(line, sizeof(line), receive, c->store_path, c->tenant.s, &key, err);
-	if (rc < 0)
-		return rc;
+	warn_key(c, &key);
 	key_document(c, &key, line);
 	if (c->json)
 		return 0;
 	printf("%s\n", line);
+	(void)fflush(stdout);
 	fprintf(stderr,
-	        "sosie: key %s (%s) of the tenant %s is registered; the line above belongs into\n"
+	        "sosie: key %s (%s) of the tenant %s is registered; the line %s belongs into\n"
 	        "sosie: ~/.ssh/authorized_keys of the user that sources log in as\n",
-	        key.id, key.fingerprint, c->tenant.s);
+	        key.id, key.fingerprint, c->tenant.s,
+	        isatty(STDOUT_FILENO) ? "above" : "printed on standard output");
 	return 0;
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "sosie/bytes.h"
+#include "sosie/cutover.h"
 #include "tools/common/stop.h"
 #include "tools/sosie/command.h"
 
@@ -37,18 +38,36 @@ static int become_owner(const char *store, struct sosie_err *err)
 	return 0;
 }
 
+const char *command_full_path(const char *path, char dst[COMMAND_PATH])
+{
+	char here[PATH_MAX];
+	int n = -1;
+
+	if (path[0] != '/' && getcwd(here, sizeof(here)))
+		n = snprintf(dst, COMMAND_PATH, "%s/%s", here, path);
+	if (n < 0 || n >= COMMAND_PATH)
+		snprintf(dst, COMMAND_PATH, "%s", path);
+	return dst;
+}
+
+const char *command_count(char dst[COMMAND_COUNT], uint64_t n, const char *what)
+{
+	snprintf(dst, COMMAND_COUNT, "%llu %s%s", (unsigned long long)n, what, n == 1 ? "" : "s");
+	return dst;
+}
+
 /* Absolute where it can be; what is not there is told by who opens it. */
 static int absolute_path(const char *path, char dst[COMMAND_PATH], struct sosie_err *err)
 {
-	char resolved[PATH_MAX];
+	char resolved[PATH_MAX], full[COMMAND_PATH];
 	const char *found = realpath(path, resolved);
 
 	if (!found && errno != ENOENT && errno != ENOTDIR) {
 		sosie_err_sys(err, errno, "the store cannot be reached");
-		return sosie_err_where(err, "%s", path);
+		return sosie_err_where(err, "%s", command_full_path(path, full));
 	}
 	if (!found)
-		found = path;
+		found = command_full_path(path, full);
 	if (strlen(found) >= COMMAND_PATH)
 		return sosie_err_set(err, SOSIE_ECONFIG, "the path of the store is longer than %d bytes",
 		                     COMMAND_PATH - 1);
@@ -70,9 +89,81 @@ int command_open_store(struct command *c, struct sosie_err *err)
 	return rc < 0 ? rc : sosie_store_open(c->io, c->clock, c->store_path, &c->store, err);
 }
 
+struct known_groups {
+	char text[200];
+	size_t len;
+	unsigned count, more;
+	const char *tenant;
+};
+
+static int on_known_group(void *arg, const struct sosie_name *name)
+{
+	struct known_groups *known = arg;
+	const size_t need = strlen(known->tenant) + strlen(name->s) + 3;
+
+	known->count++;
+	if (known->more > 0 || known->len + need >= sizeof(known->text)) {
+		known->more++;
+		return 0;
+	}
+	known->len += (size_t)snprintf(known->text + known->len, sizeof(known->text) - known->len, "%s%s/%s",
+	                               known->len > 0 ? ", " : "", known->tenant, name->s);
+	return 0;
+}
+
+/* Adds the tenant's groups to the refusal of a name without one; what cannot be found out is left away. */
+static void tell_groups(struct command *c, struct sosie_err *err)
+{
+	const char *tenant = c->options.operands[0];
+	struct known_groups known = {.tenant = tenant};
+	struct sosie_err ignored;
+	char more[40] = "";
+
+	if (strchr(tenant, '/') || sosie_name_set(&c->tenant, SOSIE_NAME_TENANT, tenant, &ignored) < 0 ||
+	    !options_get(&c->options, "store") || command_open_store(c, &ignored) < 0 ||
+	    sosie_store_groups(c->store, tenant, on_known_group, &known, &ignored) < 0 ||
+	    sosie_inbox_groups(c->store, tenant, on_known_group, &known, &ignored) < 0)
+		return;
+	if (known.more > 0)
+		snprintf(more, sizeof(more), ", and %u more", known.more);
+	if (known.count > 0)
+		sosie_err_action(err, "%s has: %s%s", tenant, known.text, more);
+	else
+		sosie_err_action(err, "%s has no group yet: one appears with its first upload", tenant);
+}
+
+int command_group_name(struct command *c, struct sosie_err *err)
+{
+	const int rc = sosie_name_pair(c->options.operands[0], &c->tenant, &c->name, err);
+
+	if (rc < 0)
+		tell_groups(c, err);
+	return rc;
+}
+
+/* A group of which only the inbox is there: no keeper ever ran since its first upload. */
+static int tell_inbox(struct command *c, struct sosie_err *err)
+{
+	static struct sosie_group_status inbox;
+	char whole[COMMAND_COUNT];
+
+	if (sosie_inbox_status(c->store, c->tenant.s, c->name.s, &inbox, NULL) < 0)
+		return -(int)err->code;
+	if (inbox.uploads_committed == 0) {
+		sosie_err_set(err, SOSIE_ENOTFOUND, "%s/%s has no point yet: no upload is whole", c->tenant.s,
+		              c->name.s);
+		return sosie_err_action(err, "let the source finish the first; see \"sosie status\"");
+	}
+	sosie_err_set(err, SOSIE_ENOTFOUND, "%s/%s has no point yet: %s %s", c->tenant.s, c->name.s,
+	              command_count(whole, inbox.uploads_committed, "whole upload"),
+	              inbox.uploads_committed == 1 ? "waits" : "wait");
+	return sosie_err_action(err, "run sosie-keeper --store %.150s --once, then the same command again",
+	                        c->store_path);
+}
+
 int command_open_group(struct command *c, struct sosie_err *err)
 {
-	int rc = sosie_name_pair(c->options.operands[0], &c->tenant, &c->name, err);
+	int rc = command_group_name(c, err);
 
 	if (rc == 0)
 		rc = command_open_store(c, err);
@@ -81,7 +172,10 @@ int command_open_group(struct command *c, struct sosie_err *err)
 	sosie_json_set_str(c->doc, "store", c->store_path);
 	sosie_json_set_str(c->doc, "tenant", c->tenant.s);
 	sosie_json_set_str(c->doc, "group", c->name.s);
-	return sosie_group_open(c->store, c->tenant.s, c->name.s, &c->group, err);
+	if (c->verb->takes_inbox)
+		return sosie_cutover_open(c->store, c->tenant.s, c->name.s, &c->group, err);
+	rc = sosie_group_open(c->store, c->tenant.s, c->name.s, &c->group, err);
+	return rc == -SOSIE_ENOTFOUND ? tell_inbox(c, err) : rc;
 }
 
 void command_close(struct command *c)
@@ -104,15 +198,20 @@ int command_point(struct command *c, uint64_t *point, struct sosie_err *err)
 	*point = 0;
 	if (!text || strcmp(text, "latest") == 0)
 		return 0;
-	rc = options_number(&c->options, "point", 1, INT64_MAX, &number, err);
+	rc = options_number(&c->options, "point", 1, INT64_MAX, &number, NULL);
 	*point = number;
-	return rc;
+	if (rc == 0)
+		return 0;
+	char shown[80];
+	return options_usage(&c->options, err,
+	                     "--point takes a point's number, from 1 on, or latest, not \"%s\"",
+	                     sosie_escape(shown, sizeof(shown), text, strlen(text)));
 }
 
 /* The absolute form of a folder that need not exist, in a parent that does. */
 static int resolve_folder(const char *path, char dst[COMMAND_PATH], struct sosie_err *err)
 {
-	char copy[COMMAND_PATH], resolved[PATH_MAX];
+	char copy[COMMAND_PATH], resolved[PATH_MAX], full[COMMAND_PATH];
 	size_t len = strlen(path);
 	char *slash;
 	int n;
@@ -134,12 +233,13 @@ static int resolve_folder(const char *path, char dst[COMMAND_PATH], struct sosie
 	const char *name = slash ? slash + 1 : copy;
 	if (errno != ENOENT || strcmp(name, "..") == 0 || strcmp(name, ".") == 0) {
 		sosie_err_sys(err, errno, "the folder cannot be reached");
-		return sosie_err_where(err, "%s", path);
+		return sosie_err_where(err, "%s", command_full_path(path, full));
 	}
 	if (slash)
 		*slash = '\0';
 	if (!realpath(slash == copy ? "/" : slash ? copy : ".", resolved)) {
-		sosie_err_sys(err, errno, "the folder above %s cannot be reached", path);
+		sosie_err_sys(err, errno, "the folder above %.300s cannot be reached",
+		              command_full_path(path, full));
 		return sosie_err_action(err, "make it first: only the last part of a path is made");
 	}
 	n = snprintf(dst, COMMAND_PATH, "%s/%s", strcmp(resolved, "/") == 0 ? "" : resolved, name);

@@ -27,7 +27,9 @@ struct verb {
 	size_t spec_count;
 	size_t min, max; /* operands */
 	const char *operand_names;
-	bool writes;             /* into the store: done as the store's owner */
+	bool takes_inbox; /* accepts a first upload that waits without a keeper, instead of only telling of it
+	                   */
+	bool writes;      /* into the store: done as the store's owner */
 	const char *interrupted; /* what the same command does after an interruption */
 	int (*run)(struct command *c, struct sosie_err *err);
 };
@@ -56,6 +58,8 @@ int command_open_store(struct command *c, struct sosie_err *err);
 /* Opens --store and the group that the first operand names, and says both in the document. */
 int command_open_group(struct command *c, struct sosie_err *err);
 void command_close(struct command *c);
+/* Reads the first operand as TENANT/GROUP; a tenant alone is answered with the groups that it has. */
+int command_group_name(struct command *c, struct sosie_err *err);
 /* "--point N|latest": 0 for latest or not given. */
 int command_point(struct command *c, uint64_t *point, struct sosie_err *err);
 /* The absolute path that --into means; its parent must exist. Empty when not given. */
@@ -63,6 +67,11 @@ int command_into(struct command *c, char dst[COMMAND_PATH], struct sosie_err *er
 
 /* A point as every document shows it. */
 void command_point_json(struct command *c, struct sosie_json *obj, const struct sosie_point *p);
+/* "1 point", "2 points" */
+#define COMMAND_COUNT 64
+const char *command_count(char dst[COMMAND_COUNT], uint64_t n, const char *what);
+/* The path in full, for messages about what may not exist. */
+const char *command_full_path(const char *path, char dst[COMMAND_PATH]);
 /* "2026-11-22 03:27:00 UTC" */
 #define COMMAND_TIME 32
 const char *command_time(char dst[COMMAND_TIME], int64_t wall_ms);

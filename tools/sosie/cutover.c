@@ -15,12 +15,57 @@ static void duration(char dst[32], int64_t ms)
 /* --- what would be done
  * ------------------------------------------------------------------------------------------------ */
 
-static void plan_document(struct command *c, const struct sosie_cutover *p, uint64_t bytes_per_s)
+static bool has_volume(const struct sosie_manifest *m, const struct sosie_name *name)
+{
+	for (unsigned i = 0; i < m->volume_count; i++)
+		if (strcmp(m->volumes[i].name.s, name->s) == 0)
+			return true;
+	return false;
+}
+
+static void volume_json(struct sosie_json *list, const struct sosie_manifest_volume *volume)
+{
+	struct sosie_json *obj = sosie_json_push_obj(list);
+
+	sosie_json_set_str(obj, "volume", volume->name.s);
+	sosie_json_set_u64(obj, "size", volume->size);
+}
+
+/* The volumes of the point (first), and those that the point before it (second) had and it has not. */
+static void document_volumes(struct sosie_json *plan, const struct sosie_manifest volumes[2])
+{
+	struct sosie_json *list = sosie_json_add_arr(plan, "volumes");
+	struct sosie_json *gone = sosie_json_add_arr(plan, "volumes_gone");
+
+	for (unsigned i = 0; i < volumes[0].volume_count; i++)
+		volume_json(list, &volumes[0].volumes[i]);
+	for (unsigned i = 0; i < volumes[1].volume_count; i++)
+		if (!has_volume(&volumes[0], &volumes[1].volumes[i].name))
+			volume_json(gone, &volumes[1].volumes[i]);
+}
+
+static void show_volumes(const struct sosie_manifest volumes[2])
+{
+	char size[32];
+
+	for (unsigned i = 0; i < volumes[0].volume_count; i++)
+		printf("  %-14s %-16s %s\n", i ? "" : "volumes", volumes[0].volumes[i].name.s,
+		       sosie_size_text(size, sizeof(size), volumes[0].volumes[i].size));
+	for (unsigned i = 0; i < volumes[1].volume_count; i++)
+		if (!has_volume(&volumes[0], &volumes[1].volumes[i].name))
+			printf("  NOT in it      %-16s the point before had it, this one has not\n",
+			       volumes[1].volumes[i].name.s);
+}
+
+static void plan_document(struct command *c, const struct sosie_cutover *p,
+                          const struct sosie_manifest volumes[2], uint64_t bytes_per_s)
 {
 	struct sosie_json *plan = sosie_json_add_obj(c->doc, "plan");
 
 	command_point_json(c, sosie_json_add_obj(plan, "point"), &p->chosen);
+	document_volumes(plan, volumes);
 	sosie_json_set_u64(plan, "newest", p->newest.point);
+	document_time(plan, "same_time", p->same_ms);
 	sosie_json_set_u64(plan, "points_lost", p->newest.point - p->chosen.point);
 	sosie_json_set_i64(plan, "lost_s", p->lost_ms / 1000);
 	sosie_json_set_u64(plan, "uploads_committed", p->uploads_committed);
@@ -38,27 +83,43 @@ static void plan_document(struct command *c, const struct sosie_cutover *p, uint
 	sosie_json_set_str(plan, "step", sosie_cutover_step_name(p->step));
 }
 
-static void show_losses(const struct sosie_cutover *p)
+/* What the source said, and whether more than that is gone. */
+static void show_since(struct command *c, const struct sosie_cutover *p)
 {
 	char text[32];
 
-	duration(text, p->age_ms);
-	printf("  lost           what the source wrote since the cut, %s ago\n", text);
+	if (p->same_ms == 0) {
+		duration(text, p->age_ms);
+		printf("  lost           what the source wrote since the cut, %s ago\n", text);
+		return;
+	}
+	duration(text, command_age_ms(c, p->same_ms));
+	printf("  lost           nothing is known to be lost: the source said %s ago that\n"
+	       "                 nothing had changed\n",
+	       text);
+}
+
+static void show_losses(struct command *c, const struct sosie_cutover *p)
+{
+	char text[32], count[COMMAND_COUNT];
+
+	show_since(c, p);
 	if (p->newest.point > p->chosen.point) {
 		duration(text, p->lost_ms);
-		printf("                 %llu newer points, up to %llu, which is %s newer\n",
-		       (unsigned long long)(p->newest.point - p->chosen.point),
+		printf("                 %s, up to %llu, which is %s newer\n",
+		       command_count(count, p->newest.point - p->chosen.point, "newer point"),
 		       (unsigned long long)p->newest.point, text);
 	}
 	if (p->uploads_committed)
-		printf("                 %u uploads that are whole but not accepted\n", p->uploads_committed);
+		printf("                 %s whole but not accepted\n",
+		       command_count(count, p->uploads_committed, "upload"));
 	if (p->uploads_open)
-		printf("                 %u uploads that are not complete\n", p->uploads_open);
+		printf("                 %s not complete\n", command_count(count, p->uploads_open, "upload"));
 }
 
 static void show_method(const struct sosie_cutover *p, uint64_t bytes_per_s)
 {
-	char size[32], time[32];
+	char size[32], time[32], count[COMMAND_COUNT];
 
 	printf("  images go to   %s\n", p->dir);
 	switch (p->method) {
@@ -78,11 +139,12 @@ static void show_method(const struct sosie_cutover *p, uint64_t bytes_per_s)
 		break;
 	}
 	if (p->segments)
-		printf("  then           %llu segments of the journal are applied\n",
-		       (unsigned long long)p->segments);
+		printf("  then           %s of the journal %s applied\n",
+		       command_count(count, p->segments, "segment"), p->segments == 1 ? "is" : "are");
 }
 
-static void show_plan(struct command *c, const struct sosie_cutover *p, uint64_t bytes_per_s)
+static void show_plan(struct command *c, const struct sosie_cutover *p,
+                      const struct sosie_manifest volumes[2], uint64_t bytes_per_s)
 {
 	char time[COMMAND_TIME], age[32];
 
@@ -95,7 +157,8 @@ static void show_plan(struct command *c, const struct sosie_cutover *p, uint64_t
 	       p->chosen.consistency == SOSIE_CONSISTENCY_FUZZY
 	               ? ": NOT one instant; expect to repair filesystems"
 	               : "");
-	show_losses(p);
+	show_volumes(volumes);
+	show_losses(c, p);
 	printf("  epoch          %llu -> %llu: senders of epoch %llu are refused from then on\n",
 	       (unsigned long long)p->from_epoch, (unsigned long long)p->to_epoch,
 	       (unsigned long long)p->from_epoch);
@@ -179,19 +242,35 @@ static void say_what_is_next(struct command *c, const struct sosie_cutover *p)
 		         "nothing has changed for the sender; the same command goes on");
 }
 
-static int run(struct command *c, struct sosie_cutover *p, struct sosie_err *err)
+/* Plan, as document and for people. */
+static int tell_plan(struct command *c, const struct sosie_cutover *p, struct sosie_err *err)
 {
-	const bool done = p->step == SOSIE_CUTOVER_DONE;
+	static struct sosie_manifest volumes[2];
 	uint64_t bytes_per_s = 0;
-	int rc;
+	int rc = sosie_group_manifest(c->group, p->chosen.point, &volumes[0], err);
 
+	if (rc < 0)
+		return rc;
+	if (p->chosen.point > 1 && sosie_group_manifest(c->group, p->chosen.point - 1, &volumes[1], NULL) < 0)
+		memset(&volumes[1], 0, sizeof(volumes[1])); /* only told: it is not needed */
 	if (p->method == SOSIE_CUTOVER_COPY && p->step < SOSIE_CUTOVER_FENCED)
 		(void)sosie_cutover_speed(c->group, p, &bytes_per_s,
 		                          NULL); /* only an estimate: what is wrong there is told below */
-	plan_document(c, p, bytes_per_s);
-	if (!c->json && !done)
-		show_plan(c, p, bytes_per_s);
-	rc = consent(c, p, err);
+	plan_document(c, p, volumes, bytes_per_s);
+	if (!c->json && p->step != SOSIE_CUTOVER_DONE)
+		show_plan(c, p, volumes, bytes_per_s);
+	sosie_manifest_fini(&volumes[0]);
+	sosie_manifest_fini(&volumes[1]);
+	return 0;
+}
+
+static int run(struct command *c, struct sosie_cutover *p, struct sosie_err *err)
+{
+	const bool done = p->step == SOSIE_CUTOVER_DONE;
+	int rc = tell_plan(c, p, err);
+
+	if (rc == 0)
+		rc = consent(c, p, err);
 	if (rc < 0)
 		return rc;
 	if (!c->json && !done)

@@ -52,8 +52,8 @@ static const struct verb verbs[] = {
                 .schema = "store-init",
                 .synopsis = "store init STORE [--json]",
                 .summary = "make a store",
-                .text = "STORE must not exist yet, or be an empty folder. XFS or btrfs let the store share\n"
-                        "blocks between generations; elsewhere it copies.",
+                .text = "STORE must not exist yet, or be an empty folder; the folder above must exist.\n"
+                        "XFS or btrfs let it share blocks between generations; elsewhere it copies.",
                 .specs = init_options,
                 .spec_count = COUNT(init_options),
                 .min = 1,
@@ -131,8 +131,8 @@ static const struct verb verbs[] = {
                 .synopsis = "export [--store STORE] TENANT/GROUP --into DIR [--point N|latest]\n"
                             "                    [--digest] [--json]",
                 .summary = "take a point's images out",
-                .text = "Makes DIR/VOLUME.raw, and DIR/attachments/NAME when the point has any. Overwrites\n"
-                        "nothing and changes nothing in the store.",
+                .text = "Makes DIR/VOLUME.raw, and DIR/attachments/NAME when the point has any. DIR lies\n"
+                        "outside the store. Overwrites nothing and changes nothing in the store.",
                 .specs = export_options,
                 .spec_count = COUNT(export_options),
                 .min = 1,
@@ -145,17 +145,19 @@ static const struct verb verbs[] = {
         {
                 .name = "cutover",
                 .schema = "cutover",
-                .synopsis = "cutover [--store STORE] TENANT/GROUP [--into DIR] [--point N|latest]\n"
-                            "                     [--yes] [--digest] [--json]",
+                .synopsis = "cutover [--store STORE] TENANT/GROUP [--into DIR]\n"
+                            "                     [--point N|latest] [--yes] [--digest] [--json]",
                 .summary = "take over a group",
-                .text = "Shows the plan, wants the group's name typed (or --yes), raises the epoch so that\n"
-                        "the old sender is refused, and puts writable images into the store's live folder,\n"
-                        "or DIR. Interrupted anywhere, the same command goes on; done, it says so.",
+                .text = "Shows the plan, wants the group's name typed (or --yes), raises the epoch so\n"
+                        "that the old sender is refused, and puts writable images into the store's live\n"
+                        "folder, or DIR. Interrupted anywhere, the same command goes on; done, it says\n"
+                        "so. Needs no keeper: what waits whole in the inbox is accepted first.",
                 .specs = cutover_options,
                 .spec_count = COUNT(cutover_options),
                 .min = 1,
                 .max = 1,
                 .operand_names = "TENANT/GROUP",
+                .takes_inbox = true,
                 .writes = true,
                 .interrupted = "nothing has been changed; the same command starts over",
                 .run = verb_cutover,
@@ -293,11 +295,42 @@ static int usage(int argc, char **argv)
 	return report(json ? document_new("usage") : NULL, json, &err, 2);
 }
 
+static bool in_group(const struct verb *v, const char *group)
+{
+	const size_t len = strlen(group);
+
+	return strncmp(v->name, group, len) == 0 && v->name[len] == ' ';
+}
+
+/* "store", "tenant", "key": the verbs that begin with it. False when there is none. */
+static bool print_group_help(const char *group)
+{
+	unsigned shown = 0;
+
+	for (size_t i = 0; i < COUNT(verbs); i++)
+		if (in_group(&verbs[i], group))
+			printf("%s%s\n         %s\n", shown++ ? "       sosie " : "Usage: sosie ",
+			       verbs[i].synopsis, verbs[i].summary);
+	if (shown > 0)
+		printf("\nsosie %s VERB --help tells more. sosie help lists all verbs.\n\n%s", group, exits);
+	return shown > 0;
+}
+
+static bool wants_help(int argc, char *const *argv)
+{
+	for (int i = 0; i < argc; i++)
+		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+			return true;
+	return false;
+}
+
 static int help(int argc, char **argv)
 {
 	int words;
 	const struct verb *v = find_verb(argc, argv, &words);
 
+	if (argc == 1 && !v && print_group_help(argv[0]))
+		return report(NULL, false, NULL, 0);
 	if (argc > 0 && !v)
 		return usage(argc, argv);
 	if (v)
@@ -331,6 +364,8 @@ int main(int argc, char **argv)
 	    (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
 		return help(argc - 2, argv + 2);
 	v = find_verb(argc - 1, argv + 1, &words);
+	if (!v && argc >= 3 && wants_help(argc - 2, argv + 2) && print_group_help(argv[1]))
+		return report(NULL, false, NULL, 0);
 	if (!v)
 		return usage(argc - 1, argv + 1);
 	return run_verb(v, argc - 1 - words, argv + 1 + words);

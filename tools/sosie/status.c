@@ -10,7 +10,7 @@
 struct overview {
 	struct command *c;
 	struct sosie_json *groups;
-	bool keeper;
+	bool keeper, one; /* one: a single group was asked for, and its failure is the command's */
 	unsigned shown, failed, alarms;
 	struct sosie_err first; /* of what failed */
 	struct sosie_err err;   /* that ends the walk */
@@ -54,6 +54,12 @@ static const char *head_word(const struct sosie_group_status *s)
 	return words[s->head_state];
 }
 
+/* Why there is no RPO. */
+static const char *rpo_none(const struct sosie_group_status *s)
+{
+	return s->newest.point ? "cut over" : "no point yet";
+}
+
 /* --- document
  * ------------------------------------------------------------------------------------------------------------
  */
@@ -82,6 +88,7 @@ static void document_group(struct overview *o, struct sosie_json *obj, const str
 		sosie_json_set_i64(obj, "rpo_s", s->rpo_ms / 1000);
 	else
 		sosie_json_set_null(obj, "rpo_s");
+	sosie_json_set_str(obj, "rpo_none", s->rpo_ms < 0 ? rpo_none(s) : NULL);
 	document_time(obj, "same_time", s->same_ms);
 	document_numbers(obj, s);
 	sosie_json_set_str(obj, "waiting", s->waiting[0] ? s->waiting : NULL);
@@ -110,7 +117,8 @@ static void show_state(const struct overview *o, const struct sosie_group_status
 		       "                 --store %s\n",
 		       o->c->store_path);
 	else if (strcmp(word, "empty") == 0)
-		printf("  state          no point yet\n");
+		printf("  state          no point yet%s\n",
+		       s->uploads_open > 0 ? ": its first upload is not complete" : "");
 	else
 		printf("  state          %s\n", word);
 }
@@ -123,6 +131,10 @@ static void show_point(const struct overview *o, const struct sosie_group_status
 		return;
 	printf("  newest point   %llu, cut %s, %s\n", (unsigned long long)s->newest.point,
 	       command_time(time, s->newest.cut_ms), sosie_consistency_name(s->newest.consistency));
+	if (s->rpo_ms < 0) {
+		printf("  RPO now        - (%s: nothing more is taken from the source)\n", rpo_none(s));
+		return;
+	}
 	sosie_duration_text(text, sizeof(text), (uint64_t)s->rpo_ms / 1000 * 1000);
 	printf("  RPO now        %s", text);
 	if (s->same_ms > s->newest.cut_ms) {
@@ -131,6 +143,15 @@ static void show_point(const struct overview *o, const struct sosie_group_status
 		printf(" (the source said %s ago that nothing had changed)", text);
 	}
 	printf("\n");
+}
+
+static void show_inbox(const struct sosie_group_status *s)
+{
+	char whole[COMMAND_COUNT], size[32];
+
+	printf("  inbox          %s, %u incomplete, %s\n",
+	       command_count(whole, s->uploads_committed, "whole upload"), s->uploads_open,
+	       sosie_size_text(size, sizeof(size), s->inbox_bytes));
 }
 
 static void show_rest(const struct sosie_group_status *s)
@@ -143,8 +164,7 @@ static void show_rest(const struct sosie_group_status *s)
 	if (s->newest_generation)
 		printf(" (newest: %llu)", (unsigned long long)s->newest_generation);
 	printf(", images %s\n", sosie_size_text(b, sizeof(b), s->image_bytes));
-	printf("  inbox          %u whole uploads, %u incomplete, %s\n", s->uploads_committed,
-	       s->uploads_open, sosie_size_text(a, sizeof(a), s->inbox_bytes));
+	show_inbox(s);
 	if (s->waiting[0])
 		printf("  waiting        %s\n", s->waiting);
 	if (s->refused[0])
@@ -159,7 +179,10 @@ static void show_group(const struct overview *o, const struct sosie_name *tenant
 	printf("\n%s/%s\n", tenant->s, group->s);
 	show_state(o, s);
 	show_point(o, s);
-	show_rest(s);
+	if (s->head.epoch > 0)
+		show_rest(s);
+	else
+		show_inbox(s);
 }
 
 /* --- the walk
@@ -174,7 +197,7 @@ static void one_failed(struct overview *o, const struct sosie_name *tenant, cons
 	if (o->failed++ == 0)
 		o->first = *failure;
 	document_error(obj, failure);
-	if (!o->c->json)
+	if (!o->c->json && !o->one)
 		printf("\n%s/%s\n  cannot be read: %s\n", tenant->s, group->s,
 		       sosie_err_line(failure, line, sizeof(line)));
 }
@@ -191,7 +214,11 @@ static void one_group(struct overview *o, const struct sosie_name *tenant, const
 	sosie_json_set_str(obj, "group", group->s);
 	if (rc == 0)
 		rc = sosie_group_status(g, &s, &failure);
+	const bool opened = g != NULL;
 	sosie_group_close(g);
+	if (rc == -SOSIE_ENOTFOUND && !opened &&
+	    sosie_inbox_status(o->c->store, tenant->s, group->s, &s, NULL) == 0)
+		rc = 0; /* its first upload waits for a keeper */
 	if (rc < 0) {
 		one_failed(o, tenant, group, obj, &failure);
 		return;
@@ -223,6 +250,8 @@ static int on_tenant(void *arg, const struct sosie_name *name)
 	const unsigned before = o->shown + o->failed;
 
 	o->rc = sosie_store_groups(o->c->store, name->s, on_group, &walk, &o->err);
+	if (o->rc == 0)
+		o->rc = sosie_inbox_groups(o->c->store, name->s, on_group, &walk, &o->err);
 	if (!o->c->json && o->rc == 0 && before == o->shown + o->failed)
 		printf("\n%s\n  no group yet: one appears with its first upload\n", name->s);
 	return o->rc;
@@ -275,10 +304,11 @@ static int finish(struct overview *o, struct sosie_err *err)
 int verb_status(struct command *c, struct sosie_err *err)
 {
 	static struct overview o;
-	const bool one = c->options.operand_count > 0;
-	int rc = one ? sosie_name_pair(c->options.operands[0], &c->tenant, &c->name, err) : 0;
+	int rc;
 
 	o.c = c;
+	o.one = c->options.operand_count > 0;
+	rc = o.one ? command_group_name(c, err) : 0;
 	if (rc == 0)
 		rc = command_open_store(c, err);
 	if (rc == 0)
@@ -286,7 +316,7 @@ int verb_status(struct command *c, struct sosie_err *err)
 	if (rc < 0)
 		return rc;
 	o.groups = sosie_json_add_arr(c->doc, "groups");
-	if (one) {
+	if (o.one) {
 		one_group(&o, &c->tenant, &c->name);
 	} else {
 		rc = sosie_store_tenants(c->store, on_tenant, &o, err);

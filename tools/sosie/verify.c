@@ -30,12 +30,13 @@ static void on_damage(void *arg, const char *where, const char *what)
 
 static void show(struct command *c, const struct sosie_verify *v)
 {
-	char parts[32], images[32];
+	char parts[32], images[32], points[COMMAND_COUNT], files[COMMAND_COUNT], generations[COMMAND_COUNT];
 
-	printf("%s/%s: %llu points, %llu chain entries, %llu journal files (%s), %llu generation%s",
-	       c->tenant.s, c->name.s, (unsigned long long)v->points, (unsigned long long)v->entries,
-	       (unsigned long long)v->parts, sosie_size_text(parts, sizeof(parts), v->part_bytes),
-	       (unsigned long long)v->generations, v->generations == 1 ? "" : "s");
+	printf("%s/%s: %s, %llu chain entr%s, %s (%s), %s", c->tenant.s, c->name.s,
+	       command_count(points, v->points, "point"), (unsigned long long)v->entries,
+	       v->entries == 1 ? "y" : "ies", command_count(files, v->parts, "journal file"),
+	       sosie_size_text(parts, sizeof(parts), v->part_bytes),
+	       command_count(generations, v->generations, "generation"));
 	if (v->full)
 		printf(", %s of images read", sosie_size_text(images, sizeof(images), v->image_bytes));
 	printf("\n");

@@ -27,6 +27,7 @@ struct daemon {
 	struct sosie_replicator *replicator;
 	char reason[512];   /* told last */
 	int64_t backoff_ms;
+	bool idle;          /* the last cycle found nothing changed, and that was told */
 };
 
 /* --- what is told ------------------------------------------------------------------------------------------------------- */
@@ -34,6 +35,7 @@ struct daemon {
 static void tell_point(struct daemon *d, const struct sosie_cycle_result *r)
 {
 	char changed[32], read[32], sent[32], took[32];
+	bool news = !r->same || d->options.once || r->compared || !d->idle;
 
 	progress_clear(&d->progress);
 	d->reason[0] = '\0';
@@ -41,21 +43,24 @@ static void tell_point(struct daemon *d, const struct sosie_cycle_result *r)
 	sosie_size_text(read, sizeof(read), r->read_bytes);
 	sosie_size_text(sent, sizeof(sent), r->wire_bytes);
 	sosie_duration_text(took, sizeof(took), (uint64_t)(r->done_mono_ms - r->cut_mono_ms));
-	if (r->same && !d->options.once && !r->compared)
-		return; /* every second the same: no news */
+	d->idle = r->same;
+	if (!news)
+		return; /* every second the same */
 	if (r->same)
 		printf("point %llu: unchanged, %s read, %s%s\n", (unsigned long long)r->point, read, took,
 		       r->compared ? ", digests compared" : "");
 	else
-		printf("point %llu: %s changed of %s read, %s sent, %s, accepted%s%s%s\n", (unsigned long long)r->point, changed, read,
+		printf("point %llu: %s changed of %s read, %s sent, %s, accepted%s%s%s%s%s%s%s\n", (unsigned long long)r->point, changed, read,
 		       sent, took, r->consistency == SOSIE_CONSISTENCY_FUZZY ? ", fuzzy" : "", r->compared ? ", digests compared" : "",
-		       r->resumed ? ", resumed" : "");
+		       r->resumed ? ", resumed" : "", r->new_volumes[0] ? ", new volume " : "", r->new_volumes,
+		       r->dropped_volumes[0] ? ", dropped volume " : "", r->dropped_volumes);
 	fflush(stdout);
 }
 
 static void tell_error(struct daemon *d, const struct sosie_err *err)
 {
 	progress_clear(&d->progress);
+	d->idle = false;
 	if (strcmp(d->reason, err->what) == 0)
 		return;
 	snprintf(d->reason, sizeof(d->reason), "%s", err->what);
@@ -87,7 +92,12 @@ static void back_off(struct daemon *d)
 static int run_once(struct daemon *d, struct sosie_err *err)
 {
 	struct sosie_cycle_result result;
-	int rc = sosie_replicator_cycle(d->replicator, &result, err);
+	int rc;
+
+	/* Each cycle is a piece of work of its own: short ones show nothing. */
+	progress_clear(&d->progress);
+	progress_init(&d->progress, d->clock, stderr, isatty(STDERR_FILENO), false);
+	rc = sosie_replicator_cycle(d->replicator, &result, err);
 
 	if (rc == 0)
 		tell_point(d, &result);

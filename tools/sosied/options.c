@@ -26,6 +26,7 @@ static const struct option_spec specs[] = {
 	{"attach", "FILE", NULL, true, "keep this file with each point"},
 	{"opaque", "NAME", NULL, true, "take a volume as bytes, whatever it looks like"},
 	{"accept-volume", "NAME", NULL, true, "a volume was replaced on purpose"},
+	{"drop-volume", "NAME", NULL, true, "a volume left the group on purpose"},
 	{"allow-shrink", NULL, NULL, false, "volumes were made smaller on purpose"},
 	{"accept-standby-loss", NULL, NULL, false, "go on from what the standby still has"},
 	{"accept-wait", "TIME", NULL, false, "wait this long for accepted (default 30s)"},
@@ -35,12 +36,13 @@ static const struct option_spec specs[] = {
 
 void sosied_options_help(void)
 {
-	printf("Usage: sosie replicate --to [USER@]HOST[:PORT]/TENANT/GROUP [OPTION]... [NAME=]VOLUME...\n\n"
+	printf("Usage: sosie replicate --to [USER@]HOST[:PORT]/TENANT/GROUP [OPTION]...\n"
+	       "                       [NAME=]VOLUME...\n\n"
 	       "Replicates volumes (raw images, block devices) as one group to a standby.\n"
 	       "NAME defaults to the file name without its ending.\n\n");
 	options_print(specs, COUNT(specs));
-	printf("\nState: /var/lib/sosie for root, else $XDG_STATE_HOME/sosie or ~/.local/state/sosie;\n"
-	       "below it HOST_PORT/TENANT/GROUP.\n\n"
+	printf("\nState: /var/lib/sosie for root, else $XDG_STATE_HOME/sosie or\n"
+	       "~/.local/state/sosie; below it HOST_PORT/TENANT/GROUP.\n\n"
 	       "Exit: 0 done, 1 failed, 2 usage, 3 refused: needs you, 4 temporary: try again.\n");
 }
 
@@ -202,7 +204,13 @@ static int get_lists(struct sosied_options *o, struct sosie_err *err)
 	if (rc == 0)
 		rc = get_list(o, "accept-volume", &o->accept_volumes, &r->accept_volume_count, err);
 	r->attachments = o->attachments;
+	if (rc == 0)
+		rc = get_list(o, "drop-volume", &o->drop_volumes, &r->drop_volume_count, err);
 	r->accept_volumes = o->accept_volumes;
+	r->drop_volumes = o->drop_volumes;
+	for (unsigned i = 0; rc == 0 && i < r->drop_volume_count; i++)
+		if (find_volume(o, o->drop_volumes[i]))
+			rc = options_usage(&o->line, err, "--drop-volume %s: that volume is given as well", o->drop_volumes[i]);
 	for (unsigned i = 0; rc == 0 && i < r->accept_volume_count; i++)
 		if (!find_volume(o, o->accept_volumes[i]))
 			rc = options_usage(&o->line, err, "--accept-volume %s: no volume of that name is given", o->accept_volumes[i]);
@@ -255,4 +263,5 @@ void sosied_options_fini(struct sosied_options *o)
 	free(o->volumes);
 	free(o->attachments);
 	free(o->accept_volumes);
+	free(o->drop_volumes);
 }

@@ -14,7 +14,7 @@ struct sosied_options {
 	struct sosie_name tenant, group;
 	char standby[400], state[4096];
 	struct sosie_volume *volumes;
-	const char **attachments, **accept_volumes;
+	const char **attachments, **accept_volumes, **drop_volumes;
 	bool once;
 	uint64_t interval_ms;
 };

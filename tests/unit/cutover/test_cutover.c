@@ -325,6 +325,39 @@ static void test_cutover_takes_in_what_is_whole_and_fences_the_rest(void **state
 	build_end(&b);
 }
 
+static void test_cutover_of_a_first_upload_needs_no_keeper(void **state)
+{
+	static struct sosie_group_status status;
+	static struct sosie_cutover c;
+	struct sosie_err err;
+	struct model m;
+	struct build b;
+
+	(void)state;
+	start_with_inbox(&b);
+	assert_int_equal(sosie_cutover_open(b.store, "acme", "erp", &b.g, &err), -SOSIE_ENOTFOUND);
+	assert_int_equal(sosie_inbox_status(b.store, "acme", "erp", &status, &err), -SOSIE_ENOTFOUND);
+	model_init(&m, "acme", "erp");
+	model_add(&m, "data", 100000);
+	(void)upload_change(&b, &m, 1);
+	must(sosie_inbox_status(b.store, "acme", "erp", &status, &err), &err);
+	assert_int_equal(status.uploads_committed, 1);
+	assert_int_equal(sosie_group_open(b.store, "acme", "erp", &b.g, &err), -SOSIE_ENOTFOUND);
+	must(sosie_cutover_open(b.store, "acme", "erp", &b.g, &err), &err);
+	memset(&c, 0, sizeof(c));
+	must(sosie_cutover_plan(b.g, &c, &err), &err);
+	assert_int_equal(c.chosen.point, 1);
+	assert_int_equal(c.same_ms, 0);
+	must(sosie_cutover_run(b.g, &c, NULL, &err), &err);
+	sosie_cutover_end(b.g, &c);
+	assert_true(sosie_io_exists(b.io, "/store/acme/erp/live/2/data.raw"));
+	must(sosie_group_status(b.g, &status, &err), &err);
+	assert_true(status.cut_over);
+	assert_int_equal(status.rpo_ms, -1);
+	model_fini(&m);
+	build_end(&b);
+}
+
 struct find {
 	const char *dir;
 	char *path;
@@ -412,7 +445,8 @@ static uint64_t call_after_fence(const struct way *w)
 	return at - 1;
 }
 
-/* The epoch is raised, the temporary folder goes (somebody made room), and the run that makes it anew is killed at every call. */
+/* The epoch is raised, the temporary folder goes (somebody made room), and the run that makes it anew is
+ * killed at every call. */
 static void test_cutover_temporary_lost_after_fence_never_yields_half(void **state)
 {
 	uint64_t kills = 0, fired;
@@ -490,6 +524,7 @@ int main(void)
 	        cmocka_unit_test(test_cutover_without_point_or_into_store_is_refused),
 	        cmocka_unit_test(test_cutover_unfinished_other_choice_before_fence_is_allowed),
 	        cmocka_unit_test(test_cutover_takes_in_what_is_whole_and_fences_the_rest),
+	        cmocka_unit_test(test_cutover_of_a_first_upload_needs_no_keeper),
 	        cmocka_unit_test(test_cutover_killed_at_every_call_continues),
 	        cmocka_unit_test(test_cutover_temporary_lost_after_fence_never_yields_half),
 	        cmocka_unit_test(test_cutover_power_cut_at_every_operation_continues),

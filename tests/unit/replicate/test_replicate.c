@@ -430,8 +430,76 @@ static void test_volume_shrunk_or_replaced_needs_consent(void **state)
 	harness_free(h);
 }
 
+static void test_volume_left_out_or_renamed_needs_consent(void **state)
+{
+	static const char *const names[] = {"b"};
+	struct harness *h = two_volumes(1);
+	uint64_t sent;
+
+	(void)state;
+	open_replicator(h);
+	must(cycle(h), &h->err);
+	assert_string_equal(h->result.new_volumes, "");
+	close_replicator(h);
+	h->volume_count = 1;
+	sent = h->data_bytes;
+	open_replicator(h);
+	assert_int_equal(cycle(h), -SOSIE_EVOLUME);
+	assert_non_null(strstr(h->err.what, "volume b was replicated so far"));
+	assert_non_null(strstr(h->err.action, "--drop-volume b"));
+	assert_int_equal(h->data_bytes, sent);
+	close_replicator(h);
+	/* Nor by its other name, and nor when this source has lost what it knew. */
+	must(sosie_io_remove_tree(h->io, h->state_path, &h->err), &h->err);
+	add_volume(h, "c");
+	set_size(h, 1, 1u << 20);
+	open_replicator(h);
+	assert_int_equal(cycle(h), -SOSIE_EVOLUME);
+	assert_int_equal(h->data_bytes, sent);
+	close_replicator(h);
+	h->o.drop_volumes = names;
+	h->o.drop_volume_count = 1;
+	open_replicator(h);
+	must(cycle(h), &h->err);
+	assert_string_equal(h->result.new_volumes, "c");
+	assert_string_equal(h->result.dropped_volumes, "b");
+	check_point(h, 2);
+	/* Once is enough. */
+	close_replicator(h);
+	h->o.drop_volume_count = 0;
+	open_replicator(h);
+	must(cycle(h), &h->err);
+	assert_true(h->result.same);
+	harness_free(h);
+}
+
+static void test_volume_dropped_then_cut_goes_on_without_second_consent(void **state)
+{
+	static const char *const names[] = {"b"};
+	struct harness *h = two_volumes(1);
+
+	(void)state;
+	open_replicator(h);
+	must(cycle(h), &h->err);
+	close_replicator(h);
+	h->volume_count = 1;
+	h->o.drop_volumes = names;
+	h->o.drop_volume_count = 1;
+	h->keeper = false;
+	open_replicator(h);
+	assert_int_not_equal(cycle(h), 0);
+	close_replicator(h);
+	h->o.drop_volume_count = 0;
+	h->keeper = true;
+	open_replicator(h);
+	must(cycle(h), &h->err);
+	check_point(h, 2);
+	harness_free(h);
+}
+
 static void test_volume_added_and_removed_follows(void **state)
 {
+	static const char *const names[] = {"b"};
 	struct harness *h = two_volumes(1);
 
 	(void)state;
@@ -443,8 +511,11 @@ static void test_volume_added_and_removed_follows(void **state)
 	open_replicator(h);
 	must(cycle(h), &h->err);
 	check_point(h, 2);
+	assert_string_equal(h->result.new_volumes, "b");
 	close_replicator(h);
 	h->volume_count = 1;
+	h->o.drop_volumes = names;
+	h->o.drop_volume_count = 1;
 	open_replicator(h);
 	must(cycle(h), &h->err);
 	check_point(h, 3);
@@ -555,6 +626,8 @@ int main(void)
 		cmocka_unit_test(test_state_in_use_names_the_holder),
 		cmocka_unit_test(test_no_keeper_says_durable_then_goes_on),
 		cmocka_unit_test(test_volume_shrunk_or_replaced_needs_consent),
+		cmocka_unit_test(test_volume_left_out_or_renamed_needs_consent),
+		cmocka_unit_test(test_volume_dropped_then_cut_goes_on_without_second_consent),
 		cmocka_unit_test(test_volume_added_and_removed_follows),
 		cmocka_unit_test(test_attachment_change_makes_a_point),
 		cmocka_unit_test(test_huge_sparse_volume_needs_little_memory),

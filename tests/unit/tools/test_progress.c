@@ -97,18 +97,39 @@ static void test_progress_without_terminal_is_a_line_every_ten_seconds(void **st
 	end(&s);
 }
 
-static void test_progress_many_short_steps_are_shown_too(void **state)
+static void test_progress_many_short_steps_show_only_on_a_terminal(void **state)
 {
 	char step[16];
 	struct shown s;
 
 	(void)state;
-	start(&s, false);
-	for (unsigned i = 0; i < 50; i++) {
-		snprintf(step, sizeof(step), "volume-%u", i);
-		work(&s, step, 400);
+	for (int terminal = 0; terminal < 2; terminal++) {
+		start(&s, terminal);
+		for (unsigned i = 0; i < 50; i++) {
+			snprintf(step, sizeof(step), "volume-%u", i);
+			work(&s, step, 400);
+		}
+		if (terminal)
+			assert_in_range(count(s.text, '\r'), 50, 110);
+		else
+			assert_int_equal(s.len, 0);
+		end(&s);
 	}
-	assert_int_equal(count(s.text, '\n'), 2);
+}
+
+static void test_progress_of_the_next_round_counts_from_its_own_start(void **state)
+{
+	struct shown s;
+
+	(void)state;
+	start(&s, false);
+	s.clock.now_ms += 3600000; /* long idle before, and between: neither slows the rate down */
+	work(&s, "reading", 9000);
+	assert_int_equal(s.len, 0);
+	s.clock.now_ms += 3600000;
+	work(&s, "reading", 15000);
+	assert_int_equal(count(s.text, '\n'), 1);
+	assert_non_null(strstr(s.text, "1000 MiB/s, "));
 	end(&s);
 }
 
@@ -118,7 +139,8 @@ int main(void)
 	        cmocka_unit_test(test_progress_short_work_shows_nothing),
 	        cmocka_unit_test(test_progress_terminal_has_one_updating_line),
 	        cmocka_unit_test(test_progress_without_terminal_is_a_line_every_ten_seconds),
-	        cmocka_unit_test(test_progress_many_short_steps_are_shown_too),
+	        cmocka_unit_test(test_progress_many_short_steps_show_only_on_a_terminal),
+	        cmocka_unit_test(test_progress_of_the_next_round_counts_from_its_own_start),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
