@@ -180,8 +180,9 @@ static int no_key(const struct ssh_channel *c, const struct auth *a, struct sosi
 	else
 		sosie_err_set(err, SOSIE_EAUTH, "no key for %s at %s: --identity is not given%s%s", t->user,
 		              t->host, a->agent ? ", and the SSH agent has no key" : "", note);
-	return sosie_err_action(err, "give a private key without passphrase (Ed25519 or ECDSA) with "
-	                             "--identity FILE%s",
+	return sosie_err_action(err,
+	                        "give a private key without passphrase (Ed25519 or ECDSA) with "
+	                        "--identity FILE%s",
 	                        identity ? ", or load this one into an SSH agent: ssh-add" : "");
 }
 
@@ -191,11 +192,12 @@ static int auth_refused(const struct ssh_channel *c, const struct auth *a, struc
 	char note[160];
 	if (!a->usable)
 		return no_key(c, a, err);
-	sosie_err_set(err, SOSIE_EAUTH, "%s does not accept our key for user %s: tried %s%s", t->host, t->user,
-	              a->tried, user_note(t, note, sizeof note));
+	sosie_err_set(err, SOSIE_EAUTH, "%s does not accept our key for user %s: tried %s%s", t->host,
+	              t->user, a->tried, user_note(t, note, sizeof note));
 	if (t->user_assumed)
-		return sosie_err_action(err, "name the user that receives at the standby: --to USER@%s…; if it is "
-		                             "%s, register the key's public half there for the tenant",
+		return sosie_err_action(err,
+		                        "name the user that receives at the standby: --to USER@%s…; if it is "
+		                        "%s, register the key's public half there for the tenant",
 		                        t->host, t->user);
 	return sosie_err_action(err,
 	                        "at the standby, register its public half for the tenant and put it into "

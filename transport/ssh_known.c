@@ -197,8 +197,9 @@ static const char *known_hosts_shown(const struct sosie_ssh_options *o)
 static int host_key_changed(const struct sosie_ssh_options *o, const char *name, const char *print,
                             struct sosie_err *err)
 {
-	sosie_err_set(err, SOSIE_EHOSTKEY, "the host key of %s has CHANGED: it is now %s, another than the one in %s",
-	              name, print, known_hosts_shown(o));
+	sosie_err_set(err, SOSIE_EHOSTKEY,
+	              "the host key of %s has CHANGED: it is now %s, another than the one in %s", name, print,
+	              known_hosts_shown(o));
 	return sosie_err_action(err,
 	                        "ask the standby's operator; if the change is theirs: ssh-keygen -R "
 	                        "'%s' -f %s, then add the new key",
@@ -234,10 +235,11 @@ static int host_key_refuse(const struct sosie_ssh_options *o, const struct ssh_k
 	host_key_missing(o, k, other_type, missing, sizeof missing);
 	sosie_err_set(err, SOSIE_EHOSTKEY, "the host key of %s is not known: it is %s, and %s", name, print,
 	              missing);
-	return sosie_err_action(err,
-	                        "compare it by telephone with the one that the standby's operator reads out; only "
-	                        "when they are the same: ssh-keyscan -p %u %s >> %s",
-	                        o->target.port, o->target.host, known_hosts_shown(o));
+	return sosie_err_action(
+	        err,
+	        "compare it by telephone with the one that the standby's operator reads out; only "
+	        "when they are the same: ssh-keyscan -p %u %s >> %s",
+	        o->target.port, o->target.host, known_hosts_shown(o));
 }
 
 int ssh_known_verify(struct ssh_channel *c, const struct ssh_known *k, struct sosie_err *err)

@@ -25,8 +25,9 @@ struct lookup {
 /* An address in digits needs nobody's answer: no thread, no waiting. */
 static bool resolve_digits(const struct sosie_target *t, struct addrinfo **out)
 {
-	const struct addrinfo hints = {
-	        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
+	const struct addrinfo hints = {.ai_family = AF_UNSPEC,
+	                               .ai_socktype = SOCK_STREAM,
+	                               .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
 	char service[8];
 	snprintf(service, sizeof service, "%u", t->port);
 	return getaddrinfo(t->host, service, &hints, out) == 0;

@@ -38,7 +38,8 @@ int zstd_packer_new(int level, struct zstd_packer **out, struct sosie_err *err)
 	*out = NULL;
 	if (!level_possible(level)) {
 		free(p);
-		return sosie_err_set(err, SOSIE_ECONFIG, "zstd level %d: -7 to -1 and 1 to 19 are possible", level);
+		return sosie_err_set(err, SOSIE_ECONFIG, "zstd level %d: -7 to -1 and 1 to 19 are possible",
+		                     level);
 	}
 	if (p)
 		*p = (struct zstd_packer){.ctx = ZSTD_createCCtx(), .level = level};

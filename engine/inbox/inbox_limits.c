@@ -89,7 +89,8 @@ int inbox_limits_read(struct sosie_inbox *in, struct sosie_err *err)
 	return rc;
 }
 
-/* "format" is the first member of sosie.json, as the keeper's side writes it: no JSON parser is needed to read it. 0: it is not. */
+/* "format" is the first member of sosie.json, as the keeper's side writes it: no JSON parser is needed to
+ * read it. 0: it is not. */
 static uint64_t store_format(const char *text, size_t len)
 {
 	static const char member[] = "\"format\"";

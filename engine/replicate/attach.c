@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Attachments: names, sizes and SHA-256 as they are now. One digest over all tells whether any changed since the accepted point. */
+/* Attachments: names, sizes and SHA-256 as they are now. One digest over all tells whether any changed since
+ * the accepted point. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +20,8 @@ static int check_twice(const struct sosie_replicator *r, unsigned i, struct sosi
 {
 	for (unsigned k = 0; k < i; k++)
 		if (strcmp(r->attachments[k].entry.name.s, r->attachments[i].entry.name.s) == 0)
-			return sosie_err_set(err, SOSIE_EUSAGE, "two attachments are named %s", r->attachments[i].entry.name.s);
+			return sosie_err_set(err, SOSIE_EUSAGE, "two attachments are named %s",
+			                     r->attachments[i].entry.name.s);
 	return 0;
 }
 
@@ -79,7 +81,9 @@ int attachments_measure(struct sosie_replicator *r, struct sosie_err *err)
 			rc = measure(r, a, buf, err);
 		total += rc == 0 ? a->entry.size : 0;
 		if (rc == 0 && total > SOSIE_ATTACHMENTS_BYTES)
-			rc = sosie_err_set(err, SOSIE_ESIZE, "attachments are larger than 64 MiB in all, with %s", a->entry.name.s);
+			rc = sosie_err_set(err, SOSIE_ESIZE,
+			                   "attachments are larger than 64 MiB in all, with %s",
+			                   a->entry.name.s);
 	}
 	free(buf);
 	if (rc == 0)

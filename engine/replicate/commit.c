@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The end of a point: roots, manifest, commit, verdict. The manifest is durable here before commit is sent: a kill between the two finds it, and
- * the head that the standby shows tells which of them holds.
+ * The end of a point: roots, manifest, commit, verdict. The manifest is durable here before commit is sent: a
+ * kill between the two finds it, and the head that the standby shows tells which of them holds.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -37,14 +37,16 @@ static void set_lists(struct sosie_replicator *r, struct sosie_manifest *m)
 		m->attachments[i] = r->attachments[i].entry;
 	m->part_count = u->part_count;
 	for (unsigned i = 0; i < u->part_count; i++)
-		m->parts[i] = (struct sosie_manifest_part){u->parts[i].length, u->parts[i].records, u->parts[i].digest};
+		m->parts[i] = (struct sosie_manifest_part){u->parts[i].length, u->parts[i].records,
+		                                           u->parts[i].digest};
 	m->plain = u->counters.plain;
 	m->data = u->counters.data;
 	m->zero = u->counters.zero;
 	m->discard = u->counters.discard;
 }
 
-static void set_head(struct sosie_replicator *r, struct sosie_manifest *m, enum sosie_consistency label, int64_t cut_mono_ms)
+static void set_head(struct sosie_replicator *r, struct sosie_manifest *m, enum sosie_consistency label,
+                     int64_t cut_mono_ms)
 {
 	struct sosie_session_info info = {0};
 
@@ -83,7 +85,8 @@ static int keep_manifest(struct sosie_replicator *r, const char *text, size_t le
 	return state_save(&r->dir, &r->state, err);
 }
 
-static int make_manifest(struct sosie_replicator *r, enum sosie_consistency label, int64_t cut_mono_ms, struct sosie_err *err)
+static int make_manifest(struct sosie_replicator *r, enum sosie_consistency label, int64_t cut_mono_ms,
+                         struct sosie_err *err)
 {
 	struct sosie_manifest m = {0};
 	char *text = NULL;
@@ -132,15 +135,19 @@ static int send_attachments(struct sosie_replicator *r, struct sosie_err *err)
 	return rc;
 }
 
-/* --- commit and verdict ------------------------------------------------------------------------------------------------------------- */
+/* --- commit and verdict
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
-/* The head of an accepted verdict goes into the state: it must be this store's, this group's, and the point that was committed. */
+/* The head of an accepted verdict goes into the state: it must be this store's, this group's, and the point
+ * that was committed. */
 static bool verdict_fits(const struct sosie_replicator *r, const struct sosie_head *head)
 {
 	const struct state_pending *p = &r->state.pending;
 
 	return sosie_digest_equal(&head->manifest, &p->manifest) && head->epoch == p->epoch &&
-	       head->point == r->state.point + 1 && memcmp(&head->store, &r->state.store, sizeof(head->store)) == 0 &&
+	       head->point == r->state.point + 1 &&
+	       memcmp(&head->store, &r->state.store, sizeof(head->store)) == 0 &&
 	       strcmp(head->tenant.s, r->o.tenant) == 0 && strcmp(head->group.s, r->o.group) == 0;
 }
 
@@ -150,15 +157,19 @@ static int take_verdict(struct sosie_replicator *r, const struct sosie_verdict *
 
 	if (v->kind == SOSIE_VERDICT_REFUSED) {
 		rc = verdict_error(r, v, err);
-		/* What was sent does not have the roots that were made of our digests: the same would come of them again. */
+		/* What was sent does not have the roots that were made of our digests: the same would come of
+		 * them again. */
 		if (v->error.code == SOSIE_ECORRUPT) {
 			r->state.doubted = true;
-			sosie_err_action(err, "the upload was dropped here; all digests are compared with the standby before more is sent");
+			sosie_err_action(err, "the upload was dropped here; all digests are compared with "
+			                      "the standby before more is sent");
 		}
-		return pending_drop(r, NULL) == 0 ? rc : sosie_err_wrap(err, "and the state could not be cleaned");
+		return pending_drop(r, NULL) == 0 ? rc
+		                                  : sosie_err_wrap(err, "and the state could not be cleaned");
 	}
 	if (v->kind != SOSIE_VERDICT_ACCEPTED || !verdict_fits(r, &v->head))
-		return sosie_err_set(err, SOSIE_EPROTO, "the standby's verdict does not fit what was committed");
+		return sosie_err_set(err, SOSIE_EPROTO,
+		                     "the standby's verdict does not fit what was committed");
 	r->result->point = v->head.point;
 	r->result->accepted_ms = v->time_ms;
 	return pending_accepted(r, &v->head, err);
@@ -173,12 +184,14 @@ static int send_commit(struct sosie_replicator *r, struct sosie_session *s, stru
 	state_file(&r->dir, path, "pending", ".manifest");
 	rc = sosie_io_read_file(r->dir.io, path, SOSIE_MANIFEST_MAX, &text, &len, err);
 	if (rc == 0)
-		rc = sosie_session_commit(s, r->o.group, &r->state.pending.upload, text, len, &r->keeper, err);
+		rc = sosie_session_commit(s, r->o.group, &r->state.pending.upload, text, len, &r->keeper,
+		                          err);
 	free(text);
 	return rc;
 }
 
-static bool part_is_there(const struct sosie_part_state *parts, uint32_t count, uint32_t index, uint64_t length)
+static bool part_is_there(const struct sosie_part_state *parts, uint32_t count, uint32_t index,
+                          uint64_t length)
 {
 	for (uint32_t i = 0; i < count; i++)
 		if (parts[i].index == index)
@@ -186,9 +199,10 @@ static bool part_is_there(const struct sosie_part_state *parts, uint32_t count, 
 	return false;
 }
 
-/* Names of parts are durable with the commit only: a power loss at the standby before it may have taken some. */
-static int parts_are_there(struct sosie_replicator *r, const struct sosie_part_state *parts, uint32_t count, bool *all,
-			   struct sosie_err *err)
+/* Names of parts are durable with the commit only: a power loss at the standby before it may have taken some.
+ */
+static int parts_are_there(struct sosie_replicator *r, const struct sosie_part_state *parts, uint32_t count,
+                           bool *all, struct sosie_err *err)
 {
 	struct sosie_manifest m = {0};
 	char path[STATE_FILE_MAX], *text = NULL;
@@ -258,7 +272,8 @@ free_all:
 	return rc;
 }
 
-int commit_point(struct sosie_replicator *r, enum sosie_consistency label, int64_t cut_mono_ms, struct sosie_err *err)
+int commit_point(struct sosie_replicator *r, enum sosie_consistency label, int64_t cut_mono_ms,
+                 struct sosie_err *err)
 {
 	struct sosie_verdict *v = NULL;
 	struct sosie_session *s;
@@ -314,7 +329,8 @@ int commit_same(struct sosie_replicator *r, struct sosie_err *err)
 
 	if (!doc)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a message");
-	sosie_time_text(time, sosie_wall_ms(r->o.clock) - (sosie_mono_ms(r->o.clock) - r->result->cut_mono_ms));
+	sosie_time_text(time,
+	                sosie_wall_ms(r->o.clock) - (sosie_mono_ms(r->o.clock) - r->result->cut_mono_ms));
 	sosie_json_set_u64(doc, "format", 1);
 	sosie_json_set_str(doc, "kind", "same");
 	o = sosie_json_push_obj(sosie_json_add_arr(doc, "groups"));

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Tracking was lost: the view is read once into new trees, then the standby is asked, from the upper levels down, which digests differ.
- * Leaves that differ become unknown in the tree, all others are known to be there. Sending is the ordinary pass's work afterwards.
+ * Tracking was lost: the view is read once into new trees, then the standby is asked, from the upper levels
+ * down, which digests differ. Leaves that differ become unknown in the tree, all others are known to be
+ * there. Sending is the ordinary pass's work afterwards.
  *
- * Bounded: one question lists at most QUESTION_WEIGHT blocks and QUESTION_ASKS intervals; what differs of one question is asked in detail before
- * the next one is put, so that at most one question a level is in memory.
+ * Bounded: one question lists at most QUESTION_WEIGHT blocks and QUESTION_ASKS intervals; what differs of one
+ * question is asked in detail before the next one is put, so that at most one question a level is in memory.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 
 #define QUESTION_ASKS 2048u
 #define QUESTION_WEIGHT 16384u
-#define NODE_WEIGHT 16u             /* a block above the leaves leads to 256 blocks below */
+#define NODE_WEIGHT 16u /* a block above the leaves leads to 256 blocks below */
 #define SEND_ENTRIES 64u
 #define SMALL_VOLUME ((uint64_t)1 << 40)
 
@@ -25,14 +26,15 @@ struct asks {
 struct comparison {
 	struct sosie_replicator *r;
 	struct sosie_session *session;
-	struct part part;               /* of the question under way */
-	uint8_t *buffer;                /* SEND_ENTRIES entries */
+	struct part part; /* of the question under way */
+	uint8_t *buffer;  /* SEND_ENTRIES entries */
 	size_t buffered;
 	struct sosie_compare_entry entry;
 	struct sosie_err *err;
 };
 
-static int add_ask(struct asks *l, uint16_t volume, uint16_t level, uint64_t first, uint64_t count, struct sosie_err *err)
+static int add_ask(struct asks *l, uint16_t volume, uint16_t level, uint64_t first, uint64_t count,
+                   struct sosie_err *err)
 {
 	struct sosie_manifest_ask *last = l->count ? &l->a[l->count - 1] : NULL;
 
@@ -59,11 +61,15 @@ static unsigned block_shift(unsigned level)
 	return 8 * (level + 1);
 }
 
-/* --- one question ---------------------------------------------------------------------------------------------------------------- */
+/* --- one question
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
 static int send_buffered(struct comparison *c)
 {
-	int rc = c->buffered ? sosie_session_data(c->session, c->buffer, c->buffered * SOSIE_COMPARE_ENTRY, c->err) : 0;
+	int rc = c->buffered ? sosie_session_data(c->session, c->buffer, c->buffered * SOSIE_COMPARE_ENTRY,
+	                                          c->err)
+	                     : 0;
 
 	c->buffered = 0;
 	return rc;
@@ -110,11 +116,12 @@ static int send_interval(struct comparison *c, const struct sosie_manifest_ask *
 	return 0;
 }
 
-static int commit_question(struct comparison *c, const struct sosie_upload_id *id, const struct sosie_manifest_ask *asks,
-			   size_t count)
+static int commit_question(struct comparison *c, const struct sosie_upload_id *id,
+                           const struct sosie_manifest_ask *asks, size_t count)
 {
 	struct sosie_replicator *r = c->r;
-	struct sosie_manifest m = {.kind = SOSIE_MANIFEST_COMPARE, .parent = r->head->digest, .epoch = r->head->epoch};
+	struct sosie_manifest m = {
+	        .kind = SOSIE_MANIFEST_COMPARE, .parent = r->head->digest, .epoch = r->head->epoch};
 	struct sosie_manifest_part part = {c->part.length, c->part.records, c->part.digest};
 	char *text = NULL;
 	size_t len = 0;
@@ -150,27 +157,30 @@ static int commit_question(struct comparison *c, const struct sosie_upload_id *i
 static int await_answer(struct comparison *c, const struct sosie_upload_id *id)
 {
 	struct sosie_verdict *v = malloc(sizeof(*v));
-	int rc = v ? verdict_wait(c->r, id, v, c->err) : sosie_err_set(c->err, SOSIE_ENOMEM, "no memory for a verdict");
+	int rc = v ? verdict_wait(c->r, id, v, c->err)
+	           : sosie_err_set(c->err, SOSIE_ENOMEM, "no memory for a verdict");
 
 	if (rc == -SOSIE_EPENDING || rc == -SOSIE_ENOKEEPER)
 		sosie_err_wrap(c->err, "comparison of digests (this source has no state)");
 	else if (rc == 0 && v->kind == SOSIE_VERDICT_REFUSED)
 		rc = verdict_error(c->r, v, c->err);
 	else if (rc == 0 && v->kind != SOSIE_VERDICT_DIFFERS)
-		rc = sosie_err_set(c->err, SOSIE_EPROTO, "the standby's verdict on a comparison is not an answer");
+		rc = sosie_err_set(c->err, SOSIE_EPROTO,
+		                   "the standby's verdict on a comparison is not an answer");
 	free(v);
 	return rc;
 }
 
-static int put_question(struct comparison *c, const struct sosie_manifest_ask *asks, size_t count, uint64_t blocks,
-			void **answer, size_t *len)
+static int put_question(struct comparison *c, const struct sosie_manifest_ask *asks, size_t count,
+                        uint64_t blocks, void **answer, size_t *len)
 {
 	struct sosie_replicator *r = c->r;
 	struct sosie_upload_id id;
 	int rc = session_get(r, 0, &c->session, c->err);
 
 	if (rc == 0)
-		rc = sosie_session_begin(c->session, r->o.group, SOSIE_UPLOAD_COMPARE, &r->head->digest, r->head->epoch, &id, c->err);
+		rc = sosie_session_begin(c->session, r->o.group, SOSIE_UPLOAD_COMPARE, &r->head->digest,
+		                         r->head->epoch, &id, c->err);
 	if (rc == 0)
 		rc = sosie_session_part(c->session, r->o.group, &id, 0, c->err);
 	c->part = (struct part){0};
@@ -186,11 +196,14 @@ static int put_question(struct comparison *c, const struct sosie_manifest_ask *a
 	if (rc == 0)
 		rc = await_answer(c, &id);
 	if (rc == 0)
-		rc = sosie_session_differs(c->session, r->o.group, &id, (size_t)blocks * SOSIE_DIFFERS_ENTRY, answer, len, c->err);
+		rc = sosie_session_differs(c->session, r->o.group, &id, (size_t)blocks * SOSIE_DIFFERS_ENTRY,
+		                           answer, len, c->err);
 	return rc;
 }
 
-/* --- answers ------------------------------------------------------------------------------------------------------------------------ */
+/* --- answers
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 
 static bool differs(const struct sosie_differs_entry *e, unsigned i)
 {
@@ -229,7 +242,8 @@ static int take_nodes(struct comparison *c, const struct sosie_differs_entry *e,
 	return 0;
 }
 
-static bool was_asked(const struct sosie_manifest_ask *asks, size_t count, const struct sosie_differs_entry *e)
+static bool was_asked(const struct sosie_manifest_ask *asks, size_t count,
+                      const struct sosie_differs_entry *e)
 {
 	size_t low = 0, high = count;
 
@@ -237,9 +251,12 @@ static bool was_asked(const struct sosie_manifest_ask *asks, size_t count, const
 		size_t i = low + (high - low) / 2;
 		const struct sosie_manifest_ask *a = &asks[i];
 
-		if (a->volume == e->volume && a->level == e->level && e->block >= a->first && e->block - a->first < a->count)
+		if (a->volume == e->volume && a->level == e->level && e->block >= a->first &&
+		    e->block - a->first < a->count)
 			return true;
-		if (a->volume < e->volume || (a->volume == e->volume && (a->level < e->level || (a->level == e->level && a->first < e->block))))
+		if (a->volume < e->volume ||
+		    (a->volume == e->volume &&
+		     (a->level < e->level || (a->level == e->level && a->first < e->block))))
 			low = i + 1;
 		else
 			high = i;
@@ -247,8 +264,8 @@ static bool was_asked(const struct sosie_manifest_ask *asks, size_t count, const
 	return false;
 }
 
-static int take_answer(struct comparison *c, const uint8_t *bytes, size_t len, const struct sosie_manifest_ask *asks,
-		       size_t count, struct asks *below)
+static int take_answer(struct comparison *c, const uint8_t *bytes, size_t len,
+                       const struct sosie_manifest_ask *asks, size_t count, struct asks *below)
 {
 	if (len % SOSIE_DIFFERS_ENTRY != 0)
 		return sosie_err_set(c->err, SOSIE_EPROTO, "the standby's answer to a comparison is cut off");
@@ -259,7 +276,8 @@ static int take_answer(struct comparison *c, const uint8_t *bytes, size_t len, c
 		if (rc != 0)
 			return rc;
 		if (!was_asked(asks, count, &e))
-			return sosie_err_set(c->err, SOSIE_EPROTO, "the standby answers to digests that it was not asked about");
+			return sosie_err_set(c->err, SOSIE_EPROTO,
+			                     "the standby answers to digests that it was not asked about");
 		rc = e.level == 0 ? take_leaves(c, &e) : take_nodes(c, &e, below);
 		if (rc != 0)
 			return rc;
@@ -269,7 +287,8 @@ static int take_answer(struct comparison *c, const uint8_t *bytes, size_t len, c
 
 static int descend(struct comparison *c, struct asks *list);
 
-static int ask_batch(struct comparison *c, const struct sosie_manifest_ask *asks, size_t count, uint64_t blocks)
+static int ask_batch(struct comparison *c, const struct sosie_manifest_ask *asks, size_t count,
+                     uint64_t blocks)
 {
 	struct asks below = {0};
 	void *answer = NULL;
@@ -296,9 +315,11 @@ static int descend(struct comparison *c, struct asks *list)
 		uint64_t weight = 0, blocks = 0;
 
 		batch.count = 0;
-		while (rc == 0 && i < list->count && batch.count < QUESTION_ASKS && weight < QUESTION_WEIGHT) {
+		while (rc == 0 && i < list->count && batch.count < QUESTION_ASKS &&
+		       weight < QUESTION_WEIGHT) {
 			struct sosie_manifest_ask *a = &list->a[i];
-			uint64_t each = a->level > 0 ? NODE_WEIGHT : 1, fit = (QUESTION_WEIGHT - weight + each - 1) / each;
+			uint64_t each = a->level > 0 ? NODE_WEIGHT : 1,
+			         fit = (QUESTION_WEIGHT - weight + each - 1) / each;
 			uint64_t n = a->count < fit ? a->count : fit;
 
 			rc = add_ask(&batch, a->volume, a->level, a->first, n, c->err);
@@ -327,7 +348,8 @@ static int ask_all(struct comparison *c)
 		uint64_t leaves = (r->volumes[i].size - 1) / SOSIE_LEAF + 1;
 
 		if (r->volumes[i].compare)
-			rc = add_ask(&top, (uint16_t)i, level, 0, ((leaves - 1) >> block_shift(level)) + 1, c->err);
+			rc = add_ask(&top, (uint16_t)i, level, 0, ((leaves - 1) >> block_shift(level)) + 1,
+			             c->err);
 	}
 	if (rc == 0)
 		rc = descend(c, &top);
@@ -335,7 +357,9 @@ static int ask_all(struct comparison *c)
 	return rc;
 }
 
-/* --- all of it -------------------------------------------------------------------------------------------------------------------------- */
+/* --- all of it
+ * --------------------------------------------------------------------------------------------------------------------------
+ */
 
 static int record_head(struct sosie_replicator *r, struct sosie_err *err)
 {
@@ -371,13 +395,15 @@ static int record_head(struct sosie_replicator *r, struct sosie_err *err)
 int compare_volumes(struct sosie_replicator *r, struct sosie_view *view, struct sosie_err *err)
 {
 	struct comparison *c = calloc(1, sizeof(*c));
-	int rc = c ? trees_create_bases(r, err) : sosie_err_set(err, SOSIE_ENOMEM, "no memory to compare digests");
+	int rc = c ? trees_create_bases(r, err)
+	           : sosie_err_set(err, SOSIE_ENOMEM, "no memory to compare digests");
 
 	if (rc == 0) {
 		c->r = r;
 		c->err = err;
 		c->buffer = malloc(SEND_ENTRIES * SOSIE_COMPARE_ENTRY);
-		rc = c->buffer ? pass_run(r, view, PASS_DIGEST, err) : sosie_err_set(err, SOSIE_ENOMEM, "no memory to compare digests");
+		rc = c->buffer ? pass_run(r, view, PASS_DIGEST, err)
+		               : sosie_err_set(err, SOSIE_ENOMEM, "no memory to compare digests");
 	}
 	if (rc == 0)
 		rc = ask_all(c);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One cycle: ask for the head, judge it, finish what is pending, cut, read and send, commit. Any error closes the sessions and trees; the
- * state on disk then decides how the next cycle goes on, exactly as after a kill.
+ * One cycle: ask for the head, judge it, finish what is pending, cut, read and send, commit. Any error closes
+ * the sessions and trees; the state on disk then decides how the next cycle goes on, exactly as after a kill.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -26,25 +26,30 @@ int stop_error(struct sosie_err *err)
 	return sosie_err_action(err, "run again: what is durable at the standby is not sent twice");
 }
 
-/* --- open and close ----------------------------------------------------------------------------------------------------------- */
+/* --- open and close
+ * -----------------------------------------------------------------------------------------------------------
+ */
 
 static int check_options(struct sosie_replicate_options *o, struct sosie_err *err)
 {
 	o->streams = o->streams == 0 ? 1 : o->streams;
 	o->accept_wait_ms = o->accept_wait_ms == 0 ? 30000 : o->accept_wait_ms;
 	if (o->volume_count == 0 || o->volume_count > SOSIE_VOLUMES_MAX)
-		return sosie_err_set(err, SOSIE_EUSAGE, "a group has 1 to %u volumes, not %u", SOSIE_VOLUMES_MAX, o->volume_count);
+		return sosie_err_set(err, SOSIE_EUSAGE, "a group has 1 to %u volumes, not %u",
+		                     SOSIE_VOLUMES_MAX, o->volume_count);
 	if (o->attachment_count > SOSIE_ATTACHMENTS_MAX)
 		return sosie_err_set(err, SOSIE_EUSAGE, "at most %u attachments", SOSIE_ATTACHMENTS_MAX);
 	if (o->streams > STREAMS_MAX)
 		return sosie_err_set(err, SOSIE_EUSAGE, "at most %u streams", STREAMS_MAX);
 	if (strlen(o->state) + SOSIE_NAME_MAX + 16 > STATE_PATH_MAX)
-		return sosie_err_set(err, SOSIE_EUSAGE, "the path of the state folder is longer than %u bytes",
-				     STATE_PATH_MAX - SOSIE_NAME_MAX - 16);
+		return sosie_err_set(err, SOSIE_EUSAGE,
+		                     "the path of the state folder is longer than %u bytes",
+		                     STATE_PATH_MAX - SOSIE_NAME_MAX - 16);
 	for (unsigned i = 0; i < o->volume_count; i++)
 		for (unsigned k = 0; k < i; k++)
 			if (strcmp(o->volumes[i].name.s, o->volumes[k].name.s) == 0) {
-				sosie_err_set(err, SOSIE_EUSAGE, "two volumes are named %s", o->volumes[i].name.s);
+				sosie_err_set(err, SOSIE_EUSAGE, "two volumes are named %s",
+				              o->volumes[i].name.s);
 				return sosie_err_action(err, "name them apart: NAME=PATH");
 			}
 	return 0;
@@ -65,12 +70,14 @@ static int allocate(struct sosie_replicator *r, struct sosie_err *err)
 	sosie_context_group(r->hash, r->o.tenant, r->o.group, &r->group_ctx);
 	for (unsigned i = 0; i < r->volume_count; i++) {
 		r->volumes[i].given = &r->o.volumes[i];
-		sosie_context_volume(r->hash, r->o.tenant, r->o.group, r->o.volumes[i].name.s, &r->volumes[i].ctx);
+		sosie_context_volume(r->hash, r->o.tenant, r->o.group, r->o.volumes[i].name.s,
+		                     &r->volumes[i].ctx);
 	}
 	return 0;
 }
 
-int sosie_replicator_open(const struct sosie_replicate_options *options, struct sosie_replicator **out, struct sosie_err *err)
+int sosie_replicator_open(const struct sosie_replicate_options *options, struct sosie_replicator **out,
+                          struct sosie_err *err)
 {
 	struct sosie_replicator *r = calloc(1, sizeof(*r));
 	int rc;
@@ -87,7 +94,8 @@ int sosie_replicator_open(const struct sosie_replicate_options *options, struct 
 	if (rc == 0)
 		rc = allocate(r, err);
 	if (rc == 0) {
-		r->dir = (struct state_dir){.tenant = r->o.tenant, .group = r->o.group, .standby = r->o.standby};
+		r->dir = (struct state_dir){
+		        .tenant = r->o.tenant, .group = r->o.group, .standby = r->o.standby};
 		snprintf(r->dir.path, sizeof(r->dir.path), "%s", r->o.state);
 		rc = state_dir_open(&r->dir, err);
 	}
@@ -123,7 +131,9 @@ void sosie_replicator_close(struct sosie_replicator *r)
 	free(r);
 }
 
-/* --- before the cut --------------------------------------------------------------------------------------------------------------- */
+/* --- before the cut
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 
 static void close_all(struct sosie_replicator *r)
 {
@@ -216,7 +226,8 @@ static int clean_layers(struct sosie_replicator *r, struct sosie_err *err)
 	return rc;
 }
 
-/* --- the cut and what follows ----------------------------------------------------------------------------------------------------- */
+/* --- the cut and what follows
+ * ----------------------------------------------------------------------------------------------------- */
 
 /* An upload that is gone on with was made for these sizes: a leaf at the end would mean other bytes. */
 static int check_sizes(struct sosie_replicator *r, struct sosie_err *err)
@@ -251,7 +262,8 @@ static int read_view(struct sosie_replicator *r, struct sosie_view *view, bool c
 	return rc == 0 ? pass_run(r, view, PASS_SEND, err) : rc;
 }
 
-static int cut_and_read(struct sosie_replicator *r, bool compare, struct sosie_err *hook_err, struct sosie_err *err)
+static int cut_and_read(struct sosie_replicator *r, bool compare, struct sosie_err *hook_err,
+                        struct sosie_err *err)
 {
 	struct sosie_session_info info;
 	struct sosie_view *view;
@@ -274,7 +286,7 @@ static int cut_and_read(struct sosie_replicator *r, bool compare, struct sosie_e
 static int finish(struct sosie_replicator *r, struct sosie_err *err)
 {
 	bool same = !r->upload.begun && !volumes_changed(r) && r->head->point > 0 &&
-		    sosie_digest_equal(&r->attachments_digest, &r->state.attachments);
+	            sosie_digest_equal(&r->attachments_digest, &r->state.attachments);
 	int rc;
 
 	if (!same)
@@ -315,7 +327,8 @@ static int cycle(struct sosie_replicator *r, struct sosie_err *err)
 	return rc;
 }
 
-/* The standby refused roots made of our digests: something here was damaged. Once more, by comparison; a second refusal is told. */
+/* The standby refused roots made of our digests: something here was damaged. Once more, by comparison; a
+ * second refusal is told. */
 static int cycle_again(struct sosie_replicator *r, struct sosie_err *err)
 {
 	sosie_log_err(SOSIE_LOG_WARNING, err);
@@ -324,13 +337,15 @@ static int cycle_again(struct sosie_replicator *r, struct sosie_err *err)
 	return cycle(r, err);
 }
 
-/* Somebody removed the state folder under us: a new one, as at a first start. What the standby has tells the rest. */
+/* Somebody removed the state folder under us: a new one, as at a first start. What the standby has tells the
+ * rest. */
 static int open_new_folder(struct sosie_replicator *r, struct sosie_err *err)
 {
 	int rc;
 
-	sosie_log(SOSIE_LOG_WARNING, "%s/%s: the state folder %s was removed; a new one is made, and digests are compared",
-		  r->o.tenant, r->o.group, r->dir.path);
+	sosie_log(SOSIE_LOG_WARNING,
+	          "%s/%s: the state folder %s was removed; a new one is made, and digests are compared",
+	          r->o.tenant, r->o.group, r->dir.path);
 	close_all(r);
 	state_fini(&r->state);
 	state_dir_close(&r->dir);
@@ -347,7 +362,8 @@ static int cycle_in_folder(struct sosie_replicator *r, struct sosie_err *err)
 	int rc = 0;
 
 	if (!r->dir.io) /* an earlier attempt at a new folder failed */
-		rc = state_dir_open(&r->dir, err) == 0 ? state_load(&r->dir, &r->state, err) : -(int)err->code;
+		rc = state_dir_open(&r->dir, err) == 0 ? state_load(&r->dir, &r->state, err)
+		                                       : -(int)err->code;
 	if (rc == 0 && state_dir_gone(&r->dir))
 		rc = open_new_folder(r, err);
 	if (rc == 0)

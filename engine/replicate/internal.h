@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the files of engine/replicate share. One replicator, its volumes, the upload that is being made, and the workers of one pass.
+ * What the files of engine/replicate share. One replicator, its volumes, the upload that is being made, and
+ * the workers of one pass.
  *
- * Threads: the thread that calls sosie_replicator_cycle is worker 0; others live only inside pass_run. Locks, in this order:
- *   upload.lock   begin of an upload, numbers of parts, their results, counters; held over begin's round trip
- *   queue.lock    the cursor of a pass (pass.c)
- *   lock          trees, journal, progress: everything that goes through the state folder's I/O
+ * Threads: the thread that calls sosie_replicator_cycle is worker 0; others live only inside pass_run. Locks,
+ * in this order: upload.lock   begin of an upload, numbers of parts, their results, counters; held over
+ * begin's round trip queue.lock    the cursor of a pass (pass.c) lock          trees, journal, progress:
+ * everything that goes through the state folder's I/O
  */
 #ifndef ENGINE_REPLICATE_INTERNAL_H
 #define ENGINE_REPLICATE_INTERNAL_H
@@ -23,18 +24,19 @@
 #define STREAMS_MAX 16u
 #define SOFTWARE "sosie 0.1.0"
 
-/* The digest of a leaf of which nothing is known: differs from all, so that it is sent. (Not all ones: a layer stores inverted.) */
+/* The digest of a leaf of which nothing is known: differs from all, so that it is sent. (Not all ones: a
+ * layer stores inverted.) */
 extern const struct sosie_digest leaf_unknown;
 
 struct volume {
 	const struct sosie_volume *given;
 	struct sosie_identity identity;
 	struct sosie_digest ctx;
-	const char *path;          /* to read from, of the view */
-	uint64_t size;             /* in the view */
-	struct sosie_tree *tree;   /* with its layer; while comparing: the base alone */
-	bool only_unknown;         /* this cycle read it once already: only leaves that are unknown need reading */
-	bool compare;              /* the standby has something under this name */
+	const char *path;        /* to read from, of the view */
+	uint64_t size;           /* in the view */
+	struct sosie_tree *tree; /* with its layer; while comparing: the base alone */
+	bool only_unknown; /* this cycle read it once already: only leaves that are unknown need reading */
+	bool compare;      /* the standby has something under this name */
 };
 
 struct part {
@@ -49,8 +51,8 @@ struct counters {
 struct upload {
 	pthread_mutex_t lock;
 	bool begun;
-	unsigned part_count;       /* numbers given so far */
-	struct part *parts;        /* SOSIE_PARTS_MAX; of an open part: set when it ends */
+	unsigned part_count; /* numbers given so far */
+	struct part *parts;  /* SOSIE_PARTS_MAX; of an open part: set when it ends */
 	struct counters counters;
 	struct journal journal;
 };
@@ -63,7 +65,7 @@ struct attachment {
 struct rate {
 	pthread_mutex_t lock;
 	uint64_t per_second;
-	int64_t next_ms;           /* when the next read may start */
+	int64_t next_ms; /* when the next read may start */
 };
 
 struct sosie_replicator {
@@ -77,14 +79,14 @@ struct sosie_replicator {
 	struct attachment *attachments;
 	struct sosie_digest attachments_digest;
 	bool trees_open;
-	bool layers_dirty;         /* layers hold something that belongs to no pending upload */
+	bool layers_dirty; /* layers hold something that belongs to no pending upload */
 	struct upload upload;
 	struct rate rate;
 	pthread_mutex_t lock;
 	struct sosie_session *sessions[STREAMS_MAX];
 	int64_t session_used_ms[STREAMS_MAX];
 	struct level levels[STREAMS_MAX]; /* of worker i, kept between cycles */
-	bool keeper;               /* seen in the last answer */
+	bool keeper;                      /* seen in the last answer */
 	/* Of the cycle under way. */
 	struct sosie_head *head;
 	struct sosie_cycle_result *result;
@@ -100,12 +102,14 @@ int stop_error(struct sosie_err *err);
 int session_get(struct sosie_replicator *r, unsigned i, struct sosie_session **out, struct sosie_err *err);
 void sessions_close(struct sosie_replicator *r);
 uint64_t sessions_sent(const struct sosie_replicator *r);
-/* Asks for the head; a session kept from before that has died meanwhile is opened anew, once. The genesis where the standby says nothing. */
+/* Asks for the head; a session kept from before that has died meanwhile is opened anew, once. The genesis
+ * where the standby says nothing. */
 int session_ask_head(struct sosie_replicator *r, struct sosie_head *head, struct sosie_err *err);
 
 /* judge.c: what the head means for the state. */
 enum judgement { JUDGE_FRESH, JUDGE_COMPARE, JUDGE_GO_ON, JUDGE_PENDING_ACCEPTED };
-int judge_head(const struct sosie_replicator *r, const struct sosie_head *head, enum judgement *out, struct sosie_err *err);
+int judge_head(const struct sosie_replicator *r, const struct sosie_head *head, enum judgement *out,
+               struct sosie_err *err);
 
 /* volumes.c: identities and sizes. */
 int volumes_identify(struct sosie_replicator *r, struct sosie_err *err);
@@ -126,7 +130,8 @@ int trees_resize(struct sosie_replicator *r, struct sosie_err *err);
 int trees_create_bases(struct sosie_replicator *r, struct sosie_err *err);
 
 /* pending.c: the pending upload's ends. */
-int pending_begin(struct sosie_replicator *r, struct sosie_session *s, struct sosie_err *err); /* upload.lock held */
+int pending_begin(struct sosie_replicator *r, struct sosie_session *s,
+                  struct sosie_err *err); /* upload.lock held */
 int pending_accepted(struct sosie_replicator *r, const struct sosie_head *head, struct sosie_err *err);
 int pending_drop(struct sosie_replicator *r, struct sosie_err *err);
 
@@ -135,11 +140,12 @@ int resume_pending(struct sosie_replicator *r, bool *resumed, struct sosie_err *
 
 /* verdict.c: waits for the keeper's word on a committed upload; accepted or differs: 0. */
 int verdict_wait(struct sosie_replicator *r, const struct sosie_upload_id *id, struct sosie_verdict *out,
-		 struct sosie_err *err);
+                 struct sosie_err *err);
 int verdict_error(const struct sosie_replicator *r, const struct sosie_verdict *v, struct sosie_err *err);
 
 /* commit.c */
-int commit_point(struct sosie_replicator *r, enum sosie_consistency label, int64_t cut_mono_ms, struct sosie_err *err);
+int commit_point(struct sosie_replicator *r, enum sosie_consistency label, int64_t cut_mono_ms,
+                 struct sosie_err *err);
 /* Commits what is pending (again) and waits; accepted: the state says so. */
 int commit_pending(struct sosie_replicator *r, struct sosie_err *err);
 int commit_same(struct sosie_replicator *r, struct sosie_err *err);
@@ -153,32 +159,33 @@ int attachments_measure(struct sosie_replicator *r, struct sosie_err *err);
 /* rate.c */
 void rate_wait(struct sosie_replicator *r, uint64_t bytes);
 
-/* --- a pass and its workers ------------------------------------------------------------------------------------------------- */
+/* --- a pass and its workers
+ * ------------------------------------------------------------------------------------------------- */
 enum pass_mode { PASS_SEND, PASS_DIGEST };
 
 struct pass {
 	struct sosie_replicator *r;
 	struct sosie_view *view;
 	enum pass_mode mode;
-	pthread_mutex_t lock;         /* queue.lock */
-	unsigned volume;              /* cursor: extent `at` of this volume has been handed out up to at.start */
+	pthread_mutex_t lock; /* queue.lock */
+	unsigned volume;      /* cursor: extent `at` of this volume has been handed out up to at.start */
 	struct sosie_extent at;
-	uint64_t covered;             /* bytes of the volume handed out, rounded to leaves */
+	uint64_t covered; /* bytes of the volume handed out, rounded to leaves */
 	bool failed;
-	int rc;                       /* of the first that failed */
+	int rc; /* of the first that failed */
 	struct sosie_err err;
 };
 
 struct piece {
 	enum { PIECE_NONE, PIECE_SWITCH, PIECE_DATA, PIECE_HOLE } kind;
-	unsigned volume;              /* SWITCH: open this one's file and ask again */
-	uint64_t start, end;          /* leaf-aligned, end may be the volume's */
+	unsigned volume;     /* SWITCH: open this one's file and ask again */
+	uint64_t start, end; /* leaf-aligned, end may be the volume's */
 };
 
 struct worker;
 int pass_run(struct sosie_replicator *r, struct sosie_view *view, enum pass_mode mode, struct sosie_err *err);
-int pass_take(struct pass *p, struct sosie_io *io, struct sosie_file *file, unsigned volume, struct piece *out,
-	      struct sosie_err *err);
+int pass_take(struct pass *p, struct sosie_io *io, struct sosie_file *file, unsigned volume,
+              struct piece *out, struct sosie_err *err);
 
 /* worker.c: reads and digests. */
 int worker_new(struct pass *p, unsigned number, struct worker **out, struct sosie_err *err);
@@ -190,9 +197,10 @@ void worker_free(struct worker *w);
 struct sender;
 int sender_new(struct sosie_replicator *r, unsigned number, struct sender **out, struct sosie_err *err);
 void sender_free(struct sender *s);
-int sender_data(struct sender *s, unsigned volume, uint64_t leaf, const struct sosie_digest *digest, const void *bytes,
-		size_t len, struct sosie_err *err);
-int sender_zero(struct sender *s, enum sosie_record_kind kind, unsigned volume, uint64_t leaf, struct sosie_err *err);
+int sender_data(struct sender *s, unsigned volume, uint64_t leaf, const struct sosie_digest *digest,
+                const void *bytes, size_t len, struct sosie_err *err);
+int sender_zero(struct sender *s, enum sosie_record_kind kind, unsigned volume, uint64_t leaf,
+                struct sosie_err *err);
 int sender_flush(struct sender *s, struct sosie_err *err);
 int sender_attachments(struct sender *s, struct sosie_err *err);
 /* Ends the part; 0 when none was opened. */

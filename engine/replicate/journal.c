@@ -68,7 +68,8 @@ static bool get_entry(const uint8_t *bytes, struct journal_entry *e)
 	e->kind = (enum sosie_record_kind)(facts >> 13);
 	e->last_leaf = facts >> 12 & 1;
 	e->leaves = facts & 0xfff;
-	return sosie_reader_done(&r) && e->part < SOSIE_PARTS_MAX && e->kind != 0 && e->leaves <= SOSIE_FANOUT && e->end > 0;
+	return sosie_reader_done(&r) && e->part < SOSIE_PARTS_MAX && e->kind != 0 &&
+	       e->leaves <= SOSIE_FANOUT && e->end > 0;
 }
 
 int journal_each(struct journal *j, journal_fn fn, void *arg, struct sosie_err *err)

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pending.log: what was sent where, appended before it is sent: 64 bytes for each chunk (256 leaves) that a record touches.
- *   0 u32 part   4 u16 volume (its place in the upload; 65535: an attachment record)   6 u16 facts   8 u64 chunk
- *  16 u64 offset in the part behind the record   24 32 bytes part chain after the record   56 u64 check
- * facts: kind (1 data, 2 zero, 3 discard, 6 attachment) in bits 13-15, "the volume's last leaf is among them" in bit 12, number of leaves below.
- * check: over the chunk's 256 digests as the layer holds them after this record: tells after a crash whether the layer has them.
- * Not fsynced for each record: a kill loses nothing of it, and after a restart of the machine it is not used.
+ * pending.log: what was sent where, appended before it is sent: 64 bytes for each chunk (256 leaves) that a
+ * record touches. 0 u32 part   4 u16 volume (its place in the upload; 65535: an attachment record)   6 u16
+ * facts   8 u64 chunk 16 u64 offset in the part behind the record   24 32 bytes part chain after the record
+ * 56 u64 check facts: kind (1 data, 2 zero, 3 discard, 6 attachment) in bits 13-15, "the volume's last leaf
+ * is among them" in bit 12, number of leaves below. check: over the chunk's 256 digests as the layer holds
+ * them after this record: tells after a crash whether the layer has them. Not fsynced for each record: a kill
+ * loses nothing of it, and after a restart of the machine it is not used.
  */
 #ifndef ENGINE_REPLICATE_JOURNAL_H
 #define ENGINE_REPLICATE_JOURNAL_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A window is half a second or 64 records. At its end: most of it spent waiting for the link, one step up; next to
- * nothing, one step down, as long as encoding still is a share worth saving. Between the two lies a band
- * in which nothing changes, wide enough that one step does not cross it: so it comes to rest.
+ * A window is half a second or 64 records. At its end: most of it spent waiting for the link, one step up;
+ * next to nothing, one step down, as long as encoding still is a share worth saving. Between the two lies a
+ * band in which nothing changes, wide enough that one step does not cross it: so it comes to rest.
  */
 #include "engine/replicate/level.h"
 
@@ -12,7 +12,8 @@
 #define DOWN_PERCENT 35u   /* or less */
 #define ENCODE_PERCENT 40u /* of the window spent encoding: below that a lower level saves nothing */
 
-/* Not below -1: what a faster level saves there, encrypting and taking in its larger records costs (measured). */
+/* Not below -1: what a faster level saves there, encrypting and taking in its larger records costs
+ * (measured). */
 static const int steps[] = {-1, 1, 2, 3, 4, 5, 6};
 #define STEPS (sizeof(steps) / sizeof(steps[0]))
 #define FIRST_STEP 1u /* level 1 */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How hard a worker compresses: harder while the link is what it waits for, less while its processor is. A pure
- * state machine over times that its caller measured.
+ * How hard a worker compresses: harder while the link is what it waits for, less while its processor is. A
+ * pure state machine over times that its caller measured.
  */
 #ifndef SOSIE_REPLICATE_LEVEL_H
 #define SOSIE_REPLICATE_LEVEL_H
@@ -21,8 +21,8 @@ struct level {
 
 /* level: zstd's, kept for ever; 0: automatic, from 1 on. */
 void level_init(struct level *l, int level);
-/* Notes one record: what its encoding and sending took, and the time since the record before it in all. True: the
- * level has changed. */
+/* Notes one record: what its encoding and sending took, and the time since the record before it in all. True:
+ * the level has changed. */
 bool level_note(struct level *l, uint64_t encode_us, uint64_t wait_us, uint64_t all_us);
 
 #endif

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One pass over all volumes of a view: a cursor over their extents, from which workers take pieces, and the workers' threads.
+ * One pass over all volumes of a view: a cursor over their extents, from which workers take pieces, and the
+ * workers' threads.
  *
- * Extents may begin and end anywhere; leaves are whole. A leaf that any data touches is data, and each leaf is handed out once: `covered`
- * only grows, and a hole gives up the leaves at its edges.
+ * Extents may begin and end anywhere; leaves are whole. A leaf that any data touches is data, and each leaf
+ * is handed out once: `covered` only grows, and a hole gives up the leaves at its edges.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +50,8 @@ static int next_extent(struct pass *p, struct sosie_io *io, struct sosie_file *f
 	int rc = p->r->o.source->ops->next(p->view, p->volume, io, file, from, &p->at, err);
 
 	if (rc == 0 && p->at.kind != SOSIE_EXTENT_END && p->at.end <= from)
-		rc = sosie_err_set(err, SOSIE_EINTERNAL, "the %s driver told an empty extent", p->r->o.source->ops->name);
+		rc = sosie_err_set(err, SOSIE_EINTERNAL, "the %s driver told an empty extent",
+		                   p->r->o.source->ops->name);
 	if (rc == 0 && p->at.kind == SOSIE_EXTENT_END)
 		next_volume(p);
 	return rc;
@@ -65,8 +67,8 @@ static void cut_piece(struct pass *p, uint64_t start, uint64_t end, struct piece
 	p->covered = stop;
 }
 
-static int take(struct pass *p, struct sosie_io *io, struct sosie_file *file, unsigned volume, struct piece *out,
-		struct sosie_err *err)
+static int take(struct pass *p, struct sosie_io *io, struct sosie_file *file, unsigned volume,
+                struct piece *out, struct sosie_err *err)
 {
 	uint64_t start, end;
 
@@ -94,8 +96,8 @@ static int take(struct pass *p, struct sosie_io *io, struct sosie_file *file, un
 	}
 }
 
-int pass_take(struct pass *p, struct sosie_io *io, struct sosie_file *file, unsigned volume, struct piece *out,
-	      struct sosie_err *err)
+int pass_take(struct pass *p, struct sosie_io *io, struct sosie_file *file, unsigned volume,
+              struct piece *out, struct sosie_err *err)
 {
 	int rc;
 
@@ -107,7 +109,9 @@ int pass_take(struct pass *p, struct sosie_io *io, struct sosie_file *file, unsi
 	return rc;
 }
 
-/* --- threads -------------------------------------------------------------------------------------------------------------- */
+/* --- threads
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 struct seat {
 	struct pass *pass;

@@ -2,8 +2,9 @@
 /*
  * The pending upload in the state: begun, accepted, dropped.
  *
- *   (none) --begin, state durable--> open --manifest durable--> committed --the head shows the manifest--> accepted: layers merged, state durable
- *             open, committed --refused, gone, does not fit any more--> dropped: state durable, then layers and log removed
+ *   (none) --begin, state durable--> open --manifest durable--> committed --the head shows the manifest-->
+ * accepted: layers merged, state durable open, committed --refused, gone, does not fit any more--> dropped:
+ * state durable, then layers and log removed
  */
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +39,8 @@ int pending_begin(struct sosie_replicator *r, struct sosie_session *s, struct so
 	memset(&p->manifest, 0, sizeof(p->manifest));
 	state_boot_id(p->boot);
 	if (rc == 0)
-		rc = sosie_session_begin(s, r->o.group, SOSIE_UPLOAD_SEGMENT, &p->base, p->epoch, &p->upload, err);
+		rc = sosie_session_begin(s, r->o.group, SOSIE_UPLOAD_SEGMENT, &p->base, p->epoch, &p->upload,
+		                         err);
 	pthread_mutex_lock(&r->lock);
 	state_file(&r->dir, path, "pending", ".log");
 	if (rc == 0)
@@ -64,7 +66,8 @@ static int merge_layers(struct sosie_replicator *r, struct sosie_err *err)
 		state_file(&r->dir, base, list->v[i].name.s, ".tree");
 		state_file(&r->dir, layer, list->v[i].name.s, ".layer");
 		sosie_context_volume(r->hash, r->o.tenant, r->o.group, list->v[i].name.s, &ctx);
-		rc = sosie_io_exists(r->dir.io, layer) ? sosie_tree_merge(r->dir.io, base, layer, &ctx, err) : 0;
+		rc = sosie_io_exists(r->dir.io, layer) ? sosie_tree_merge(r->dir.io, base, layer, &ctx, err)
+		                                       : 0;
 		if (rc != 0)
 			return sosie_err_wrap(err, "accepted digests of volume %s", list->v[i].name.s);
 	}
@@ -82,7 +85,8 @@ static void remove_trees(struct sosie_replicator *r)
 		if (state_volumes_find(&s->pending.volumes, s->volumes.v[i].name.s))
 			continue;
 		state_file(&r->dir, path, s->volumes.v[i].name.s, ".tree");
-		sosie_io_unlink(r->dir.io, path, NULL); /* one that stays is made anew when the volume comes back */
+		sosie_io_unlink(r->dir.io, path,
+		                NULL); /* one that stays is made anew when the volume comes back */
 	}
 }
 

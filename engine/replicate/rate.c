@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The read budget over all workers: each read books its share of time on one line; short bursts of 100 ms are let through. */
+/* The read budget over all workers: each read books its share of time on one line; short bursts of 100 ms are
+ * let through. */
 #include "engine/replicate/internal.h"
 
 #define BURST_MS 100

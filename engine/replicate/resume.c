@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Going on with an upload that was cut off. The standby says how many bytes of each part are durable; the journal says which records those
- * are. Each part ends at its last whole record there; what the records behind it had put into the layers is taken back:
+ * Going on with an upload that was cut off. The standby says how many bytes of each part are durable; the
+ * journal says which records those are. Each part ends at its last whole record there; what the records
+ * behind it had put into the layers is taken back:
  *   - a chunk that only records behind the end touched: back to what the tree under the layer says;
- *   - a chunk that records on both sides of the end touched, or whose digests in the layer are not those that the journal's check names (the
- *     layer's last block was not written before the kill): unknown, hence sent again.
- * Memory: the chunks that are taken back or in doubt, bounded; above the bound, or when anything does not fit together, the upload is dropped and a new one
- * begun: that costs sending again, never a wrong point (the keeper compares the roots).
+ *   - a chunk that records on both sides of the end touched, or whose digests in the layer are not those that
+ * the journal's check names (the layer's last block was not written before the kill): unknown, hence sent
+ * again. Memory: the chunks that are taken back or in doubt, bounded; above the bound, or when anything does
+ * not fit together, the upload is dropped and a new one begun: that costs sending again, never a wrong point
+ * (the keeper compares the roots).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +24,7 @@ enum doubt { DOUBT_NONE, DOUBT_REVERT, DOUBT_UNKNOWN };
 struct doubt_slot {
 	uint64_t chunk;
 	uint16_t volume;
-	uint8_t kind;  /* enum doubt */
+	uint8_t kind; /* enum doubt */
 	uint8_t used;
 };
 
@@ -31,24 +33,25 @@ struct doubts {
 	size_t size, used; /* size: a power of two */
 };
 
-struct tail { /* of a part */
-	struct part last;      /* its last valid record */
+struct tail {             /* of a part */
+	struct part last; /* its last valid record */
 	uint64_t durable;
-	bool ended;            /* an entry behind the end was seen */
+	bool ended; /* an entry behind the end was seen */
 };
 
 struct resume {
 	struct sosie_replicator *r;
-	struct tail *tails;    /* SOSIE_PARTS_MAX */
+	struct tail *tails; /* SOSIE_PARTS_MAX */
 	struct counters counters;
 	struct doubts doubts;
-	bool unfit;            /* drop the upload */
-	uint16_t run_volume;   /* chunks to refresh, gathered */
+	bool unfit;          /* drop the upload */
+	uint16_t run_volume; /* chunks to refresh, gathered */
 	uint64_t run_first, run_end;
 	struct sosie_err *err;
 };
 
-/* --- doubts: a set of chunks ------------------------------------------------------------------------------------------------- */
+/* --- doubts: a set of chunks
+ * ------------------------------------------------------------------------------------------------- */
 
 static struct doubt_slot *doubt_find(const struct doubts *d, uint16_t volume, uint64_t chunk)
 {
@@ -97,7 +100,8 @@ static enum doubt doubt_get(const struct resume *x, uint16_t volume, uint64_t ch
 	return x->doubts.size ? (enum doubt)doubt_find(&x->doubts, volume, chunk)->kind : DOUBT_NONE;
 }
 
-/* --- the journal, three times: where parts end; nodes above what was written; which chunks hold ------------------------------- */
+/* --- the journal, three times: where parts end; nodes above what was written; which chunks hold
+ * ------------------------------- */
 
 static bool fits(const struct resume *x, const struct journal_entry *e)
 {
@@ -105,11 +109,12 @@ static bool fits(const struct resume *x, const struct journal_entry *e)
 
 	if (e->volume == JOURNAL_ATTACHMENT)
 		return true;
-	return e->volume < r->volume_count && e->chunk <= (sosie_tree_size(r->volumes[e->volume].tree) - 1) / SOSIE_CHUNK;
+	return e->volume < r->volume_count &&
+	       e->chunk <= (sosie_tree_size(r->volumes[e->volume].tree) - 1) / SOSIE_CHUNK;
 }
 
-/* A part of which the standby shows nothing keeps its number: under a second part of that number the journal's entries of the first would be
- * taken for its own. */
+/* A part of which the standby shows nothing keeps its number: under a second part of that number the
+ * journal's entries of the first would be taken for its own. */
 static bool keep_number(struct resume *x, unsigned part)
 {
 	struct upload *u = &x->r->upload;
@@ -117,7 +122,8 @@ static bool keep_number(struct resume *x, unsigned part)
 	if (part >= PARTS_RESUMED_MAX)
 		return false;
 	for (; u->part_count <= part; u->part_count++)
-		sosie_part_start(x->r->hash, &x->r->group_ctx, u->part_count, &x->tails[u->part_count].last.digest);
+		sosie_part_start(x->r->hash, &x->r->group_ctx, u->part_count,
+		                 &x->tails[u->part_count].last.digest);
 	return true;
 }
 
@@ -146,7 +152,8 @@ static int refresh_run(struct resume *x)
 	int rc = 0;
 
 	if (x->run_end > x->run_first)
-		rc = sosie_tree_refresh(x->r->volumes[x->run_volume].tree, x->run_first, x->run_end - x->run_first, x->err);
+		rc = sosie_tree_refresh(x->r->volumes[x->run_volume].tree, x->run_first,
+		                        x->run_end - x->run_first, x->err);
 	x->run_first = x->run_end = 0;
 	return rc;
 }
@@ -158,8 +165,8 @@ static int refresh_entry(void *arg, const struct journal_entry *e)
 
 	if (e->volume == JOURNAL_ATTACHMENT)
 		return 0;
-	if (x->run_end > x->run_first && e->volume == x->run_volume && e->chunk + REFRESH_GAP >= x->run_first &&
-	    e->chunk <= x->run_end + REFRESH_GAP) {
+	if (x->run_end > x->run_first && e->volume == x->run_volume &&
+	    e->chunk + REFRESH_GAP >= x->run_first && e->chunk <= x->run_end + REFRESH_GAP) {
 		x->run_first = e->chunk < x->run_first ? e->chunk : x->run_first;
 		x->run_end = e->chunk >= x->run_end ? e->chunk + 1 : x->run_end;
 		return 0;
@@ -253,7 +260,9 @@ static int read_journal(struct resume *x)
 	return rc > 0 ? 0 : rc; /* positive: unfit */
 }
 
-/* --- the upload ------------------------------------------------------------------------------------------------------------------- */
+/* --- the upload
+ * -------------------------------------------------------------------------------------------------------------------
+ */
 
 static bool same_volumes(const struct sosie_replicator *r)
 {
@@ -296,7 +305,8 @@ static void start_tails(struct resume *x, const struct sosie_part_state *parts, 
 }
 
 /* Numbers that were given but never reached the standby: made there, empty. */
-static int fill_gaps(struct resume *x, struct sosie_session *s, const struct sosie_part_state *parts, uint32_t count)
+static int fill_gaps(struct resume *x, struct sosie_session *s, const struct sosie_part_state *parts,
+                     uint32_t count)
 {
 	int rc = 0;
 
@@ -314,7 +324,8 @@ static int fill_gaps(struct resume *x, struct sosie_session *s, const struct sos
 	return rc;
 }
 
-static int go_on(struct resume *x, struct sosie_session *s, const struct sosie_part_state *parts, uint32_t count)
+static int go_on(struct resume *x, struct sosie_session *s, const struct sosie_part_state *parts,
+                 uint32_t count)
 {
 	struct upload *u = &x->r->upload;
 	char path[STATE_FILE_MAX];
@@ -353,7 +364,8 @@ int resume_pending(struct sosie_replicator *r, bool *resumed, struct sosie_err *
 		return pending_drop(r, err);
 	rc = session_get(r, 0, &s, err);
 	if (rc == 0)
-		rc = sosie_session_join(s, r->o.group, &r->state.pending.upload, &committed, &parts, &count, err);
+		rc = sosie_session_join(s, r->o.group, &r->state.pending.upload, &committed, &parts, &count,
+		                        err);
 	if (rc == -SOSIE_ENOTFOUND || (rc == 0 && committed)) {
 		free(parts);
 		return pending_drop(r, err);

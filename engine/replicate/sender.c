@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One worker's end of the upload: gathers leaves into records, and for each record, in this order: journal, layer, send. A kill between any
- * two leaves either an entry behind the durable end (taken back on resume) or a record that journal and layer both know.
+ * One worker's end of the upload: gathers leaves into records, and for each record, in this order: journal,
+ * layer, send. A kill between any two leaves either an entry behind the durable end (taken back on resume) or
+ * a record that journal and layer both know.
  *
- * Three packs: data (up to 1 MiB of content), zero and discard. Leaves come ascending by (volume, leaf) for each pack.
+ * Three packs: data (up to 1 MiB of content), zero and discard. Leaves come ascending by (volume, leaf) for
+ * each pack.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -29,19 +31,20 @@ struct sender {
 	struct sosie_session *session;
 	struct sosie_encoder *enc;
 	struct sosie_hash *hash;
-	bool open;                       /* a part is */
+	bool open; /* a part is */
 	uint32_t part;
-	struct part progress;            /* of the open part */
+	struct part progress; /* of the open part */
 	struct counters counters;
 	struct pack data, zero, discard;
 	struct sosie_digest digests[PACK_LEAVES]; /* of data */
 	uint8_t *plain;
 	size_t plain_len;
-	uint64_t noted_us;               /* when the costs of a record were noted last */
-	uint64_t waited_us;              /* for the link, since then */
+	uint64_t noted_us;  /* when the costs of a record were noted last */
+	uint64_t waited_us; /* for the link, since then */
 };
 
-/* --- what a record costs: the worker's level follows it -------------------------------------------------------------------------- */
+/* --- what a record costs: the worker's level follows it
+ * -------------------------------------------------------------------------- */
 
 static uint64_t now_us(clockid_t clock)
 {
@@ -107,7 +110,9 @@ void sender_free(struct sender *s)
 	free(s);
 }
 
-/* --- part ------------------------------------------------------------------------------------------------------------------ */
+/* --- part
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 static int give_number(struct sender *s, struct sosie_err *err)
 {
@@ -164,7 +169,8 @@ int sender_end(struct sender *s, struct sosie_err *err)
 	return 0;
 }
 
-/* --- journal and layer ------------------------------------------------------------------------------------------------------ */
+/* --- journal and layer
+ * ------------------------------------------------------------------------------------------------------ */
 
 /* The chunk that is being noted. */
 struct note {
@@ -187,7 +193,8 @@ static int note_end(struct sender *s, struct note *n, struct sosie_err *err)
 	return sosie_tree_put(s->r->volumes[n->entry.volume].tree, n->entry.chunk, n->block, err);
 }
 
-static int note_start(struct sender *s, struct note *n, uint16_t volume, uint64_t chunk, struct sosie_err *err)
+static int note_start(struct sender *s, struct note *n, uint16_t volume, uint64_t chunk,
+                      struct sosie_err *err)
 {
 	int rc = note_end(s, n, err);
 
@@ -201,8 +208,8 @@ static int note_start(struct sender *s, struct note *n, uint16_t volume, uint64_
 	return sosie_tree_get(s->r->volumes[volume].tree, 0, chunk, n->block, err);
 }
 
-static int note_range(struct sender *s, struct note *n, const struct sosie_range *range, const struct sosie_digest *digests,
-		      struct sosie_err *err)
+static int note_range(struct sender *s, struct note *n, const struct sosie_range *range,
+                      const struct sosie_digest *digests, struct sosie_err *err)
 {
 	uint64_t last = (s->r->volumes[range->volume].size - 1) / SOSIE_LEAF;
 
@@ -223,7 +230,8 @@ static int note_range(struct sender *s, struct note *n, const struct sosie_range
 
 static int note_pack(struct sender *s, const struct pack *p, const struct part *after, struct sosie_err *err)
 {
-	struct note n = {.entry = {.part = s->part, .kind = p->kind, .end = after->length, .chain = after->digest}};
+	struct note n = {
+	        .entry = {.part = s->part, .kind = p->kind, .end = after->length, .chain = after->digest}};
 	const struct sosie_digest *digests = p->kind == SOSIE_RECORD_DATA ? s->digests : NULL;
 	int rc = 0;
 
@@ -239,7 +247,9 @@ static int note_pack(struct sender *s, const struct pack *p, const struct part *
 	return rc;
 }
 
-/* --- records ------------------------------------------------------------------------------------------------------------------ */
+/* --- records
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 static struct part part_after(struct sender *s, const void *record, size_t len)
 {
@@ -251,7 +261,8 @@ static struct part part_after(struct sender *s, const void *record, size_t len)
 	return after;
 }
 
-static int send_record(struct sender *s, const void *record, size_t len, const struct part *after, struct sosie_err *err)
+static int send_record(struct sender *s, const void *record, size_t len, const struct part *after,
+                       struct sosie_err *err)
 {
 	const uint8_t *at = record;
 
@@ -301,7 +312,8 @@ static int flush_pack(struct sender *s, struct pack *p, struct sosie_err *err)
 		rc = open_part(s, err);
 	encode_us = now_us(CLOCK_MONOTONIC);
 	if (rc == 0 && p->kind == SOSIE_RECORD_DATA)
-		rc = sosie_encode_data(s->enc, p->ranges, p->count, s->digests, s->plain, s->plain_len, &record, &len, err);
+		rc = sosie_encode_data(s->enc, p->ranges, p->count, s->digests, s->plain, s->plain_len,
+		                       &record, &len, err);
 	else if (rc == 0)
 		rc = sosie_encode_zero(s->enc, p->kind, p->ranges, p->count, &record, &len, err);
 	if (rc != 0)
@@ -325,7 +337,7 @@ static int flush_pack(struct sender *s, struct pack *p, struct sosie_err *err)
 
 /* Room for one leaf more, which then is in the pack. */
 static int add_leaf(struct sender *s, struct pack *p, unsigned volume, uint64_t leaf, uint64_t leaves_max,
-		    struct sosie_err *err)
+                    struct sosie_err *err)
 {
 	struct sosie_range *last = p->count ? &p->ranges[p->count - 1] : NULL;
 	bool adjacent = last && last->volume == volume && last->leaf + last->leaves == leaf;
@@ -340,13 +352,14 @@ static int add_leaf(struct sender *s, struct pack *p, unsigned volume, uint64_t 
 	if (adjacent)
 		p->ranges[p->count - 1].leaves++;
 	else
-		p->ranges[p->count++] = (struct sosie_range){.leaf = leaf, .leaves = 1, .volume = (uint16_t)volume};
+		p->ranges[p->count++] =
+		        (struct sosie_range){.leaf = leaf, .leaves = 1, .volume = (uint16_t)volume};
 	p->leaves++;
 	return 0;
 }
 
-int sender_data(struct sender *s, unsigned volume, uint64_t leaf, const struct sosie_digest *digest, const void *bytes,
-		size_t len, struct sosie_err *err)
+int sender_data(struct sender *s, unsigned volume, uint64_t leaf, const struct sosie_digest *digest,
+                const void *bytes, size_t len, struct sosie_err *err)
 {
 	int rc = add_leaf(s, &s->data, volume, leaf, PACK_LEAVES, err);
 
@@ -358,9 +371,11 @@ int sender_data(struct sender *s, unsigned volume, uint64_t leaf, const struct s
 	return 0;
 }
 
-int sender_zero(struct sender *s, enum sosie_record_kind kind, unsigned volume, uint64_t leaf, struct sosie_err *err)
+int sender_zero(struct sender *s, enum sosie_record_kind kind, unsigned volume, uint64_t leaf,
+                struct sosie_err *err)
 {
-	return add_leaf(s, kind == SOSIE_RECORD_ZERO ? &s->zero : &s->discard, volume, leaf, ZERO_LEAVES_MAX, err);
+	return add_leaf(s, kind == SOSIE_RECORD_ZERO ? &s->zero : &s->discard, volume, leaf, ZERO_LEAVES_MAX,
+	                err);
 }
 
 int sender_flush(struct sender *s, struct sosie_err *err)
@@ -372,12 +387,14 @@ int sender_flush(struct sender *s, struct sosie_err *err)
 	return rc == 0 ? flush_pack(s, &s->discard, err) : rc;
 }
 
-/* --- attachments: last in the part, so that a resume can end the part before them ---------------------------------------------- */
+/* --- attachments: last in the part, so that a resume can end the part before them
+ * ---------------------------------------------- */
 
-static int send_attachment_record(struct sender *s, uint32_t index, uint64_t offset, const void *data, size_t len,
-				  struct sosie_err *err)
+static int send_attachment_record(struct sender *s, uint32_t index, uint64_t offset, const void *data,
+                                  size_t len, struct sosie_err *err)
 {
-	struct journal_entry e = {.part = s->part, .volume = JOURNAL_ATTACHMENT, .kind = SOSIE_RECORD_ATTACHMENT};
+	struct journal_entry e = {
+	        .part = s->part, .volume = JOURNAL_ATTACHMENT, .kind = SOSIE_RECORD_ATTACHMENT};
 	const void *record;
 	struct part after;
 	size_t record_len;
@@ -395,7 +412,8 @@ static int send_attachment_record(struct sender *s, uint32_t index, uint64_t off
 	return rc == 0 ? send_record(s, record, record_len, &after, err) : rc;
 }
 
-static int send_attachment(struct sender *s, uint32_t index, struct sosie_io *io, uint8_t *buf, struct sosie_err *err)
+static int send_attachment(struct sender *s, uint32_t index, struct sosie_io *io, uint8_t *buf,
+                           struct sosie_err *err)
 {
 	const struct attachment *a = &s->r->attachments[index];
 	struct sosie_file *file;
@@ -408,14 +426,16 @@ static int send_attachment(struct sender *s, uint32_t index, struct sosie_io *io
 	while (rc == 0 && at < a->entry.size && got > 0) {
 		uint64_t left = a->entry.size - at;
 
-		rc = sosie_io_pread(io, file, buf, left < ATTACHMENT_BYTES ? (size_t)left : ATTACHMENT_BYTES, at, &got, err);
+		rc = sosie_io_pread(io, file, buf, left < ATTACHMENT_BYTES ? (size_t)left : ATTACHMENT_BYTES,
+		                    at, &got, err);
 		if (rc == 0 && got > 0)
 			rc = send_attachment_record(s, index, at, buf, got, err);
 		at += got;
 	}
 	sosie_io_close(io, file, NULL);
 	if (rc == 0 && at < a->entry.size)
-		rc = sosie_err_set(err, SOSIE_EBUSY, "attachment %s became smaller while it was sent", a->entry.name.s);
+		rc = sosie_err_set(err, SOSIE_EBUSY, "attachment %s became smaller while it was sent",
+		                   a->entry.name.s);
 	return rc;
 }
 

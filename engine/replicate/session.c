@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Sessions of the workers: opened when one is needed, kept between cycles, all closed after an error (a part may be open in any). */
+/* Sessions of the workers: opened when one is needed, kept between cycles, all closed after an error (a part
+ * may be open in any). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +13,8 @@ int session_get(struct sosie_replicator *r, unsigned i, struct sosie_session **o
 	int64_t now = sosie_mono_ms(r->o.clock);
 	int rc = 0;
 
-	if (r->sessions[i] && now - r->session_used_ms[i] > IDLE_MS && sosie_session_ping(r->sessions[i], NULL) != 0) {
+	if (r->sessions[i] && now - r->session_used_ms[i] > IDLE_MS &&
+	    sosie_session_ping(r->sessions[i], NULL) != 0) {
 		sosie_session_close(r->sessions[i]);
 		r->sessions[i] = NULL;
 	}
@@ -47,7 +49,8 @@ uint64_t sessions_sent(const struct sosie_replicator *r)
 	return sum;
 }
 
-static void set_genesis(struct sosie_replicator *r, const struct sosie_store_id *store, struct sosie_head *head)
+static void set_genesis(struct sosie_replicator *r, const struct sosie_store_id *store,
+                        struct sosie_head *head)
 {
 	memset(head, 0, sizeof(*head));
 	head->store = *store;
@@ -62,17 +65,19 @@ static void set_genesis(struct sosie_replicator *r, const struct sosie_store_id 
 }
 
 static int check_identity(const struct sosie_replicator *r, const struct sosie_session_info *info,
-			  const struct sosie_head *head, struct sosie_err *err)
+                          const struct sosie_head *head, struct sosie_err *err)
 {
 	if (strcmp(info->tenant.s, r->o.tenant) != 0) {
-		sosie_err_set(err, SOSIE_EAUTH, "the standby knows our key as tenant %s, not %s", info->tenant.s, r->o.tenant);
-		return sosie_err_action(err, "use the key that was registered for %s, or --to …/%s/%s", r->o.tenant,
-					info->tenant.s, r->o.group);
+		sosie_err_set(err, SOSIE_EAUTH, "the standby knows our key as tenant %s, not %s",
+		              info->tenant.s, r->o.tenant);
+		return sosie_err_action(err, "use the key that was registered for %s, or --to …/%s/%s",
+		                        r->o.tenant, info->tenant.s, r->o.group);
 	}
 	if (strcmp(head->tenant.s, r->o.tenant) != 0 || strcmp(head->group.s, r->o.group) != 0 ||
 	    memcmp(&head->store, &info->store, sizeof(head->store)) != 0)
-		return sosie_err_set(err, SOSIE_EPROTO, "the standby's head statement is of another group or store: %s/%s",
-				     head->tenant.s, head->group.s);
+		return sosie_err_set(err, SOSIE_EPROTO,
+		                     "the standby's head statement is of another group or store: %s/%s",
+		                     head->tenant.s, head->group.s);
 	return 0;
 }
 

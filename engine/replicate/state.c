@@ -52,9 +52,11 @@ static int tell_holder(const struct state_dir *d, const char *path, struct sosie
 		pid = strtol(text, NULL, 10);
 	free(text);
 	if (pid > 0)
-		sosie_err_set(err, SOSIE_EBUSY, "%s/%s: another sosied replicates this group (process %ld)", d->tenant, d->group, pid);
+		sosie_err_set(err, SOSIE_EBUSY, "%s/%s: another sosied replicates this group (process %ld)",
+		              d->tenant, d->group, pid);
 	else
-		sosie_err_set(err, SOSIE_EBUSY, "%s/%s: another sosied replicates this group", d->tenant, d->group);
+		sosie_err_set(err, SOSIE_EBUSY, "%s/%s: another sosied replicates this group", d->tenant,
+		              d->group);
 	sosie_err_where(err, "%s", d->path);
 	return sosie_err_action(err, "stop that one, or let it go on: one is enough");
 }
@@ -156,7 +158,8 @@ void state_dir_close(struct state_dir *d)
 	d->io = NULL;
 }
 
-/* --- cleaning -------------------------------------------------------------------------------------------------------- */
+/* --- cleaning
+ * -------------------------------------------------------------------------------------------------------- */
 
 static bool ends_with(const char *name, const char *ending)
 {
@@ -174,8 +177,8 @@ struct sweep {
 static int note_name(void *arg, const char *name, enum sosie_file_kind kind)
 {
 	struct sweep *s = arg;
-	bool ours = ends_with(name, ".layer") || strcmp(name, "pending.log") == 0 || strcmp(name, "pending.manifest") == 0 ||
-		    (s->all && ends_with(name, ".tree"));
+	bool ours = ends_with(name, ".layer") || strcmp(name, "pending.log") == 0 ||
+	            strcmp(name, "pending.manifest") == 0 || (s->all && ends_with(name, ".tree"));
 
 	if (kind != SOSIE_KIND_FILE || !ours || strlen(name) >= sizeof(s->names[0]))
 		return 0;
@@ -222,7 +225,8 @@ int state_forget(const struct state_dir *d, struct state *s, struct sosie_err *e
 	return rc == 0 ? sweep(d, true, err) : rc;
 }
 
-/* --- small things ------------------------------------------------------------------------------------------------------ */
+/* --- small things
+ * ------------------------------------------------------------------------------------------------------ */
 
 int state_volumes_copy(struct state_volumes *dst, const struct state_volumes *src, struct sosie_err *err)
 {

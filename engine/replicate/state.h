@@ -3,13 +3,13 @@
  * The source's state of one group, in a folder:
  *   lock             flock; pid inside
  *   state.json       durable, replaced whole: what was accepted, the volumes' identities, the pending upload
- *   NAME.tree        digests of what the standby has accepted of volume NAME; the UNKNOWN digest: not known, send it
- *   NAME.layer       over it: digests of what is being sent
- *   pending.log      what was sent in which part (journal.h)
- *   pending.manifest the manifest of the pending upload, from just before commit on
+ *   NAME.tree        digests of what the standby has accepted of volume NAME; the UNKNOWN digest: not known,
+ * send it NAME.layer       over it: digests of what is being sent pending.log      what was sent in which
+ * part (journal.h) pending.manifest the manifest of the pending upload, from just before commit on
  *
- * Invariant: the digest of a leaf seen through tree and layer is that of the standby's content once all valid records of the pending upload are
- * applied, or UNKNOWN. A layer or log without a pending upload in state.json means nothing and is removed.
+ * Invariant: the digest of a leaf seen through tree and layer is that of the standby's content once all valid
+ * records of the pending upload are applied, or UNKNOWN. A layer or log without a pending upload in
+ * state.json means nothing and is removed.
  */
 #ifndef ENGINE_REPLICATE_STATE_H
 #define ENGINE_REPLICATE_STATE_H
@@ -34,33 +34,34 @@ struct state_volumes {
 struct state_pending {
 	bool present;
 	struct sosie_upload_id upload;
-	struct sosie_digest base;     /* head digest that it builds on */
+	struct sosie_digest base; /* head digest that it builds on */
 	uint64_t epoch;
-	bool committed;               /* pending.manifest is durable: commit may have been sent */
+	bool committed; /* pending.manifest is durable: commit may have been sent */
 	struct sosie_digest manifest;
 	struct sosie_digest attachments;
-	char boot[40];                /* boot id of the machine when the upload was begun or last gone on with */
+	char boot[40]; /* boot id of the machine when the upload was begun or last gone on with */
 	struct state_volumes volumes; /* in the order of the upload */
 };
 
 struct state {
-	bool exists;                  /* false: tracking is lost, or this is the first run */
+	bool exists; /* false: tracking is lost, or this is the first run */
 	struct sosie_store_id store;
 	uint64_t epoch, point;
 	struct sosie_digest digest, manifest;
 	struct sosie_digest attachments; /* of the accepted point: see attach.h */
-	bool doubted;                 /* the standby refused roots made of these trees: digests are compared before more is sent */
+	bool doubted; /* the standby refused roots made of these trees: digests are compared before more is
+	                 sent */
 	struct state_volumes volumes;
 	struct state_pending pending;
 };
 
 struct state_dir {
-	struct sosie_io *io;          /* posix back end; everything in the folder goes through it */
+	struct sosie_io *io; /* posix back end; everything in the folder goes through it */
 	char path[STATE_PATH_MAX];
 	const char *tenant, *group, *standby;
 	struct sosie_file *lock;
-	uint64_t dev, ino;            /* of the lock: tells whether the folder is still the one that was opened */
-	size_t made_from;             /* bytes of the path of the first folder that was made here; 0: none was */
+	uint64_t dev, ino; /* of the lock: tells whether the folder is still the one that was opened */
+	size_t made_from;  /* bytes of the path of the first folder that was made here; 0: none was */
 };
 
 /* Makes the folder, takes the lock: SOSIE_EBUSY names the holder. */

@@ -2,8 +2,9 @@
 /*
  * state.json:
  * {"format":1,"tenant","group","standby","store":hex32,"accepted":{"epoch","point","digest","manifest","attachments"},
- *  "doubted":true or missing,"volumes":[VOLUME],"pending":null | {"upload":hex32,"base","epoch","committed","manifest","attachments","boot","volumes":[VOLUME]}}
- * VOLUME: {"name","path","device":bool,"dev","ino","serial","size"}. Digests are hex64.
+ *  "doubted":true or missing,"volumes":[VOLUME],"pending":null |
+ * {"upload":hex32,"base","epoch","committed","manifest","attachments","boot","volumes":[VOLUME]}} VOLUME:
+ * {"name","path","device":bool,"dev","ino","serial","size"}. Digests are hex64.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,9 @@
 
 #define STATE_JSON_MAX (8u << 20)
 
-/* --- writing --------------------------------------------------------------------------------------------------------- */
+/* --- writing
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 static void set_digest(struct sosie_json *obj, const char *key, const struct sosie_digest *d)
 {
@@ -90,14 +93,18 @@ int state_save(const struct state_dir *d, const struct state *s, struct sosie_er
 	return rc;
 }
 
-/* --- reading --------------------------------------------------------------------------------------------------------- */
+/* --- reading
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
-static int get_digest(const struct sosie_json *obj, const char *key, struct sosie_digest *out, struct sosie_err *err)
+static int get_digest(const struct sosie_json *obj, const char *key, struct sosie_digest *out,
+                      struct sosie_err *err)
 {
 	return sosie_json_hex(obj, key, out->b, sizeof(out->b), err);
 }
 
-static int get_text(const struct sosie_json *obj, const char *key, char *dst, size_t size, struct sosie_err *err)
+static int get_text(const struct sosie_json *obj, const char *key, char *dst, size_t size,
+                    struct sosie_err *err)
 {
 	const char *text;
 	int rc = sosie_json_str(obj, key, size - 1, &text, err);
@@ -184,12 +191,14 @@ static int check_owner(const struct state_dir *d, const struct sosie_json *doc, 
 		rc = sosie_json_str(doc, "group", SOSIE_NAME_MAX, &group, err);
 	if (rc != 0 || (strcmp(tenant, d->tenant) == 0 && strcmp(group, d->group) == 0))
 		return rc;
-	sosie_err_set(err, SOSIE_ECONFIG, "the state folder belongs to %s/%s, not to %s/%s", tenant, group, d->tenant, d->group);
+	sosie_err_set(err, SOSIE_ECONFIG, "the state folder belongs to %s/%s, not to %s/%s", tenant, group,
+	              d->tenant, d->group);
 	sosie_err_where(err, "%s", d->path);
 	return sosie_err_action(err, "give each group a --state folder of its own");
 }
 
-static int get_state(const struct state_dir *d, const struct sosie_json *doc, struct state *s, struct sosie_err *err)
+static int get_state(const struct state_dir *d, const struct sosie_json *doc, struct state *s,
+                     struct sosie_err *err)
 {
 	struct sosie_json *o;
 	int rc = check_owner(d, doc, err);
@@ -217,7 +226,8 @@ static int get_state(const struct state_dir *d, const struct sosie_json *doc, st
 	return rc;
 }
 
-static int parse(const struct state_dir *d, const char *text, size_t len, struct state *s, struct sosie_err *err)
+static int parse(const struct state_dir *d, const char *text, size_t len, struct state *s,
+                 struct sosie_err *err)
 {
 	struct sosie_json *doc = NULL;
 	uint64_t format = 0;
@@ -227,7 +237,7 @@ static int parse(const struct state_dir *d, const char *text, size_t len, struct
 		rc = sosie_json_u64(doc, "format", UINT32_MAX, &format, err);
 	if (rc == 0 && format > 1)
 		rc = sosie_err_set(err, SOSIE_ENEWER, "state.json is of format %llu, this release reads 1",
-				   (unsigned long long)format);
+		                   (unsigned long long)format);
 	if (rc == 0)
 		rc = get_state(d, doc, s, err);
 	sosie_json_free(doc);
@@ -255,6 +265,7 @@ int state_load(const struct state_dir *d, struct state *s, struct sosie_err *err
 	sosie_err_wrap(err, "state of %s/%s", d->tenant, d->group);
 	sosie_err_where(err, "%.200s", path);
 	if (rc == -SOSIE_ECORRUPT)
-		sosie_err_action(err, "remove the folder: digests are compared with the standby then, nothing is sent twice");
+		sosie_err_action(err, "remove the folder: digests are compared with the standby then, "
+		                      "nothing is sent twice");
 	return rc;
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The trees of the volumes: opened with their layers, made new for volumes that the standby has nothing of. */
+/* The trees of the volumes: opened with their layers, made new for volumes that the standby has nothing of.
+ */
 #include "engine/replicate/internal.h"
 
-const struct sosie_digest leaf_unknown = {
-	{0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a,
-	 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a}};
+const struct sosie_digest leaf_unknown = {{0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a,
+                                           0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a,
+                                           0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a}};
 
 static bool tracked(const struct sosie_replicator *r, const char *name)
 {
@@ -13,7 +14,8 @@ static bool tracked(const struct sosie_replicator *r, const char *name)
 }
 
 /* A durable tree of an all-zero volume in place of whatever is there. */
-static int create_base(struct sosie_replicator *r, struct volume *v, struct sosie_tree **out, struct sosie_err *err)
+static int create_base(struct sosie_replicator *r, struct volume *v, struct sosie_tree **out,
+                       struct sosie_err *err)
 {
 	char path[STATE_FILE_MAX];
 	int rc = 0;
@@ -26,7 +28,8 @@ static int create_base(struct sosie_replicator *r, struct volume *v, struct sosi
 	if (rc == 0 && sosie_io_exists(r->dir.io, path))
 		rc = sosie_io_unlink(r->dir.io, path, err);
 	if (rc == 0)
-		rc = sosie_tree_create(r->dir.io, path, &v->ctx, v->size ? v->size : v->identity.size, out, err);
+		rc = sosie_tree_create(r->dir.io, path, &v->ctx, v->size ? v->size : v->identity.size, out,
+		                       err);
 	if (rc == 0)
 		rc = sosie_tree_sync(*out, err);
 	if (rc == 0)
@@ -57,7 +60,8 @@ static int open_one(struct sosie_replicator *r, struct volume *v, struct sosie_e
 	sosie_err_wrap(err, "digests of volume %s", v->given->name.s);
 	if (rc == -SOSIE_ECORRUPT || rc == -SOSIE_ENOTFOUND) {
 		sosie_err_where(err, "%.200s", base);
-		sosie_err_action(err, "remove %.150s: digests are compared with the standby then", r->dir.path);
+		sosie_err_action(err, "remove %.150s: digests are compared with the standby then",
+		                 r->dir.path);
 	}
 	return rc;
 }

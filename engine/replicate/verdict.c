@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The keeper's word on a committed upload: waited for within a limit, turned into what the operator can act on. */
+/* The keeper's word on a committed upload: waited for within a limit, turned into what the operator can act
+ * on. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,7 +9,8 @@
 #define WAIT_STEP_MS 1000
 #define NAP_MS 200
 
-static int error_waiting(const struct sosie_replicator *r, const struct sosie_err *reason, struct sosie_err *err)
+static int error_waiting(const struct sosie_replicator *r, const struct sosie_err *reason,
+                         struct sosie_err *err)
 {
 	char name[160], limit[32];
 	struct sosie_err copy = reason ? *reason : (struct sosie_err){0};
@@ -16,14 +18,25 @@ static int error_waiting(const struct sosie_replicator *r, const struct sosie_er
 	group_name(r, name, sizeof(name));
 	sosie_duration_text(limit, sizeof(limit), r->o.accept_wait_ms);
 	if (copy.code != SOSIE_OK) {
-		sosie_err_set(err, SOSIE_EPENDING, "%s: durable at the standby, not accepted: its keeper waits: %s", name, copy.what);
-		sosie_err_action(err, "%s", copy.action[0] ? copy.action : "tell the standby's operator; the next run goes on from here");
+		sosie_err_set(err, SOSIE_EPENDING,
+		              "%s: durable at the standby, not accepted: its keeper waits: %s", name,
+		              copy.what);
+		sosie_err_action(err, "%s",
+		                 copy.action[0]
+		                         ? copy.action
+		                         : "tell the standby's operator; the next run goes on from here");
 	} else if (!r->keeper) {
-		sosie_err_set(err, SOSIE_ENOKEEPER, "%s: durable at the standby, but no keeper runs there: not accepted within %s", name, limit);
+		sosie_err_set(err, SOSIE_ENOKEEPER,
+		              "%s: durable at the standby, but no keeper runs there: not accepted within %s",
+		              name, limit);
 		sosie_err_action(err, "start sosie-keeper at the standby; nothing has to be sent again");
 	} else {
-		sosie_err_set(err, SOSIE_EPENDING, "%s: durable at the standby, but its keeper has not accepted it within %s", name, limit);
-		sosie_err_action(err, "run again later, or wait longer with --accept-wait; nothing has to be sent again");
+		sosie_err_set(err, SOSIE_EPENDING,
+		              "%s: durable at the standby, but its keeper has not accepted it within %s",
+		              name, limit);
+		sosie_err_action(
+		        err,
+		        "run again later, or wait longer with --accept-wait; nothing has to be sent again");
 	}
 	sosie_err_where(err, "%s", r->o.standby ? r->o.standby : "standby");
 	return -(int)(err ? err->code : SOSIE_EPENDING);
@@ -37,16 +50,17 @@ int verdict_error(const struct sosie_replicator *r, const struct sosie_verdict *
 	if (code != SOSIE_EFENCED && code != SOSIE_EPARENT && code != SOSIE_EQUOTA)
 		code = SOSIE_EREFUSED;
 	group_name(r, name, sizeof(name));
-	sosie_err_set(err, code, "%s: the standby refused the segment (%s): %s", name, sosie_code_name(v->error.code),
-		      v->error.what);
+	sosie_err_set(err, code, "%s: the standby refused the segment (%s): %s", name,
+	              sosie_code_name(v->error.code), v->error.what);
 	sosie_err_where(err, "%s", r->o.standby ? r->o.standby : "standby");
 	if (v->error.action[0])
 		return sosie_err_action(err, "%s", v->error.action);
-	return sosie_err_action(err, "the upload was dropped here; the next run begins a new one from the standby's head");
+	return sosie_err_action(
+	        err, "the upload was dropped here; the next run begins a new one from the standby's head");
 }
 
-static int ask(struct sosie_replicator *r, const struct sosie_upload_id *id, uint32_t ms, struct sosie_verdict *out, bool *there,
-	       struct sosie_err *err)
+static int ask(struct sosie_replicator *r, const struct sosie_upload_id *id, uint32_t ms,
+               struct sosie_verdict *out, bool *there, struct sosie_err *err)
 {
 	struct sosie_session *s;
 	char *text = NULL;
@@ -68,7 +82,7 @@ static int ask(struct sosie_replicator *r, const struct sosie_upload_id *id, uin
 }
 
 int verdict_wait(struct sosie_replicator *r, const struct sosie_upload_id *id, struct sosie_verdict *out,
-		 struct sosie_err *err)
+                 struct sosie_err *err)
 {
 	int64_t now = sosie_mono_ms(r->o.clock), end = now + (int64_t)r->o.accept_wait_ms;
 	struct sosie_err reason = {0};

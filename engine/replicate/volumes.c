@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Are the volumes the ones recorded, all of them, and of what size: identity checks, shrinking, growing, coming, going. */
+/* Are the volumes the ones recorded, all of them, and of what size: identity checks, shrinking, growing,
+ * coming, going. */
 #include <string.h>
 
 #include "engine/replicate/internal.h"
@@ -18,7 +19,8 @@ static void identity_text(char *dst, size_t size, const struct sosie_identity *i
 	if (id->device)
 		snprintf(dst, size, "device %.120s", id->serial);
 	else
-		snprintf(dst, size, "inode %llu on device %llu", (unsigned long long)id->ino, (unsigned long long)id->dev);
+		snprintf(dst, size, "inode %llu on device %llu", (unsigned long long)id->ino,
+		         (unsigned long long)id->dev);
 }
 
 static bool listed(const char *const *names, unsigned count, const char *name)
@@ -49,7 +51,9 @@ static int check_identity(const struct sosie_replicator *r, const struct volume 
 		return 0;
 	identity_text(was, sizeof(was), old);
 	identity_text(is, sizeof(is), &v->identity);
-	sosie_err_set(err, SOSIE_EVOLUME, "volume %s is not the one that was replicated so far: it was %s, now it is %s", name, was, is);
+	sosie_err_set(err, SOSIE_EVOLUME,
+	              "volume %s is not the one that was replicated so far: it was %s, now it is %s", name,
+	              was, is);
 	sosie_err_where(err, "%s", v->given->path);
 	return sosie_err_action(err, "if it is meant, say --accept-volume %s once; nothing was sent", name);
 }
@@ -89,8 +93,10 @@ static int check_shrink(const struct sosie_replicator *r, const struct volume *v
 		return 0;
 	sosie_size_text(was, sizeof(was), before);
 	sosie_size_text(is, sizeof(is), v->size);
-	sosie_err_set(err, SOSIE_ESHRUNK, "volume %s shrank: the standby has %s (%llu bytes), it is %s (%llu bytes) now; nothing was sent",
-		      v->given->name.s, was, (unsigned long long)before, is, (unsigned long long)v->size);
+	sosie_err_set(err, SOSIE_ESHRUNK,
+	              "volume %s shrank: the standby has %s (%llu bytes), it is %s (%llu bytes) now; nothing "
+	              "was sent",
+	              v->given->name.s, was, (unsigned long long)before, is, (unsigned long long)v->size);
 	sosie_err_where(err, "%s", v->path);
 	return sosie_err_action(err, "if it was made smaller on purpose, say --allow-shrink once");
 }
@@ -103,8 +109,9 @@ int volumes_measure(struct sosie_replicator *r, struct sosie_view *view, struct 
 		int rc = r->o.source->ops->path(view, i, &v->path, &v->size, err);
 
 		if (rc == 0 && (v->size == 0 || v->size > SOSIE_VOLUME_MAX))
-			rc = sosie_err_set(err, SOSIE_ESIZE, "volume %s: its view has %llu bytes; 1 byte to 1 PiB are possible",
-					   v->given->name.s, (unsigned long long)v->size);
+			rc = sosie_err_set(err, SOSIE_ESIZE,
+			                   "volume %s: its view has %llu bytes; 1 byte to 1 PiB are possible",
+			                   v->given->name.s, (unsigned long long)v->size);
 		if (rc == 0)
 			rc = check_shrink(r, v, err);
 		if (rc != 0)
@@ -129,7 +136,8 @@ bool volumes_changed(const struct sosie_replicator *r)
 	return false;
 }
 
-/* --- volumes that come and go ------------------------------------------------------------------------------------------ */
+/* --- volumes that come and go
+ * ------------------------------------------------------------------------------------------ */
 
 static bool is_given(const struct sosie_replicator *r, const char *name)
 {
@@ -157,7 +165,8 @@ int volumes_all_given(const struct sosie_replicator *r, const struct sosie_head 
 
 		if (is_given(r, name) || may_leave(r, name))
 			continue;
-		sosie_err_set(err, SOSIE_EVOLUME, "volume %s was replicated so far and is not given now; nothing was sent", name);
+		sosie_err_set(err, SOSIE_EVOLUME,
+		              "volume %s was replicated so far and is not given now; nothing was sent", name);
 		sosie_err_where(err, "%s", group_name(r, group, sizeof(group)));
 		return sosie_err_action(err, "give it again, or say --drop-volume %s once", name);
 	}
@@ -185,5 +194,6 @@ void volumes_note_changes(struct sosie_replicator *r)
 	}
 	for (unsigned i = 0; i < r->head->volume_count; i++)
 		if (!is_given(r, r->head->volumes[i].name.s))
-			add_name(out->dropped_volumes, sizeof(out->dropped_volumes), r->head->volumes[i].name.s);
+			add_name(out->dropped_volumes, sizeof(out->dropped_volumes),
+			         r->head->volumes[i].name.s);
 }

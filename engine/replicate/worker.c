@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A worker: takes pieces, keeps several reads in flight, digests each leaf once and gives what differs from the tree to its sender.
- * It owns its ring, buffers and sender; trees are shared and read under the replicator's lock. Reads are processed in the order of
- * submission, so that leaves reach the sender ascending.
+ * A worker: takes pieces, keeps several reads in flight, digests each leaf once and gives what differs from
+ * the tree to its sender. It owns its ring, buffers and sender; trees are shared and read under the
+ * replicator's lock. Reads are processed in the order of submission, so that leaves reach the sender
+ * ascending.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -25,13 +26,13 @@ struct worker {
 	struct sosie_io *io;
 	struct sosie_hash *hash;
 	struct sender *sender;
-	struct sosie_file *file;  /* of volume `volume`; NULL: none */
+	struct sosie_file *file; /* of volume `volume`; NULL: none */
 	unsigned volume;
-	struct piece piece;       /* data not yet submitted: [start, end) */
-	bool ended;               /* the queue is empty */
+	struct piece piece; /* data not yet submitted: [start, end) */
+	bool ended;         /* the queue is empty */
 	uint8_t *buffers;
 	struct slot slots[SLOTS];
-	unsigned first, count;    /* in flight: a ring */
+	unsigned first, count; /* in flight: a ring */
 	struct sosie_digest old[SOSIE_FANOUT];
 };
 
@@ -73,7 +74,9 @@ void worker_free(struct worker *w)
 	free(w);
 }
 
-/* --- leaves ------------------------------------------------------------------------------------------------------------------ */
+/* --- leaves
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 static int get_block(struct worker *w, uint64_t chunk, struct sosie_err *err)
 {
@@ -156,7 +159,9 @@ static int discard_hole(struct worker *w, struct sosie_err *err)
 	return 0;
 }
 
-/* --- reads -------------------------------------------------------------------------------------------------------------------- */
+/* --- reads
+ * --------------------------------------------------------------------------------------------------------------------
+ */
 
 static void read_done(struct sosie_req *req)
 {
@@ -178,7 +183,8 @@ static void submit_read(struct worker *w, uint64_t start, uint64_t len)
 	s->req.op = SOSIE_OP_READ;
 	s->req.file = w->file;
 	s->req.buf = s->buf;
-	s->req.len = (len + SOSIE_LEAF - 1) / SOSIE_LEAF * SOSIE_LEAF; /* whole leaves: direct I/O; the end of file cuts it */
+	s->req.len = (len + SOSIE_LEAF - 1) / SOSIE_LEAF *
+	             SOSIE_LEAF; /* whole leaves: direct I/O; the end of file cuts it */
 	s->req.offset = start;
 	s->req.done = read_done;
 	w->count++;
@@ -191,14 +197,16 @@ static int check_read(const struct worker *w, const struct slot *s, struct sosie
 
 	if (s->req.sys != 0) {
 		sosie_err_sys(err, s->req.sys, "volume %s cannot be read at byte %llu", v->given->name.s,
-			      (unsigned long long)s->start);
+		              (unsigned long long)s->start);
 		sosie_err_where(err, "%.250s", v->path);
 		return sosie_err_action(err, "the point was not made; look at the disk under it");
 	}
 	if (s->req.got >= s->len)
 		return 0;
-	sosie_err_set(err, SOSIE_ESHRUNK, "volume %s became smaller while it was read: it ends at byte %llu of %llu", v->given->name.s,
-		      (unsigned long long)(s->start + s->req.got), (unsigned long long)v->size);
+	sosie_err_set(err, SOSIE_ESHRUNK,
+	              "volume %s became smaller while it was read: it ends at byte %llu of %llu",
+	              v->given->name.s, (unsigned long long)(s->start + s->req.got),
+	              (unsigned long long)v->size);
 	sosie_err_where(err, "%.250s", v->path);
 	return sosie_err_action(err, "nothing was committed; run again when its size no longer changes");
 }
@@ -207,8 +215,8 @@ static void tell_progress(struct worker *w, uint64_t bytes)
 {
 	pthread_mutex_lock(&w->r->lock);
 	w->r->result->read_bytes += bytes;
-	sosie_progress(w->r->o.progress, w->pass->mode == PASS_DIGEST ? "digesting" : "reading", w->r->result->read_bytes,
-		       w->r->total_bytes);
+	sosie_progress(w->r->o.progress, w->pass->mode == PASS_DIGEST ? "digesting" : "reading",
+	               w->r->result->read_bytes, w->r->total_bytes);
 	pthread_mutex_unlock(&w->r->lock);
 }
 
@@ -253,7 +261,8 @@ static int switch_volume(struct worker *w, unsigned volume, struct sosie_err *er
 		sosie_io_close(w->io, w->file, NULL);
 	w->file = NULL;
 	w->volume = volume;
-	rc = sosie_io_openat(w->io, v->path, SOSIE_READ | SOSIE_DIRECT | SOSIE_DEVICE | SOSIE_FOLLOW, 0, &w->file, err);
+	rc = sosie_io_openat(w->io, v->path, SOSIE_READ | SOSIE_DIRECT | SOSIE_DEVICE | SOSIE_FOLLOW, 0,
+	                     &w->file, err);
 	if (rc == 0)
 		return 0;
 	w->file = NULL;

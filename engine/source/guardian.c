@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The guardian's own process. It was forked from a program that may have threads, so it only makes calls that are safe after
- * such a fork: no allocation, no stdio, no locks. It holds nothing of its parent but the pipe and standard error: above all not the lock of the state.
+ * The guardian's own process. It was forked from a program that may have threads, so it only makes calls that
+ * are safe after such a fork: no allocation, no stdio, no locks. It holds nothing of its parent but the pipe
+ * and standard error: above all not the lock of the state.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -131,7 +132,8 @@ static _Noreturn void become_guardian(int fd, const struct sosie_hooks *hooks, c
 	guard(3, hooks, env);
 }
 
-int guardian_start(struct guardian *g, const struct sosie_hooks *hooks, const struct hook_env *env, struct sosie_err *err)
+int guardian_start(struct guardian *g, const struct sosie_hooks *hooks, const struct hook_env *env,
+                   struct sosie_err *err)
 {
 	int ends[2];
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Running one command: own process group, limit in time, bounded output. Commands are the operator's own, never a peer's. */
+/* Running one command: own process group, limit in time, bounded output. Commands are the operator's own,
+ * never a peer's. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -40,7 +41,8 @@ static int64_t now_ms(void)
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-/* --- the child: only calls that are safe after a fork of a program with threads --------------------------------------- */
+/* --- the child: only calls that are safe after a fork of a program with threads
+ * --------------------------------------- */
 
 static void reset_signals(void)
 {
@@ -52,8 +54,8 @@ static void reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static _Noreturn void become_shell(const struct guardian *g, const struct hook_env *env, const char *command, int out,
-				   int diag)
+static _Noreturn void become_shell(const struct guardian *g, const struct hook_env *env, const char *command,
+                                   int out, int diag)
 {
 	char shell[] = "/bin/sh", flag[] = "-c", *text;
 	int null = open("/dev/null", O_RDONLY);
@@ -71,7 +73,8 @@ static _Noreturn void become_shell(const struct guardian *g, const struct hook_e
 	_exit(127);
 }
 
-/* --- the parent ------------------------------------------------------------------------------------------------------ */
+/* --- the parent
+ * ------------------------------------------------------------------------------------------------------ */
 
 static void close_fd(int *fd)
 {
@@ -102,12 +105,14 @@ static int sink_init(struct sink *s, size_t size, int *child_end)
 	return fcntl(s->fd, F_SETFL, O_NONBLOCK);
 }
 
-static int start_command(struct running *r, const struct guardian *g, const struct hook_env *env, const char *command)
+static int start_command(struct running *r, const struct guardian *g, const struct hook_env *env,
+                         const char *command)
 {
 	int out = -1, diag = -1, rc = -1;
 
 	*r = (struct running){.pid = -1, .pidfd = -1, .out.fd = -1, .diag.fd = -1};
-	if (sink_init(&r->out, HOOK_OUTPUT_MAX, &out) != 0 || sink_init(&r->diag, ERROR_OUTPUT_MAX, &diag) != 0)
+	if (sink_init(&r->out, HOOK_OUTPUT_MAX, &out) != 0 ||
+	    sink_init(&r->diag, ERROR_OUTPUT_MAX, &diag) != 0)
 		goto close_ends;
 	r->pid = fork();
 	if (r->pid == 0)
@@ -130,7 +135,8 @@ static void drain(struct sink *s)
 
 	while (s->fd >= 0) {
 		bool full = s->len == s->size;
-		ssize_t n = full ? read(s->fd, spare, sizeof(spare)) : read(s->fd, s->buf + s->len, s->size - s->len);
+		ssize_t n = full ? read(s->fd, spare, sizeof(spare))
+		                 : read(s->fd, s->buf + s->len, s->size - s->len);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -150,17 +156,19 @@ static bool wait_end(struct running *r, int64_t deadline)
 {
 	for (;;) {
 		struct pollfd fds[3] = {
-			{r->pidfd, POLLIN, 0}, {r->out.fd, POLLIN, 0}, {r->diag.fd, POLLIN, 0}};
+		        {r->pidfd, POLLIN, 0}, {r->out.fd, POLLIN, 0}, {r->diag.fd, POLLIN, 0}};
 		int64_t left = deadline - now_ms();
 
 		if (left <= 0)
 			return false;
 		/* Without a pidfd (old kernel) look every 50 ms. */
-		poll(fds, 3, r->pidfd < 0 ? (left < 50 ? (int)left : 50) : (left > 60000 ? 60000 : (int)left));
+		poll(fds, 3,
+		     r->pidfd < 0 ? (left < 50 ? (int)left : 50) : (left > 60000 ? 60000 : (int)left));
 		drain(&r->out);
 		drain(&r->diag);
 		siginfo_t info = {0};
-		if (waitid(P_PID, (id_t)r->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == r->pid)
+		if (waitid(P_PID, (id_t)r->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+		    info.si_pid == r->pid)
 			return true;
 	}
 }
@@ -181,7 +189,8 @@ static int reap(struct running *r, const struct guardian *g, bool kill_group)
 	return status;
 }
 
-static int fail(struct sosie_err *err, const struct running *r, const char *name, const char *command, const char *why)
+static int fail(struct sosie_err *err, const struct running *r, const char *name, const char *command,
+                const char *why)
 {
 	char said[ERROR_TEXT_MAX];
 	size_t len = r->diag.len;
@@ -194,14 +203,14 @@ static int fail(struct sosie_err *err, const struct running *r, const char *name
 	return sosie_err_action(err, "run the command by hand; it must end with status 0");
 }
 
-static int judge(const struct running *r, const char *name, const char *command, int status, bool ended, uint64_t limit_ms,
-		 struct sosie_err *err)
+static int judge(const struct running *r, const char *name, const char *command, int status, bool ended,
+                 uint64_t limit_ms, struct sosie_err *err)
 {
 	char why[96], limit[32];
 
 	if (!ended)
 		snprintf(why, sizeof(why), "did not end within %s and was killed",
-			 sosie_duration_text(limit, sizeof(limit), limit_ms));
+		         sosie_duration_text(limit, sizeof(limit), limit_ms));
 	else if (WIFSIGNALED(status))
 		snprintf(why, sizeof(why), "was ended by signal %d", WTERMSIG(status));
 	else if (WEXITSTATUS(status) != 0)
@@ -213,8 +222,8 @@ static int judge(const struct running *r, const char *name, const char *command,
 	return fail(err, r, name, command, why);
 }
 
-int hook_run(const struct guardian *g, const struct hook_env *env, const char *name, const char *command, uint64_t limit_ms,
-	     char **output, struct sosie_err *err)
+int hook_run(const struct guardian *g, const struct hook_env *env, const char *name, const char *command,
+             uint64_t limit_ms, char **output, struct sosie_err *err)
 {
 	int64_t deadline = now_ms() + (int64_t)(limit_ms < INT32_MAX ? limit_ms : INT32_MAX);
 	struct running r;
@@ -237,7 +246,8 @@ int hook_run(const struct guardian *g, const struct hook_env *env, const char *n
 	return rc;
 }
 
-/* --- environment ------------------------------------------------------------------------------------------------------- */
+/* --- environment
+ * ------------------------------------------------------------------------------------------------------- */
 
 extern char **environ;
 
@@ -259,7 +269,7 @@ static char *volumes_text(const struct sosie_volume *volumes, unsigned count)
 }
 
 int hook_env_init(struct hook_env *env, const char *group, const struct sosie_volume *volumes, unsigned count,
-		  struct sosie_err *err)
+                  struct sosie_err *err)
 {
 	size_t n = 0, at = 0;
 
@@ -274,7 +284,8 @@ int hook_env_init(struct hook_env *env, const char *group, const struct sosie_vo
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for the environment of hooks");
 	}
 	for (size_t i = 0; i < n; i++)
-		if (strncmp(environ[i], "SOSIE_GROUP=", 12) != 0 && strncmp(environ[i], "SOSIE_VOLUMES=", 14) != 0)
+		if (strncmp(environ[i], "SOSIE_GROUP=", 12) != 0 &&
+		    strncmp(environ[i], "SOSIE_VOLUMES=", 14) != 0)
 			env->list[at++] = environ[i];
 	env->list[at++] = env->group;
 	env->list[at] = env->volumes;
@@ -289,7 +300,8 @@ void hook_env_fini(struct hook_env *env)
 	*env = (struct hook_env){0};
 }
 
-/* --- lines of a view ------------------------------------------------------------------------------------------------------- */
+/* --- lines of a view
+ * ------------------------------------------------------------------------------------------------------- */
 
 static int view_error(struct sosie_err *err, const char *reason, const char *text, size_t len)
 {
@@ -297,11 +309,13 @@ static int view_error(struct sosie_err *err, const char *reason, const char *tex
 
 	sosie_escape(shown, sizeof(shown), text, len);
 	sosie_err_set(err, SOSIE_EHOOK, "the view command %s: \"%s\"", reason, shown);
-	return sosie_err_action(err, "it prints one line NAME=/PATH for each volume and nothing else; send other output to >&2");
+	return sosie_err_action(
+	        err,
+	        "it prints one line NAME=/PATH for each volume and nothing else; send other output to >&2");
 }
 
-static int take_line(const char *line, size_t len, const struct sosie_volume *volumes, unsigned count, char **paths,
-		     struct sosie_err *err)
+static int take_line(const char *line, size_t len, const struct sosie_volume *volumes, unsigned count,
+                     char **paths, struct sosie_err *err)
 {
 	const char *equals = memchr(line, '=', len);
 	size_t name_len = equals ? (size_t)(equals - line) : 0;
@@ -320,7 +334,7 @@ static int take_line(const char *line, size_t len, const struct sosie_volume *vo
 }
 
 int hook_view_parse(const char *text, const struct sosie_volume *volumes, unsigned count, char **paths,
-		    struct sosie_err *err)
+                    struct sosie_err *err)
 {
 	for (const char *line = text; *line;) {
 		size_t len = strcspn(line, "\n");
@@ -333,6 +347,6 @@ int hook_view_parse(const char *text, const struct sosie_volume *volumes, unsign
 	for (unsigned i = 0; i < count; i++)
 		if (!paths[i])
 			return view_error(err, "named no path for a volume", volumes[i].name.s,
-					  strlen(volumes[i].name.s));
+			                  strlen(volumes[i].name.s));
 	return 0;
 }

@@ -2,9 +2,10 @@
 /*
  * The scan driver: any file or block device; everything may have changed, holes are told as holes.
  *
- * A cut with --freeze runs freeze and stays frozen until release (with --view: until the view is made); a watchdog thread thaws at the limit
- * even when the reader hangs. The label is decided in release, after thaw: within the limit `app`; a view without freeze `crash`; else `fuzzy`.
- * Lock: view->lock guards frozen, passed and done, and is held while thaw runs, so that thaw runs exactly once.
+ * A cut with --freeze runs freeze and stays frozen until release (with --view: until the view is made); a
+ * watchdog thread thaws at the limit even when the reader hangs. The label is decided in release, after thaw:
+ * within the limit `app`; a view without freeze `crash`; else `fuzzy`. Lock: view->lock guards frozen, passed
+ * and done, and is held while thaw runs, so that thaw runs exactly once.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -30,10 +31,10 @@ struct scan {
 struct sosie_view {
 	struct scan *scan;
 	struct guardian guardian;
-	char **paths;      /* of the view; NULL each without one */
+	char **paths; /* of the view; NULL each without one */
 	uint64_t *sizes;
 	bool view_owed;
-	bool watched;      /* the watchdog runs */
+	bool watched; /* the watchdog runs */
 	pthread_t watchdog;
 	pthread_mutex_t lock;
 	pthread_cond_t ended;
@@ -43,7 +44,8 @@ struct sosie_view {
 	struct sosie_err thaw_err;
 };
 
-/* --- freeze and thaw --------------------------------------------------------------------------------------------------- */
+/* --- freeze and thaw
+ * --------------------------------------------------------------------------------------------------- */
 
 /* With the lock held. */
 static void thaw(struct sosie_view *v)
@@ -53,7 +55,8 @@ static void thaw(struct sosie_view *v)
 	if (!v->frozen)
 		return;
 	v->frozen = false;
-	v->thaw_rc = hook_run(&v->guardian, &s->env, "thaw", s->hooks.thaw, s->hooks.hook_limit_ms, NULL, &v->thaw_err);
+	v->thaw_rc = hook_run(&v->guardian, &s->env, "thaw", s->hooks.thaw, s->hooks.hook_limit_ms, NULL,
+	                      &v->thaw_err);
 	if (v->thaw_rc != 0)
 		sosie_err_action(&v->thaw_err, "the volumes may still be frozen: thaw them by hand, now");
 	else
@@ -82,8 +85,9 @@ static void end_freeze(struct sosie_view *v)
 	pthread_mutex_lock(&v->lock);
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	if (v->frozen && (now.tv_sec > v->deadline.tv_sec ||
-			  (now.tv_sec == v->deadline.tv_sec && now.tv_nsec >= v->deadline.tv_nsec)))
-		v->passed = true; /* all was frozen, but longer than was allowed: the watchdog only was late */
+	                  (now.tv_sec == v->deadline.tv_sec && now.tv_nsec >= v->deadline.tv_nsec)))
+		v->passed =
+		        true; /* all was frozen, but longer than was allowed: the watchdog only was late */
 	v->done = true;
 	thaw(v);
 	pthread_cond_signal(&v->ended);
@@ -126,7 +130,9 @@ static int freeze(struct sosie_view *v, struct sosie_err *err)
 	return 0;
 }
 
-/* --- view ---------------------------------------------------------------------------------------------------------------- */
+/* --- view
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
 static int make_view(struct sosie_view *v, struct sosie_err *err)
 {
@@ -155,7 +161,8 @@ static int end_view(struct sosie_view *v, struct sosie_err *err)
 
 	if (!v->view_owed)
 		return 0;
-	rc = hook_run(&v->guardian, &s->env, "view-done", s->hooks.view_done, s->hooks.hook_limit_ms, NULL, err);
+	rc = hook_run(&v->guardian, &s->env, "view-done", s->hooks.view_done, s->hooks.hook_limit_ms, NULL,
+	              err);
 	guardian_tell(&v->guardian, GUARDIAN_VIEW_DONE, 0);
 	return rc;
 }
@@ -177,12 +184,15 @@ static int measure(struct sosie_view *v, unsigned i, struct sosie_err *err)
 		sosie_io_close(io, file, NULL);
 	}
 	if (rc != 0)
-		return sosie_err_wrap(err, "%s of volume %s", v->paths[i] ? "view" : "source", v->scan->volumes[i].name.s);
+		return sosie_err_wrap(err, "%s of volume %s", v->paths[i] ? "view" : "source",
+		                      v->scan->volumes[i].name.s);
 	v->sizes[i] = st.size;
 	return 0;
 }
 
-/* --- the seam -------------------------------------------------------------------------------------------------------------- */
+/* --- the seam
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 static void view_free(struct sosie_view *v)
 {
@@ -261,7 +271,8 @@ static int scan_cut(struct sosie_source *source, struct sosie_view **out, struct
 	return 0;
 }
 
-static int scan_path(struct sosie_view *v, unsigned volume, const char **path, uint64_t *size, struct sosie_err *err)
+static int scan_path(struct sosie_view *v, unsigned volume, const char **path, uint64_t *size,
+                     struct sosie_err *err)
 {
 	if (volume >= v->scan->count)
 		return sosie_err_set(err, SOSIE_EINTERNAL, "volume %u of %u", volume, v->scan->count);
@@ -272,13 +283,14 @@ static int scan_path(struct sosie_view *v, unsigned volume, const char **path, u
 
 static int shrank(const struct sosie_view *v, unsigned volume, struct sosie_err *err)
 {
-	sosie_err_set(err, SOSIE_ESHRUNK, "volume %s became smaller while it was read", v->scan->volumes[volume].name.s);
+	sosie_err_set(err, SOSIE_ESHRUNK, "volume %s became smaller while it was read",
+	              v->scan->volumes[volume].name.s);
 	sosie_err_where(err, "%s", path_of(v, volume));
 	return sosie_err_action(err, "nothing was committed; run again when its size no longer changes");
 }
 
-static int scan_next(struct sosie_view *v, unsigned volume, struct sosie_io *io, struct sosie_file *file, uint64_t from,
-		     struct sosie_extent *out, struct sosie_err *err)
+static int scan_next(struct sosie_view *v, unsigned volume, struct sosie_io *io, struct sosie_file *file,
+                     uint64_t from, struct sosie_extent *out, struct sosie_err *err)
 {
 	uint64_t start, end, size = v->sizes[volume];
 	int rc;
@@ -310,25 +322,26 @@ static void scan_destroy(struct sosie_source *source)
 }
 
 static const struct sosie_source_ops scan_ops = {
-	.name = "scan",
-	.cut = scan_cut,
-	.path = scan_path,
-	.next = scan_next,
-	.release = scan_release,
-	.destroy = scan_destroy,
+        .name = "scan",
+        .cut = scan_cut,
+        .path = scan_path,
+        .next = scan_next,
+        .release = scan_release,
+        .destroy = scan_destroy,
 };
 
 static int check_hooks(const struct sosie_hooks *h, struct sosie_err *err)
 {
 	if (!h->freeze != !h->thaw)
-		return sosie_err_set(err, SOSIE_EUSAGE, "--freeze and --thaw come together: one without the other is given");
+		return sosie_err_set(err, SOSIE_EUSAGE,
+		                     "--freeze and --thaw come together: one without the other is given");
 	if (h->view_done && !h->view)
 		return sosie_err_set(err, SOSIE_EUSAGE, "--view-done without --view");
 	return 0;
 }
 
-int sosie_scan(const struct sosie_volume *volumes, unsigned count, const struct sosie_hooks *hooks, const char *group,
-	       struct sosie_clock *clock, struct sosie_source **out, struct sosie_err *err)
+int sosie_scan(const struct sosie_volume *volumes, unsigned count, const struct sosie_hooks *hooks,
+               const char *group, struct sosie_clock *clock, struct sosie_source **out, struct sosie_err *err)
 {
 	struct scan *s = calloc(1, sizeof(*s));
 	int rc;

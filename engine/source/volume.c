@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the user names as a volume: parsing [NAME=]PATH, what it is (identity), and what it must not be (another image format). */
+/* What the user names as a volume: parsing [NAME=]PATH, what it is (identity), and what it must not be
+ * (another image format). */
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -14,7 +15,8 @@
 #define BY_ID "/dev/disk/by-id"
 #define PROBE_BYTES SOSIE_LEAF
 
-/* --- [NAME=]PATH ------------------------------------------------------------------------------------------------- */
+/* --- [NAME=]PATH
+ * ------------------------------------------------------------------------------------------------- */
 
 /* The file name without folders and without its last ending. */
 static void default_name(const char *path, char *dst, size_t size)
@@ -41,7 +43,8 @@ static int set_absolute(const char *path, char *dst, size_t size, struct sosie_e
 		n = snprintf(dst, size, "%s/%s", cwd, path);
 	}
 	if (n < 0 || (size_t)n >= size)
-		return sosie_err_set(err, SOSIE_EUSAGE, "the path of a volume is longer than %zu bytes", size - 1);
+		return sosie_err_set(err, SOSIE_EUSAGE, "the path of a volume is longer than %zu bytes",
+		                     size - 1);
 	return 0;
 }
 
@@ -70,7 +73,8 @@ int sosie_volume_parse(const char *text, struct sosie_volume *out, struct sosie_
 	return set_absolute(path, out->path, sizeof(out->path), err);
 }
 
-/* --- identity ---------------------------------------------------------------------------------------------------- */
+/* --- identity
+ * ---------------------------------------------------------------------------------------------------- */
 
 /* Names that say what lies on a device, not which device it is. */
 static bool names_content(const char *name)
@@ -112,10 +116,12 @@ static void set_identity(const struct sosie_stat *st, struct sosie_identity *out
 	}
 	find_by_id((dev_t)st->rdev, out->serial, sizeof(out->serial));
 	if (!out->serial[0])
-		snprintf(out->serial, sizeof(out->serial), "%u:%u", major((dev_t)st->rdev), minor((dev_t)st->rdev));
+		snprintf(out->serial, sizeof(out->serial), "%u:%u", major((dev_t)st->rdev),
+		         minor((dev_t)st->rdev));
 }
 
-/* --- other formats ------------------------------------------------------------------------------------------------- */
+/* --- other formats
+ * ------------------------------------------------------------------------------------------------- */
 
 struct format_magic {
 	const char *name, *qemu; /* for people; for qemu-img -f */
@@ -124,13 +130,13 @@ struct format_magic {
 };
 
 static const struct format_magic format_magics[] = {
-	{"qcow2", "qcow2", 0, "QFI\xfb"},
-	{"VMDK", "vmdk", 0, "KDMV"},
-	{"VMDK", "vmdk", 0, "COWD"},
-	{"VMDK", "vmdk", 0, "# Disk DescriptorFile"},
-	{"VHDX", "vhdx", 0, "vhdxfile"},
-	{"VHD", "vpc", 0, "conectix"},
-	{"VDI", "vdi", 64, "\x7f\x10\xda\xbe"},
+        {"qcow2", "qcow2", 0, "QFI\xfb"},
+        {"VMDK", "vmdk", 0, "KDMV"},
+        {"VMDK", "vmdk", 0, "COWD"},
+        {"VMDK", "vmdk", 0, "# Disk DescriptorFile"},
+        {"VHDX", "vhdx", 0, "vhdxfile"},
+        {"VHD", "vpc", 0, "conectix"},
+        {"VDI", "vdi", 64, "\x7f\x10\xda\xbe"},
 };
 
 static const struct format_magic *find_format(const uint8_t *head, size_t len)
@@ -144,7 +150,8 @@ static const struct format_magic *find_format(const uint8_t *head, size_t len)
 	return NULL;
 }
 
-static int check_format(struct sosie_io *io, const struct sosie_volume *v, struct sosie_file *file, struct sosie_err *err)
+static int check_format(struct sosie_io *io, const struct sosie_volume *v, struct sosie_file *file,
+                        struct sosie_err *err)
 {
 	static const uint8_t nothing[1];
 	uint8_t head[PROBE_BYTES];
@@ -162,20 +169,23 @@ static int check_format(struct sosie_io *io, const struct sosie_volume *v, struc
 		return 0;
 	sosie_err_set(err, SOSIE_EFORMAT, "volume %s is a %s image, not raw bytes", v->name.s, m->name);
 	sosie_err_where(err, "%s", v->path);
-	return sosie_err_action(err, "qemu-img convert -f %s -O raw %.80s %s.raw, or --opaque %s to take it as bytes", m->qemu,
-				v->path, v->name.s, v->name.s);
+	return sosie_err_action(
+	        err, "qemu-img convert -f %s -O raw %.80s %s.raw, or --opaque %s to take it as bytes",
+	        m->qemu, v->path, v->name.s, v->name.s);
 }
 
 static int check_size(const struct sosie_volume *v, const struct sosie_stat *st, struct sosie_err *err)
 {
 	if (st->size > 0 && st->size <= SOSIE_VOLUME_MAX)
 		return 0;
-	sosie_err_set(err, SOSIE_ESIZE, st->size == 0 ? "volume %s is empty" : "volume %s is larger than 1 PiB", v->name.s);
+	sosie_err_set(err, SOSIE_ESIZE,
+	              st->size == 0 ? "volume %s is empty" : "volume %s is larger than 1 PiB", v->name.s);
 	sosie_err_where(err, "%s", v->path);
 	return sosie_err_action(err, "a volume has 1 byte to 1 PiB; leave this one out");
 }
 
-int sosie_volume_identify(struct sosie_io *io, const struct sosie_volume *v, struct sosie_identity *out, struct sosie_err *err)
+int sosie_volume_identify(struct sosie_io *io, const struct sosie_volume *v, struct sosie_identity *out,
+                          struct sosie_err *err)
 {
 	struct sosie_file *file;
 	struct sosie_stat st;

@@ -29,7 +29,7 @@ struct accept {
 	bool refused; /* the failure is the upload's */
 	bool touched; /* head was marked open for it */
 	bool reshaped;
-	bool rebuilt;      /* head was built anew in this acceptance */
+	bool rebuilt; /* head was built anew in this acceptance */
 	struct image_set *set;
 	int64_t wanted_ms; /* since when somebody waits for the lock; 0: nobody */
 };
@@ -90,8 +90,9 @@ static int find_repeat(struct accept *a, bool *repeat, struct sosie_err *err)
 }
 
 /*
- * Epoch 1 is the source's. A cutover gives the next one to the standby's own images: from then on no upload is taken, whatever epoch it
- * claims (the number is the peer's word, and the head that names the new one can be read by whoever holds the old key).
+ * Epoch 1 is the source's. A cutover gives the next one to the standby's own images: from then on no upload
+ * is taken, whatever epoch it claims (the number is the peer's word, and the head that names the new one can
+ * be read by whoever holds the old key).
  */
 static int check_epoch(struct accept *a, struct sosie_err *err)
 {
@@ -104,11 +105,13 @@ static int check_epoch(struct accept *a, struct sosie_err *err)
 	if (i == 0 && a->m.epoch == epoch)
 		return 0;
 	if (i == 0)
-		return refuse(a, sosie_err_set(err, SOSIE_EPROTO, "the segment is of epoch %llu, the standby is at %llu",
+		return refuse(a, sosie_err_set(err, SOSIE_EPROTO,
+		                               "the segment is of epoch %llu, the standby is at %llu",
 		                               (unsigned long long)a->m.epoch, (unsigned long long)epoch));
 	sosie_time_text(when, chain_entry(chain, i - 1)->time_ms);
 	sosie_err_set(err, SOSIE_EFENCED,
-	              "%s/%s: the standby has cut over at %s: its own images are the writer, of epoch %llu; nothing is taken from a source",
+	              "%s/%s: the standby has cut over at %s: its own images are the writer, of epoch %llu; "
+	              "nothing is taken from a source",
 	              a->g->tenant.s, a->g->name.s, when, (unsigned long long)epoch);
 	return refuse(a, sosie_err_action(err, "stop this primary; its volumes are not the truth any more. "
 	                                       "Ask the standby's operator"));
@@ -150,7 +153,8 @@ static int check_quota(struct accept *a, struct sosie_err *err)
 	return refuse(a, sosie_err_action(err, "ask the standby's operator for a larger quota"));
 }
 
-/* What an upload claims must be there before it may wait for room: one that waits holds up those behind it. */
+/* What an upload claims must be there before it may wait for room: one that waits holds up those behind it.
+ */
 static int check_parts(struct accept *a, struct sosie_err *err)
 {
 	int rc = 0;
@@ -337,8 +341,7 @@ static void after_acceptance(struct accept *a)
 	             (a->reshaped || memo->applied >= HEAD_CLEAN_BYTES || crowded(a->g->store));
 	/* An upload that goes while nothing says what became of it is taken for lost by its sender: it stays,
 	 * and the next look at the inbox finds the repeat. */
-	if (!outbox_head(a->g, NULL) &&
-	    !outbox_verdict(a->g, &a->u->id, SOSIE_VERDICT_ACCEPTED, NULL, NULL))
+	if (!outbox_head(a->g, NULL) && !outbox_verdict(a->g, &a->u->id, SOSIE_VERDICT_ACCEPTED, NULL, NULL))
 		upload_remove(a->g, a->u, NULL);
 	/* The sender has its answer: what takes long comes now. */
 	if (clean)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Applying a segment to a set of images, as a pipeline over APPLY_SLOTS slots, used in turn: parts are read with
- * requests in flight (stream.c), each record is copied into a slot and given to the decoders (decoders.c), and
- * in the order of the records what is decoded goes on: leaves into the trees, content to the images with
- * further requests in flight. All I/O and all of the trees is this thread's. Records are in order where they
- * overlap: a record that touches what is still being written waits for it. Memory is the pool's, whatever the
- * volume's size.
+ * Applying a segment to a set of images, as a pipeline over APPLY_SLOTS slots, used in turn: parts are read
+ * with requests in flight (stream.c), each record is copied into a slot and given to the decoders
+ * (decoders.c), and in the order of the records what is decoded goes on: leaves into the trees, content to
+ * the images with further requests in flight. All I/O and all of the trees is this thread's. Records are in
+ * order where they overlap: a record that touches what is still being written waits for it. Memory is the
+ * pool's, whatever the volume's size.
  *
  * Every byte of a part is a peer's. Whatever is wrong with them sets bad_segment, so that our own damage is
  * told apart. The first failure in the order of the records is the one that is told.
@@ -17,7 +17,7 @@
 #include "engine/store/core.h"
 
 #define APPLY_SLOTS 10u
-#define DECODING_MAX 6u            /* the other slots are being written */
+#define DECODING_MAX 6u           /* the other slots are being written */
 #define THREADS_FROM (4ull << 20) /* bytes of parts below which threads cost more than they save */
 
 struct apply_slot;
@@ -25,7 +25,8 @@ struct write_req {
 	struct sosie_req req; /* first: done() casts */
 	struct apply_slot *slot;
 };
-/* One record on its way to the images: the decoders' until waited for; then plain is the kernel's while pending. */
+/* One record on its way to the images: the decoders' until waited for; then plain is the kernel's while
+ * pending. */
 struct apply_slot {
 	struct decode_job job;
 	uint8_t *packed;  /* SOSIE_RECORD_PLAIN_MAX: the payload */
@@ -347,8 +348,8 @@ static int apply_decoded(struct apply *a, unsigned leave, struct sosie_err *err)
 
 static int check_kind(const struct sosie_record *r, struct sosie_err *err)
 {
-	if (r->kind == SOSIE_RECORD_DATA || r->kind == SOSIE_RECORD_ZERO ||
-	    r->kind == SOSIE_RECORD_DISCARD || r->kind == SOSIE_RECORD_ATTACHMENT)
+	if (r->kind == SOSIE_RECORD_DATA || r->kind == SOSIE_RECORD_ZERO || r->kind == SOSIE_RECORD_DISCARD ||
+	    r->kind == SOSIE_RECORD_ATTACHMENT)
 		return 0;
 	return sosie_err_set(err, SOSIE_EUNSUPPORTED,
 	                     "a record is of kind %d, which this release does not know", (int)r->kind);
@@ -490,7 +491,8 @@ static int prepare(struct apply *a, struct sosie_err *err)
 		        (struct sosie_extent_volume){.ctx = set->images[i].ctx, .size = set->images[i].size};
 	for (unsigned i = 0; i < a->m->part_count; i++)
 		a->total += a->m->parts[i].length;
-	return decode_pool_new(&set->group_ctx, a->pool->volumes, a->total >= THREADS_FROM, &a->decoders, err);
+	return decode_pool_new(&set->group_ctx, a->pool->volumes, a->total >= THREADS_FROM, &a->decoders,
+	                       err);
 }
 
 int images_apply(struct image_set *set, const struct sosie_manifest *m, uint64_t point,

@@ -107,8 +107,8 @@ struct decode_job {
 	struct sosie_err err;
 };
 struct decode_pool;
-/* volumes: borrowed. threads: at most one for each processor, 4 at most; without, or where none can be had, the
- * waiting thread decodes. Give, wait and free belong to one thread. */
+/* volumes: borrowed. threads: at most one for each processor, 4 at most; without, or where none can be had,
+ * the waiting thread decodes. Give, wait and free belong to one thread. */
 int decode_pool_new(const struct sosie_digest *group_ctx, const struct sosie_extent_volume *volumes,
                     bool threads, struct decode_pool **out, struct sosie_err *err);
 void decode_pool_give(struct decode_pool *pool, struct decode_job *job); /* the pool's until waited for */

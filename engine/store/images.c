@@ -17,11 +17,12 @@ static unsigned file_flags(enum images_mode mode)
 	return mode == IMAGES_READ ? SOSIE_READ : SOSIE_READ | SOSIE_WRITE;
 }
 
-/* What is made anew is written once, in large pieces: around the page cache it costs half the system's time, and
- * leaves nothing for the fsync. */
+/* What is made anew is written once, in large pieces: around the page cache it costs half the system's time,
+ * and leaves nothing for the fsync. */
 static unsigned new_file_flags(uint64_t size)
 {
-	return SOSIE_READ | SOSIE_WRITE | SOSIE_CREATE | SOSIE_EXCL | (size % SOSIE_LEAF == 0 ? SOSIE_DIRECT : 0u);
+	return SOSIE_READ | SOSIE_WRITE | SOSIE_CREATE | SOSIE_EXCL |
+	       (size % SOSIE_LEAF == 0 ? SOSIE_DIRECT : 0u);
 }
 
 static int image_path(const struct image_set *set, unsigned i, const char *suffix, char dst[STORE_PATH],

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the files of engine/store (and engine/cutover) share: paths, the chain, the head, ways to make a point's images. Nothing here leaves
- * the engine.
+ * What the files of engine/store (and engine/cutover) share: paths, the chain, the head, ways to make a
+ * point's images. Nothing here leaves the engine.
  */
 #ifndef SOSIE_STORE_INTERNAL_H
 #define SOSIE_STORE_INTERNAL_H
@@ -25,32 +25,36 @@ struct sosie_store {
 struct sosie_group {
 	struct sosie_store *store;
 	struct sosie_name tenant, name;
-	char dir[STORE_PATH];           /* STORE/TENANT/GROUP */
+	char dir[STORE_PATH]; /* STORE/TENANT/GROUP */
 	struct sosie_chain *chain;
-	struct sosie_file *lock;        /* held, or NULL */
-	struct sosie_file *want;        /* held while waiting */
+	struct sosie_file *lock; /* held, or NULL */
+	struct sosie_file *want; /* held while waiting */
 	struct sosie_hash *hash;
-	int64_t wanted_ms;              /* when state/want was last probed, and what was seen */
+	int64_t wanted_ms; /* when state/want was last probed, and what was seen */
 	bool wanted;
 };
 
 /* printf into a buffer of STORE_PATH; SOSIE_EINTERNAL when it does not fit. */
-int store_path(char dst[STORE_PATH], struct sosie_err *err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int store_path(char dst[STORE_PATH], struct sosie_err *err, const char *fmt, ...)
+        __attribute__((format(printf, 3, 4)));
 
-/* --- chain.c ------------------------------------------------------------------------------------------------------ */
+/* --- chain.c
+ * ------------------------------------------------------------------------------------------------------ */
 enum chain_kind { CHAIN_POINT = 1, CHAIN_EPOCH = 2, CHAIN_KEY = 3 };
 struct chain_entry {
 	enum chain_kind kind;
 	uint64_t point;
 	int64_t time_ms;
 	struct sosie_digest previous, digest;
-	uint32_t file, body_len;        /* file number, length of the body */
-	uint64_t offset;                /* of the entry in its file */
+	uint32_t file, body_len; /* file number, length of the body */
+	uint64_t offset;         /* of the entry in its file */
 };
 struct sosie_chain;
-/* Reads all headers; repair (only under the lock): cuts off and keeps aside a torn entry at the very end. Without repair it is only ignored. */
-int chain_open(struct sosie_io *io, struct sosie_clock *clock, const char *dir, const struct sosie_digest *genesis, bool repair,
-	       struct sosie_chain **out, struct sosie_err *err);
+/* Reads all headers; repair (only under the lock): cuts off and keeps aside a torn entry at the very end.
+ * Without repair it is only ignored. */
+int chain_open(struct sosie_io *io, struct sosie_clock *clock, const char *dir,
+               const struct sosie_digest *genesis, bool repair, struct sosie_chain **out,
+               struct sosie_err *err);
 void chain_close(struct sosie_chain *chain);
 uint64_t chain_entries(const struct sosie_chain *chain);
 const struct chain_entry *chain_entry(const struct sosie_chain *chain, uint64_t i);
@@ -58,66 +62,77 @@ const struct chain_entry *chain_find_point(const struct sosie_chain *chain, uint
 /* The body, malloc'd, its digest compared with the entry's (SOSIE_ECORRUPT). */
 int chain_body(struct sosie_chain *chain, const struct chain_entry *e, void **out, struct sosie_err *err);
 /* Appends durably: returns after fsync (and sync_dir for a new file). */
-int chain_append(struct sosie_chain *chain, enum chain_kind kind, uint64_t point, int64_t time_ms, const void *body,
-		 uint32_t len, struct sosie_digest *digest, struct sosie_err *err);
+int chain_append(struct sosie_chain *chain, enum chain_kind kind, uint64_t point, int64_t time_ms,
+                 const void *body, uint32_t len, struct sosie_digest *digest, struct sosie_err *err);
 uint64_t chain_newest_point(const struct sosie_chain *chain);
 /* An append failed and the file could not be mended: its entry may be on the disk. */
 bool chain_in_doubt(const struct sosie_chain *chain);
-uint64_t chain_epoch(const struct sosie_chain *chain);          /* 1 before any epoch entry */
+uint64_t chain_epoch(const struct sosie_chain *chain); /* 1 before any epoch entry */
 /* Digest of the newest point or epoch entry, or the genesis. */
 const struct sosie_digest *chain_head(const struct sosie_chain *chain);
 /* Splits a point's body. acceptance and manifest are borrowed from body. */
-int chain_point_body(const void *body, uint32_t len, const void **manifest, uint32_t *manifest_len, const void **acceptance,
-		     uint32_t *acceptance_len, struct sosie_err *err);
+int chain_point_body(const void *body, uint32_t len, const void **manifest, uint32_t *manifest_len,
+                     const void **acceptance, uint32_t *acceptance_len, struct sosie_err *err);
 /* Appends an epoch entry. */
-int chain_raise_epoch(struct sosie_chain *chain, uint64_t epoch, uint64_t point, int64_t time_ms, const char *by,
-		      const char *reason, struct sosie_err *err);
+int chain_raise_epoch(struct sosie_chain *chain, uint64_t epoch, uint64_t point, int64_t time_ms,
+                      const char *by, const char *reason, struct sosie_err *err);
 
-/* --- images.c: a set of VOLUME.raw and VOLUME.tree in one folder ------------------------------------------------------ */
+/* --- images.c: a set of VOLUME.raw and VOLUME.tree in one folder
+ * ------------------------------------------------------ */
 struct image_set;
-/* Opens (create: makes missing ones, resizes and removes so that exactly the manifest's volumes are there) the images in dir. previous volumes not in the manifest are
- * unlinked only with create. direct: images bypass the page cache. */
-int images_open(struct sosie_group *g, const char *dir, const struct sosie_manifest *m, bool create, struct image_set **out, struct sosie_err *err);
+/* Opens (create: makes missing ones, resizes and removes so that exactly the manifest's volumes are there)
+ * the images in dir. previous volumes not in the manifest are unlinked only with create. direct: images
+ * bypass the page cache. */
+int images_open(struct sosie_group *g, const char *dir, const struct sosie_manifest *m, bool create,
+                struct image_set **out, struct sosie_err *err);
 int images_close(struct image_set *set, struct sosie_err *err);
-/* Applies the parts of point n (journal files) in order: decodes, checks each record digest and part chain, writes, keeps the trees. stop (may be NULL) is
- * asked between records: true ends with SOSIE_EBUSY. */
-int images_apply(struct image_set *set, const struct sosie_manifest *m, uint64_t point, bool (*stop)(void *arg), void *arg,
-		 struct sosie_progress *progress, struct sosie_err *err);
+/* Applies the parts of point n (journal files) in order: decodes, checks each record digest and part chain,
+ * writes, keeps the trees. stop (may be NULL) is asked between records: true ends with SOSIE_EBUSY. */
+int images_apply(struct image_set *set, const struct sosie_manifest *m, uint64_t point,
+                 bool (*stop)(void *arg), void *arg, struct sosie_progress *progress, struct sosie_err *err);
 /* SOSIE_ECORRUPT naming the volume when a tree's root is not the manifest's. */
 int images_check_roots(struct image_set *set, const struct sosie_manifest *m, struct sosie_err *err);
 /* Reads and digests the leaves that the segment's records touch and puts them into the trees (settling). */
-int images_redigest(struct image_set *set, const struct sosie_manifest *m, uint64_t point, struct sosie_err *err);
+int images_redigest(struct image_set *set, const struct sosie_manifest *m, uint64_t point,
+                    struct sosie_err *err);
 int images_sync(struct image_set *set, struct sosie_err *err); /* fsync of all images and trees */
-/* Makes dir (must not exist) hold point's images and trees: nearest generation cloned or copied, or nothing, then segments applied, roots checked, synced
- * (files and dir itself, not its name in the parent). On failure dir is removed. */
-int images_materialise(struct sosie_group *g, uint64_t point, const char *dir, struct sosie_progress *progress, struct sosie_err *err);
+/* Makes dir (must not exist) hold point's images and trees: nearest generation cloned or copied, or nothing,
+ * then segments applied, roots checked, synced (files and dir itself, not its name in the parent). On failure
+ * dir is removed. */
+int images_materialise(struct sosie_group *g, uint64_t point, const char *dir,
+                       struct sosie_progress *progress, struct sosie_err *err);
 
-/* --- head.c ------------------------------------------------------------------------------------------------------- */
+/* --- head.c
+ * ------------------------------------------------------------------------------------------------------- */
 /* Brings head/ to the newest point whatever its state: nothing to do, settle, or rebuild. Under the lock. */
 int head_ready(struct sosie_group *g, struct sosie_progress *progress, struct sosie_err *err);
 /* Marks head open durably (when it was clean), so that it may be changed. */
 int head_open_mark(struct sosie_group *g, struct sosie_err *err);
-int head_void(struct sosie_group *g, struct sosie_err *err);      /* durable: to be thrown away */
-int head_clean(struct sosie_group *g, struct sosie_err *err);     /* syncs images and marks clean at the newest point */
-int head_state(struct sosie_group *g, int *state, uint64_t *point, struct sosie_err *err); /* SOSIE_HEAD_* of status */
+int head_void(struct sosie_group *g, struct sosie_err *err); /* durable: to be thrown away */
+int head_clean(struct sosie_group *g,
+               struct sosie_err *err); /* syncs images and marks clean at the newest point */
+int head_state(struct sosie_group *g, int *state, uint64_t *point,
+               struct sosie_err *err); /* SOSIE_HEAD_* of status */
 /* generation.c: makes generations/N from head/ (which is at N and ready). */
 int generation_make(struct sosie_group *g, struct sosie_progress *progress, struct sosie_err *err);
 int generation_due(struct sosie_group *g, bool *due, struct sosie_err *err);
 /* journal.c */
-int journal_part_path(const struct sosie_group *g, uint64_t point, unsigned part, char dst[STORE_PATH], struct sosie_err *err);
+int journal_part_path(const struct sosie_group *g, uint64_t point, unsigned part, char dst[STORE_PATH],
+                      struct sosie_err *err);
 /* outbox.c: head statement anew from the chain. */
 int outbox_head(struct sosie_group *g, struct sosie_err *err);
 
 /*
  * Small files of state/, for who reads them:
- *   refusals   one line each, newest last, at most 100: "TIME UPLOAD CODE TEXT" (RFC 3339 time, 32 hex digits, code name, free text)
- *   same.json  {"format":1,"time":TIME,"digest":hex64,"key":KEYID}: the newest valid "same"
- * A waiting upload's reason is in its verdict in the outbox. generations/N/generation.json:
+ *   refusals   one line each, newest last, at most 100: "TIME UPLOAD CODE TEXT" (RFC 3339 time, 32 hex
+ * digits, code name, free text) same.json  {"format":1,"time":TIME,"digest":hex64,"key":KEYID}: the newest
+ * valid "same" A waiting upload's reason is in its verdict in the outbox. generations/N/generation.json:
  * {"format":1,"point":N,"manifest":hex64,"time":TIME}
  */
 /* The newest refusal: text (may be cut), 0 in *time_ms when there is none. */
 int refusal_newest(struct sosie_group *g, char *text, size_t size, int64_t *time_ms, struct sosie_err *err);
 /* Bytes of the journal's files, and of those with a number above `after`. Either may be NULL. */
-int journal_usage(struct sosie_group *g, uint64_t after, uint64_t *total, uint64_t *since, struct sosie_err *err);
+int journal_usage(struct sosie_group *g, uint64_t after, uint64_t *total, uint64_t *since,
+                  struct sosie_err *err);
 
 #endif

@@ -89,7 +89,8 @@ int group_chain_again(struct sosie_group *g, struct sosie_err *err)
 	return 0;
 }
 
-/* The lock holds as long as its name leads to it: a file that somebody removed would let a second holder in. */
+/* The lock holds as long as its name leads to it: a file that somebody removed would let a second holder in.
+ */
 static int check_name(struct sosie_group *g, struct sosie_file *f, struct sosie_err *err)
 {
 	char path[STORE_PATH];
@@ -99,9 +100,11 @@ static int check_name(struct sosie_group *g, struct sosie_file *f, struct sosie_
 		rc = sosie_io_fstat(g->store->io, f, &held, err);
 	if (rc)
 		return rc;
-	if (!sosie_io_stat(g->store->io, path, &named, NULL) && named.ino == held.ino && named.dev == held.dev)
+	if (!sosie_io_stat(g->store->io, path, &named, NULL) && named.ino == held.ino &&
+	    named.dev == held.dev)
 		return 0;
-	sosie_err_set(err, SOSIE_EBUSY, "the lock of %s/%s was removed or replaced while it was taken", g->tenant.s, g->name.s);
+	sosie_err_set(err, SOSIE_EBUSY, "the lock of %s/%s was removed or replaced while it was taken",
+	              g->tenant.s, g->name.s);
 	return sosie_err_action(err, "leave %s alone, and try again", path);
 }
 

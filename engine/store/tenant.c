@@ -23,8 +23,10 @@ static int make_fifo(struct sosie_io *io, const char *dir, struct sosie_err *err
 	return 0;
 }
 
-/* What receivers read now says the same, or nearly: a quota's rest may be off by a hundredth before it is worth a flush. */
-static bool limits_hold(struct sosie_store *store, const char *path, const char *id, uint64_t quota, uint64_t left)
+/* What receivers read now says the same, or nearly: a quota's rest may be off by a hundredth before it is
+ * worth a flush. */
+static bool limits_hold(struct sosie_store *store, const char *path, const char *id, uint64_t quota,
+                        uint64_t left)
 {
 	char *text = NULL, same[48];
 	size_t len = 0;
@@ -34,7 +36,7 @@ static bool limits_hold(struct sosie_store *store, const char *path, const char 
 	snprintf(same, sizeof(same), "store=%s\n", id);
 	const char *at = strstr(text, "\nupload_bytes=");
 	bool holds = strncmp(text, same, strlen(same)) == 0 && strstr(text, "\nparts=") && at &&
-		     sscanf(at, "\nupload_bytes=%llu", &told) == 1;
+	             sscanf(at, "\nupload_bytes=%llu", &told) == 1;
 	uint64_t apart = told > left ? told - left : left - told;
 	holds = holds && (told == 0) == (quota == 0) && apart <= quota / 100;
 	free(text);

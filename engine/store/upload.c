@@ -176,7 +176,8 @@ static int remove_part(void *arg, const char *name, enum sosie_file_kind kind)
 	    strcmp(rest, "manifest") == 0)
 		return 0;
 	r->rc = store_path(path, r->err, "%s/%s", r->dir, name);
-	/* No receiver of ours makes a folder. One that is not empty stays: what is below may move as we look. */
+	/* No receiver of ours makes a folder. One that is not empty stays: what is below may move as we look.
+	 */
 	if (!r->rc && kind == SOSIE_KIND_DIR) {
 		sosie_io_rmdir(r->g->store->io, path, NULL);
 		return 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bounded reading and writing of bytes that cross a border: no parser sees a raw pointer. All integers are little endian.
- * A reader or writer that has failed once stays failed, so that a parser may check once at its end.
+ * Bounded reading and writing of bytes that cross a border: no parser sees a raw pointer. All integers are
+ * little endian. A reader or writer that has failed once stays failed, so that a parser may check once at its
+ * end.
  */
 #ifndef SOSIE_BYTES_H
 #define SOSIE_BYTES_H
@@ -18,7 +19,7 @@ struct sosie_reader {
 };
 
 void sosie_reader_init(struct sosie_reader *r, const void *data, size_t len);
-uint8_t sosie_get_u8(struct sosie_reader *r);   /* 0 once failed, like all below */
+uint8_t sosie_get_u8(struct sosie_reader *r); /* 0 once failed, like all below */
 uint16_t sosie_get_u16(struct sosie_reader *r);
 uint32_t sosie_get_u32(struct sosie_reader *r);
 uint64_t sosie_get_u64(struct sosie_reader *r);
@@ -26,7 +27,8 @@ uint64_t sosie_get_u64(struct sosie_reader *r);
 void sosie_get_bytes(struct sosie_reader *r, void *dst, size_t len);
 /* Borrowed pointer to len bytes inside the input, NULL on failure. */
 const void *sosie_get_view(struct sosie_reader *r, size_t len);
-/* u32 length then bytes: at most max (fails above), copied to dst[max + 1] with a final NUL; fails on a NUL inside. */
+/* u32 length then bytes: at most max (fails above), copied to dst[max + 1] with a final NUL; fails on a NUL
+ * inside. */
 void sosie_get_string(struct sosie_reader *r, char *dst, size_t max);
 /* u32 length then bytes, borrowed; at most max. */
 const void *sosie_get_blob(struct sosie_reader *r, size_t max, size_t *len);

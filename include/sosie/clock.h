@@ -10,10 +10,11 @@
 
 struct sosie_clock;
 struct sosie_clock_ops {
-	int64_t (*wall_ms)(struct sosie_clock *clock);      /* CLOCK_REALTIME, ms since 1970 */
-	int64_t (*mono_ms)(struct sosie_clock *clock);      /* CLOCK_MONOTONIC */
+	int64_t (*wall_ms)(struct sosie_clock *clock);           /* CLOCK_REALTIME, ms since 1970 */
+	int64_t (*mono_ms)(struct sosie_clock *clock);           /* CLOCK_MONOTONIC */
 	void (*sleep_ms)(struct sosie_clock *clock, int64_t ms); /* may return early on a signal */
-	int (*random)(struct sosie_clock *clock, void *dst, size_t len, struct sosie_err *err); /* from getrandom(2) */
+	int (*random)(struct sosie_clock *clock, void *dst, size_t len,
+	              struct sosie_err *err); /* from getrandom(2) */
 };
 struct sosie_clock {
 	const struct sosie_clock_ops *ops;
@@ -25,8 +26,8 @@ struct sosie_clock *sosie_clock_real(void);
 /* A virtual one: sleep advances it; random is seeded and not secret. Not thread-safe. */
 struct sosie_clock_virtual {
 	struct sosie_clock clock;
-	int64_t now_ms;      /* both clocks */
-	uint64_t state;      /* generator */
+	int64_t now_ms; /* both clocks */
+	uint64_t state; /* generator */
 };
 void sosie_clock_virtual_init(struct sosie_clock_virtual *c, int64_t start_ms, uint64_t seed);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * JSON documents, over jansson, which only engine/base/json.c includes. Reading is strict: a missing member, another type,
- * a number outside the bounds given or a string outside the lengths given is an error of code SOSIE_ECORRUPT that names the
- * member. Not for use from two threads at once on one document.
+ * JSON documents, over jansson, which only engine/base/json.c includes. Reading is strict: a missing member,
+ * another type, a number outside the bounds given or a string outside the lengths given is an error of code
+ * SOSIE_ECORRUPT that names the member. Not for use from two threads at once on one document.
  */
 #ifndef SOSIE_JSON_H
 #define SOSIE_JSON_H
@@ -15,28 +15,34 @@
 
 struct sosie_json; /* a document, an object, an array or a value; members are borrowed from their document */
 
-/* Parses exactly one JSON object or array of at most max bytes, duplicates of a key refused. Free with sosie_json_free. */
-int sosie_json_parse(const void *text, size_t len, size_t max, struct sosie_json **out, struct sosie_err *err);
+/* Parses exactly one JSON object or array of at most max bytes, duplicates of a key refused. Free with
+ * sosie_json_free. */
+int sosie_json_parse(const void *text, size_t len, size_t max, struct sosie_json **out,
+                     struct sosie_err *err);
 void sosie_json_free(struct sosie_json *doc); /* documents only, never borrowed members; NULL does nothing */
 
 bool sosie_json_has(const struct sosie_json *obj, const char *key);
 bool sosie_json_is_null(const struct sosie_json *obj, const char *key); /* there, and null */
-int sosie_json_str(const struct sosie_json *obj, const char *key, size_t max_len, const char **out, struct sosie_err *err);
-int sosie_json_u64(const struct sosie_json *obj, const char *key, uint64_t max, uint64_t *out, struct sosie_err *err);
+int sosie_json_str(const struct sosie_json *obj, const char *key, size_t max_len, const char **out,
+                   struct sosie_err *err);
+int sosie_json_u64(const struct sosie_json *obj, const char *key, uint64_t max, uint64_t *out,
+                   struct sosie_err *err);
 int sosie_json_i64(const struct sosie_json *obj, const char *key, int64_t *out, struct sosie_err *err);
 int sosie_json_bool(const struct sosie_json *obj, const char *key, bool *out, struct sosie_err *err);
 /* A string of exactly 2 * len lower-case hexadecimal digits. */
-int sosie_json_hex(const struct sosie_json *obj, const char *key, void *out, size_t len, struct sosie_err *err);
-int sosie_json_obj(const struct sosie_json *obj, const char *key, struct sosie_json **out, struct sosie_err *err);
-int sosie_json_arr(const struct sosie_json *obj, const char *key, size_t max, struct sosie_json **out, size_t *count,
-		   struct sosie_err *err);
+int sosie_json_hex(const struct sosie_json *obj, const char *key, void *out, size_t len,
+                   struct sosie_err *err);
+int sosie_json_obj(const struct sosie_json *obj, const char *key, struct sosie_json **out,
+                   struct sosie_err *err);
+int sosie_json_arr(const struct sosie_json *obj, const char *key, size_t max, struct sosie_json **out,
+                   size_t *count, struct sosie_err *err);
 /* Element i of an array, which must be an object. */
 int sosie_json_at(const struct sosie_json *arr, size_t i, struct sosie_json **out, struct sosie_err *err);
 /* Refuses members that are not in the NULL-terminated list. */
 int sosie_json_only(const struct sosie_json *obj, const char *const *keys, struct sosie_err *err);
 
-/* Building. Out of memory is remembered by the document and told by sosie_json_text, so setters return nothing. Members keep
- * the order in which they were set. NULL strings become null. */
+/* Building. Out of memory is remembered by the document and told by sosie_json_text, so setters return
+ * nothing. Members keep the order in which they were set. NULL strings become null. */
 struct sosie_json *sosie_json_new(void);
 void sosie_json_set_str(struct sosie_json *obj, const char *key, const char *value);
 void sosie_json_set_u64(struct sosie_json *obj, const char *key, uint64_t value);
@@ -50,6 +56,7 @@ struct sosie_json *sosie_json_add_arr(struct sosie_json *obj, const char *key); 
 struct sosie_json *sosie_json_push_obj(struct sosie_json *arr);                 /* borrowed */
 void sosie_json_push_str(struct sosie_json *arr, const char *value);
 /* Compact text (indent 0) or indented; malloc'd, NUL-terminated, the caller frees. */
-int sosie_json_text(const struct sosie_json *doc, unsigned indent, char **out, size_t *len, struct sosie_err *err);
+int sosie_json_text(const struct sosie_json *doc, unsigned indent, char **out, size_t *len,
+                    struct sosie_err *err);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Records, parts and manifests (docs/format.md, "Segment"). Encoder and decoder are the two ends of the same format: what one writes the other takes
- * back to the byte or refuses. zstd is confined to engine/delta/zstd.c.
+ * Records, parts and manifests (docs/format.md, "Segment"). Encoder and decoder are the two ends of the same
+ * format: what one writes the other takes back to the byte or refuses. zstd is confined to
+ * engine/delta/zstd.c.
  */
 #ifndef SOSIE_SEGMENT_H
 #define SOSIE_SEGMENT_H
@@ -15,7 +16,8 @@
 #define SOSIE_RECORD_RANGES_MAX 256u
 #define SOSIE_RECORD_HEADER 48u
 #define SOSIE_RANGE_BYTES 16u
-#define SOSIE_RECORD_MAX (SOSIE_RECORD_HEADER + SOSIE_RECORD_RANGES_MAX * SOSIE_RANGE_BYTES + SOSIE_RECORD_PLAIN_MAX)
+#define SOSIE_RECORD_MAX                                                                                     \
+	(SOSIE_RECORD_HEADER + SOSIE_RECORD_RANGES_MAX * SOSIE_RANGE_BYTES + SOSIE_RECORD_PLAIN_MAX)
 #define SOSIE_VOLUMES_MAX 256u
 #define SOSIE_PARTS_MAX 4096u
 #define SOSIE_ATTACHMENTS_MAX 256u
@@ -26,15 +28,15 @@ enum sosie_record_kind {
 	SOSIE_RECORD_DATA = 1,
 	SOSIE_RECORD_ZERO = 2,
 	SOSIE_RECORD_DISCARD = 3,
-	SOSIE_RECORD_PATCH = 4,      /* reserved */
-	SOSIE_RECORD_DELTA = 5,      /* reserved */
+	SOSIE_RECORD_PATCH = 4, /* reserved */
+	SOSIE_RECORD_DELTA = 5, /* reserved */
 	SOSIE_RECORD_ATTACHMENT = 6,
 };
 
 struct sosie_range {
-	uint64_t leaf;    /* first leaf */
-	uint32_t leaves;  /* number of leaves, at least 1 */
-	uint16_t volume;  /* index in the manifest's list */
+	uint64_t leaf;   /* first leaf */
+	uint32_t leaves; /* number of leaves, at least 1 */
+	uint16_t volume; /* index in the manifest's list */
 };
 
 /* What a decoder needs to know of a volume to check and place a range. */
@@ -52,56 +54,71 @@ struct sosie_record {
 	struct sosie_range ranges[SOSIE_RECORD_RANGES_MAX];
 };
 
-/* Bytes of content that a range stands for: leaves * 4096, less at the volume's end. The range must lie inside. */
+/* Bytes of content that a range stands for: leaves * 4096, less at the volume's end. The range must lie
+ * inside. */
 uint64_t sosie_range_bytes(const struct sosie_range *range, uint64_t volume_size);
 
 /* Group context. */
-void sosie_context_group(struct sosie_hash *h, const char *tenant, const char *group, struct sosie_digest *out);
+void sosie_context_group(struct sosie_hash *h, const char *tenant, const char *group,
+                         struct sosie_digest *out);
 
-/* --- encoding. One encoder belongs to one thread; about 3 MiB each. ------------------------------------------------- */
+/* --- encoding. One encoder belongs to one thread; about 3 MiB each.
+ * ------------------------------------------------- */
 struct sosie_encoder;
 /* level: zstd's, -7 to 19 without 0. */
-int sosie_encoder_new(const struct sosie_digest *group_ctx, int level, struct sosie_encoder **out, struct sosie_err *err);
+int sosie_encoder_new(const struct sosie_digest *group_ctx, int level, struct sosie_encoder **out,
+                      struct sosie_err *err);
 /* From the next record on. */
 void sosie_encoder_level(struct sosie_encoder *enc, int level);
 void sosie_encoder_free(struct sosie_encoder *enc);
-/* One data record of `count` ranges; leaf digests as computed by the caller, in order; plain: the content, one range after the other, plain_len bytes. *out and *len: the
- * record's bytes, valid until the next call. zstd where it saves at least 1/16, else raw. */
+/* One data record of `count` ranges; leaf digests as computed by the caller, in order; plain: the content,
+ * one range after the other, plain_len bytes. *out and *len: the record's bytes, valid until the next call.
+ * zstd where it saves at least 1/16, else raw. */
 int sosie_encode_data(struct sosie_encoder *enc, const struct sosie_range *ranges, unsigned count,
-		      const struct sosie_digest *leaves, const void *plain, size_t plain_len, const void **out,
-		      size_t *len, struct sosie_err *err);
+                      const struct sosie_digest *leaves, const void *plain, size_t plain_len,
+                      const void **out, size_t *len, struct sosie_err *err);
 /* One zero or discard record. */
-int sosie_encode_zero(struct sosie_encoder *enc, enum sosie_record_kind kind, const struct sosie_range *ranges,
-		      unsigned count, const void **out, size_t *len, struct sosie_err *err);
+int sosie_encode_zero(struct sosie_encoder *enc, enum sosie_record_kind kind,
+                      const struct sosie_range *ranges, unsigned count, const void **out, size_t *len,
+                      struct sosie_err *err);
 /* One attachment record: at most 1 MiB - 12 bytes of data. */
-int sosie_encode_attachment(struct sosie_encoder *enc, uint32_t index, uint64_t offset, const void *data, size_t data_len,
-			    const void **out, size_t *len, struct sosie_err *err);
+int sosie_encode_attachment(struct sosie_encoder *enc, uint32_t index, uint64_t offset, const void *data,
+                            size_t data_len, const void **out, size_t *len, struct sosie_err *err);
 
-/* --- decoding: the input is hostile ------------------------------------------------------------------------------- */
-/* Parses a header and its ranges from the first SOSIE_RECORD_HEADER bytes (ranges NULL) to learn lengths; then whole. */
-int sosie_record_lengths(const void *header, uint32_t *ranges_len, uint32_t *payload_len, struct sosie_err *err);
-/* Header and ranges together; volumes: as the manifest declares them. Checks everything that can be checked without the payload. */
-int sosie_record_parse(const void *bytes, size_t len, const struct sosie_extent_volume *volumes, unsigned volume_count,
-		       struct sosie_record *out, struct sosie_err *err);
+/* --- decoding: the input is hostile
+ * ------------------------------------------------------------------------------- */
+/* Parses a header and its ranges from the first SOSIE_RECORD_HEADER bytes (ranges NULL) to learn lengths;
+ * then whole. */
+int sosie_record_lengths(const void *header, uint32_t *ranges_len, uint32_t *payload_len,
+                         struct sosie_err *err);
+/* Header and ranges together; volumes: as the manifest declares them. Checks everything that can be checked
+ * without the payload. */
+int sosie_record_parse(const void *bytes, size_t len, const struct sosie_extent_volume *volumes,
+                       unsigned volume_count, struct sosie_record *out, struct sosie_err *err);
 
 struct sosie_decoder;
-int sosie_decoder_new(const struct sosie_digest *group_ctx, struct sosie_decoder **out, struct sosie_err *err);
+int sosie_decoder_new(const struct sosie_digest *group_ctx, struct sosie_decoder **out,
+                      struct sosie_err *err);
 void sosie_decoder_free(struct sosie_decoder *dec);
-/* Decodes a data record's payload into plain (record.plain_len bytes), computes the leaf digests into leaves (at most 512 of them: 256
- * ranges with a short leaf each still fit 1 MiB) and compares the record digest. For zero and discard only the digest is checked; for attachments plain gets the
- * payload. SOSIE_ECORRUPT otherwise. *leaf_count may be NULL. */
+/* Decodes a data record's payload into plain (record.plain_len bytes), computes the leaf digests into leaves
+ * (at most 512 of them: 256 ranges with a short leaf each still fit 1 MiB) and compares the record digest.
+ * For zero and discard only the digest is checked; for attachments plain gets the payload. SOSIE_ECORRUPT
+ * otherwise. *leaf_count may be NULL. */
 int sosie_decode(struct sosie_decoder *dec, const struct sosie_record *record, const void *payload,
-		 const struct sosie_extent_volume *volumes, void *plain, struct sosie_digest *leaves,
-		 unsigned *leaf_count, struct sosie_err *err);
+                 const struct sosie_extent_volume *volumes, void *plain, struct sosie_digest *leaves,
+                 unsigned *leaf_count, struct sosie_err *err);
 /* The fields of an attachment's payload; data borrowed. */
-int sosie_attachment_parse(const void *plain, size_t len, uint32_t *index, uint64_t *offset, const void **data,
-			   size_t *data_len, struct sosie_err *err);
+int sosie_attachment_parse(const void *plain, size_t len, uint32_t *index, uint64_t *offset,
+                           const void **data, size_t *data_len, struct sosie_err *err);
 
-/* --- the part chain ----------------------------------------------------------------------------------------------- */
-void sosie_part_start(struct sosie_hash *h, const struct sosie_digest *group_ctx, uint32_t part, struct sosie_digest *chain);
+/* --- the part chain
+ * ----------------------------------------------------------------------------------------------- */
+void sosie_part_start(struct sosie_hash *h, const struct sosie_digest *group_ctx, uint32_t part,
+                      struct sosie_digest *chain);
 void sosie_part_link(struct sosie_hash *h, const void *record, size_t len, struct sosie_digest *chain);
 
-/* --- manifests ---------------------------------------------------------------------------------------------------- */
+/* --- manifests
+ * ---------------------------------------------------------------------------------------------------- */
 enum sosie_manifest_kind { SOSIE_MANIFEST_SEGMENT, SOSIE_MANIFEST_COMPARE };
 enum sosie_consistency { SOSIE_CONSISTENCY_CRASH, SOSIE_CONSISTENCY_APP, SOSIE_CONSISTENCY_FUZZY };
 
@@ -129,21 +146,22 @@ struct sosie_manifest {
 	struct sosie_name tenant, group;
 	uint64_t epoch;
 	struct sosie_digest parent;
-	int64_t cut_ms;               /* the source's wall clock */
-	int64_t standby_at_ms;        /* the standby's clock in its last message, 0 when none */
-	int64_t standby_plus_ms;      /* from there to the cut, may be negative */
+	int64_t cut_ms;          /* the source's wall clock */
+	int64_t standby_at_ms;   /* the standby's clock in its last message, 0 when none */
+	int64_t standby_plus_ms; /* from there to the cut, may be negative */
 	enum sosie_consistency consistency;
 	unsigned volume_count, attachment_count, part_count, ask_count;
-	struct sosie_manifest_volume *volumes;           /* owned */
-	struct sosie_manifest_attachment *attachments;   /* owned */
-	struct sosie_manifest_part *parts;               /* owned */
-	struct sosie_manifest_ask *asks;                 /* owned */
+	struct sosie_manifest_volume *volumes;         /* owned */
+	struct sosie_manifest_attachment *attachments; /* owned */
+	struct sosie_manifest_part *parts;             /* owned */
+	struct sosie_manifest_ask *asks;               /* owned */
 	uint64_t plain, data, zero, discard;
 	char software[64];
 };
 
-/* Parses hostile bytes, every bound of format.md checked (names, counts, sizes, sums, level and block ranges of asks, no volume or
- * attachment twice, at least one volume, data == bytes of data records <= plain …). _fini frees the lists; safe on a zeroed struct. */
+/* Parses hostile bytes, every bound of format.md checked (names, counts, sizes, sums, level and block ranges
+ * of asks, no volume or attachment twice, at least one volume, data == bytes of data records <= plain …).
+ * _fini frees the lists; safe on a zeroed struct. */
 int sosie_manifest_parse(const void *text, size_t len, struct sosie_manifest *out, struct sosie_err *err);
 void sosie_manifest_fini(struct sosie_manifest *m);
 /* malloc'd text. */
@@ -151,7 +169,8 @@ int sosie_manifest_text(const struct sosie_manifest *m, char **out, size_t *len,
 void sosie_manifest_digest(struct sosie_hash *h, const void *text, size_t len, struct sosie_digest *out);
 const char *sosie_consistency_name(enum sosie_consistency c);
 
-/* --- statements: what the standby's keeper says, relayed by receivers as opaque bytes ------------------------------------- */
+/* --- statements: what the standby's keeper says, relayed by receivers as opaque bytes
+ * ------------------------------------- */
 #define SOSIE_STATEMENT_MAX (64u << 10)
 
 struct sosie_store_id {
@@ -163,27 +182,36 @@ struct sosie_upload_id {
 struct sosie_head {
 	struct sosie_store_id store;
 	struct sosie_name tenant, group;
-	uint64_t epoch, point;            /* point 0: none yet */
-	struct sosie_digest digest;       /* of the newest chain entry of kind point or epoch, or the genesis */
-	struct sosie_digest manifest;     /* of the newest point's manifest; zero when none */
-	int64_t time_ms;                  /* standby's clock */
+	uint64_t epoch, point;        /* point 0: none yet */
+	struct sosie_digest digest;   /* of the newest chain entry of kind point or epoch, or the genesis */
+	struct sosie_digest manifest; /* of the newest point's manifest; zero when none */
+	int64_t time_ms;              /* standby's clock */
 	unsigned volume_count;
-	struct { struct sosie_name name; uint64_t size; } volumes[SOSIE_VOLUMES_MAX];
+	struct {
+		struct sosie_name name;
+		uint64_t size;
+	} volumes[SOSIE_VOLUMES_MAX];
 };
-enum sosie_verdict_kind { SOSIE_VERDICT_ACCEPTED, SOSIE_VERDICT_REFUSED, SOSIE_VERDICT_WAITING, SOSIE_VERDICT_DIFFERS };
+enum sosie_verdict_kind {
+	SOSIE_VERDICT_ACCEPTED,
+	SOSIE_VERDICT_REFUSED,
+	SOSIE_VERDICT_WAITING,
+	SOSIE_VERDICT_DIFFERS
+};
 struct sosie_verdict {
 	enum sosie_verdict_kind kind;
 	struct sosie_upload_id upload;
 	int64_t time_ms;
-	struct sosie_head head;   /* accepted, differs */
-	struct sosie_err error;   /* refused, waiting */
+	struct sosie_head head; /* accepted, differs */
+	struct sosie_err error; /* refused, waiting */
 };
 int sosie_head_parse(const void *text, size_t len, struct sosie_head *out, struct sosie_err *err);
 int sosie_head_text(const struct sosie_head *head, char **out, size_t *len, struct sosie_err *err);
 int sosie_verdict_parse(const void *text, size_t len, struct sosie_verdict *out, struct sosie_err *err);
 int sosie_verdict_text(const struct sosie_verdict *v, char **out, size_t *len, struct sosie_err *err);
 
-/* --- comparison entries ---------------------------------------------------------------------------------------------- */
+/* --- comparison entries
+ * ---------------------------------------------------------------------------------------------- */
 #define SOSIE_COMPARE_ENTRY (16u + SOSIE_FANOUT * SOSIE_DIGEST_LEN)
 #define SOSIE_DIFFERS_ENTRY 48u
 struct sosie_compare_entry {
@@ -197,8 +225,10 @@ struct sosie_differs_entry {
 	uint8_t bitmap[32];
 };
 void sosie_compare_put(uint8_t out[SOSIE_COMPARE_ENTRY], const struct sosie_compare_entry *e);
-int sosie_compare_get(const uint8_t in[SOSIE_COMPARE_ENTRY], struct sosie_compare_entry *e, struct sosie_err *err);
+int sosie_compare_get(const uint8_t in[SOSIE_COMPARE_ENTRY], struct sosie_compare_entry *e,
+                      struct sosie_err *err);
 void sosie_differs_put(uint8_t out[SOSIE_DIFFERS_ENTRY], const struct sosie_differs_entry *e);
-int sosie_differs_get(const uint8_t in[SOSIE_DIFFERS_ENTRY], struct sosie_differs_entry *e, struct sosie_err *err);
+int sosie_differs_get(const uint8_t in[SOSIE_DIFFERS_ENTRY], struct sosie_differs_entry *e,
+                      struct sosie_err *err);
 
 #endif

@@ -17,7 +17,7 @@
 
 #define SCAN_MS 2000
 #define IDLE_MS 2000
-#define SAME_MS 250 /* at least, from one look for "same" to the next */
+#define SAME_MS 250   /* at least, from one look for "same" to the next */
 #define SAME_SHARE 10 /* and so many times what the last look took */
 #define BACKOFF_MIN_MS 1000
 #define BACKOFF_MAX_MS 60000
@@ -248,7 +248,8 @@ static void settle(struct loop *l, bool all)
 		}
 }
 
-/* A poke may mean "same": the RPO that status shows must not wait for the next scan. Settling tells of errors. */
+/* A poke may mean "same": the RPO that status shows must not wait for the next scan. Settling tells of
+ * errors. */
 static void take_same(struct loop *l, struct watched_tenant *t)
 {
 	int64_t start = sosie_mono_ms(l->clock), pause;

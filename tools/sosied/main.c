@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sosied: the primary's daemon, run as it is or through "sosie replicate". Wiring and the loop that decides: again at once, again later (doubling
- * from 1 s to 60 s, told once for each change of reason), or end because a person must decide. The only program that links libssh2.
+ * sosied: the primary's daemon, run as it is or through "sosie replicate". Wiring and the loop that decides:
+ * again at once, again later (doubling from 1 s to 60 s, told once for each change of reason), or end because
+ * a person must decide. The only program that links libssh2.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,12 +26,13 @@ struct daemon {
 	struct sosie_connector *connector;
 	struct sosie_source *source;
 	struct sosie_replicator *replicator;
-	char reason[512];   /* told last */
+	char reason[512]; /* told last */
 	int64_t backoff_ms;
-	bool idle;          /* the last cycle found nothing changed, and that was told */
+	bool idle; /* the last cycle found nothing changed, and that was told */
 };
 
-/* --- what is told ------------------------------------------------------------------------------------------------------- */
+/* --- what is told
+ * ------------------------------------------------------------------------------------------------------- */
 
 static void tell_point(struct daemon *d, const struct sosie_cycle_result *r)
 {
@@ -50,9 +52,11 @@ static void tell_point(struct daemon *d, const struct sosie_cycle_result *r)
 		printf("point %llu: unchanged, %s read, %s%s\n", (unsigned long long)r->point, read, took,
 		       r->compared ? ", digests compared" : "");
 	else
-		printf("point %llu: %s changed of %s read, %s sent, %s, accepted%s%s%s%s%s%s%s\n", (unsigned long long)r->point, changed, read,
-		       sent, took, r->consistency == SOSIE_CONSISTENCY_FUZZY ? ", fuzzy" : "", r->compared ? ", digests compared" : "",
-		       r->resumed ? ", resumed" : "", r->new_volumes[0] ? ", new volume " : "", r->new_volumes,
+		printf("point %llu: %s changed of %s read, %s sent, %s, accepted%s%s%s%s%s%s%s\n",
+		       (unsigned long long)r->point, changed, read, sent, took,
+		       r->consistency == SOSIE_CONSISTENCY_FUZZY ? ", fuzzy" : "",
+		       r->compared ? ", digests compared" : "", r->resumed ? ", resumed" : "",
+		       r->new_volumes[0] ? ", new volume " : "", r->new_volumes,
 		       r->dropped_volumes[0] ? ", dropped volume " : "", r->dropped_volumes);
 	fflush(stdout);
 }
@@ -64,10 +68,13 @@ static void tell_error(struct daemon *d, const struct sosie_err *err)
 	if (strcmp(d->reason, err->what) == 0)
 		return;
 	snprintf(d->reason, sizeof(d->reason), "%s", err->what);
-	sosie_log_err(sosie_code_class(err->code) == SOSIE_CLASS_RETRY ? SOSIE_LOG_WARNING : SOSIE_LOG_ERROR, err);
+	sosie_log_err(sosie_code_class(err->code) == SOSIE_CLASS_RETRY ? SOSIE_LOG_WARNING : SOSIE_LOG_ERROR,
+	              err);
 }
 
-/* --- the loop ------------------------------------------------------------------------------------------------------------ */
+/* --- the loop
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 static void nap(struct daemon *d, int64_t ms)
 {
@@ -117,7 +124,7 @@ static int run_loop(struct daemon *d, struct sosie_err *err)
 		}
 		if (stop_wanted() && rc == -SOSIE_EINTR)
 			break;
-		if (sosie_code_class((enum sosie_code)-rc) != SOSIE_CLASS_RETRY)
+		if (sosie_code_class((enum sosie_code) - rc) != SOSIE_CLASS_RETRY)
 			return rc;
 		tell_error(d, err);
 		back_off(d);
@@ -136,7 +143,8 @@ static int open_all(struct daemon *d, struct sosie_err *err)
 	o->ssh.keepalive_s = 15;
 	rc = sosie_ssh_connector(&o->ssh, &d->connector, err);
 	if (rc == 0)
-		rc = sosie_scan(o->volumes, o->replicate.volume_count, &o->hooks, o->group.s, d->clock, &d->source, err);
+		rc = sosie_scan(o->volumes, o->replicate.volume_count, &o->hooks, o->group.s, d->clock,
+		                &d->source, err);
 	if (rc != 0)
 		return rc;
 	o->replicate.connector = d->connector;
@@ -189,5 +197,5 @@ int main(int argc, char **argv)
 	if (rc != 0)
 		tell_error(&d, &err);
 	close_all(&d);
-	return rc == 0 ? 0 : sosie_code_exit((enum sosie_code)-rc);
+	return rc == 0 ? 0 : sosie_code_exit((enum sosie_code) - rc);
 }

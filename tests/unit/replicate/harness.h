@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A whole replication in one process: the replicator over channels in memory, a receiver thread for each session, and the real store, whose
- * keeper works at the moment when the source asks for a verdict. A channel can be told to fail at its n-th frame.
+ * A whole replication in one process: the replicator over channels in memory, a receiver thread for each
+ * session, and the real store, whose keeper works at the moment when the source asks for a verdict. A channel
+ * can be told to fail at its n-th frame.
  */
 #ifndef TESTS_REPLICATE_HARNESS_H
 #define TESTS_REPLICATE_HARNESS_H
@@ -27,7 +28,8 @@
 #define GROUP "erp"
 #define VOLUME_MAX_BYTES (6u << 20)
 
-static const char key_line[] = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE14WPoEr3FtWMsJ8hTbNckD/uEsXFjSUThaGy17cZHl test\n";
+static const char key_line[] =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE14WPoEr3FtWMsJ8hTbNckD/uEsXFjSUThaGy17cZHl test\n";
 
 struct harness {
 	char dir[64], store_path[96], state_path[96];
@@ -35,12 +37,12 @@ struct harness {
 	struct sosie_io *io;
 	struct sosie_store *store;
 	struct sosie_key_info key;
-	bool keeper;              /* one works */
+	bool keeper; /* one works */
 	bool receiver_stop;
-	long fail_at;             /* frames from now, -1: never */
+	long fail_at; /* frames from now, -1: never */
 	pthread_mutex_t lock;
 	unsigned frames, refused, accepted, answered;
-	uint64_t data_bytes;      /* in data frames */
+	uint64_t data_bytes; /* in data frames */
 	struct sosie_volume volumes[4];
 	unsigned volume_count;
 	struct sosie_source *source;
@@ -58,7 +60,8 @@ static void must(int rc, const struct sosie_err *err)
 		fail_msg("%s", sosie_err_line(err, line, sizeof(line)));
 }
 
-/* --- the receiver's thread ------------------------------------------------------------------------------------------------- */
+/* --- the receiver's thread
+ * ------------------------------------------------------------------------------------------------- */
 
 struct link {
 	struct sosie_channel base;
@@ -70,8 +73,11 @@ struct link {
 static void *receive(void *arg)
 {
 	struct link *l = arg;
-	struct sosie_serve_options options = {.clock = sosie_clock_real(), .software = "test", .hello_ms = 30000, .idle_ms = 300000,
-					      .stop = &l->h->receiver_stop};
+	struct sosie_serve_options options = {.clock = sosie_clock_real(),
+	                                      .software = "test",
+	                                      .hello_ms = 30000,
+	                                      .idle_ms = 300000,
+	                                      .stop = &l->h->receiver_stop};
 	struct sosie_inbox *inbox;
 	struct sosie_io *io;
 	struct sosie_err err = {0};
@@ -121,7 +127,8 @@ static int link_send(struct sosie_channel *ch, const void *data, size_t len, str
 	return sosie_channel_send(l->near, data, len, err);
 }
 
-static int link_recv(struct sosie_channel *ch, void *data, size_t size, size_t *got, int timeout_ms, struct sosie_err *err)
+static int link_recv(struct sosie_channel *ch, void *data, size_t size, size_t *got, int timeout_ms,
+                     struct sosie_err *err)
 {
 	struct link *l = (struct link *)ch;
 
@@ -147,13 +154,16 @@ static int connect_link(struct sosie_connector *c, struct sosie_channel **out, s
 	assert_non_null(l);
 	l->base.ops = &link_ops;
 	l->h = h;
-	if (sosie_pair(1 << 20, &l->near, &l->far, err) != 0 || pthread_create(&l->thread, NULL, receive, l) != 0)
+	if (sosie_pair(1 << 20, &l->near, &l->far, err) != 0 ||
+	    pthread_create(&l->thread, NULL, receive, l) != 0)
 		fail_msg("no link");
 	*out = &l->base;
 	return 0;
 }
 
-/* --- set up -------------------------------------------------------------------------------------------------------------------- */
+/* --- set up
+ * --------------------------------------------------------------------------------------------------------------------
+ */
 
 static void add_volume(struct harness *h, const char *name)
 {
@@ -167,7 +177,8 @@ static void open_replicator(struct harness *h)
 {
 	h->o.volumes = h->volumes;
 	h->o.volume_count = h->volume_count;
-	must(sosie_scan(h->volumes, h->volume_count, NULL, GROUP, sosie_clock_real(), &h->source, &h->err), &h->err);
+	must(sosie_scan(h->volumes, h->volume_count, NULL, GROUP, sosie_clock_real(), &h->source, &h->err),
+	     &h->err);
 	h->o.source = h->source;
 	must(sosie_replicator_open(&h->o, &h->r, &h->err), &h->err);
 }
@@ -194,7 +205,8 @@ static struct harness *harness_new(unsigned streams)
 	struct harness *h = calloc(1, sizeof(*h));
 
 	assert_non_null(h);
-	snprintf(h->dir, sizeof(h->dir), "%s/sosie-replicate-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+	snprintf(h->dir, sizeof(h->dir), "%s/sosie-replicate-XXXXXX",
+	         getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
 	assert_non_null(mkdtemp(h->dir));
 	snprintf(h->store_path, sizeof(h->store_path), "%s/store", h->dir);
 	snprintf(h->state_path, sizeof(h->state_path), "%s/state", h->dir);
@@ -204,9 +216,15 @@ static struct harness *harness_new(unsigned streams)
 	h->keeper = true;
 	h->fail_at = -1;
 	h->connector.open = connect_link;
-	h->o = (struct sosie_replicate_options){.connector = &h->connector, .clock = sosie_clock_real(), .tenant = TENANT, .group = GROUP,
-						.state = h->state_path, .standby = "test", .streams = streams, .level = 1,
-						.accept_wait_ms = 200};
+	h->o = (struct sosie_replicate_options){.connector = &h->connector,
+	                                        .clock = sosie_clock_real(),
+	                                        .tenant = TENANT,
+	                                        .group = GROUP,
+	                                        .state = h->state_path,
+	                                        .standby = "test",
+	                                        .streams = streams,
+	                                        .level = 1,
+	                                        .accept_wait_ms = 200};
 	return h;
 }
 
@@ -226,7 +244,9 @@ static int cycle(struct harness *h)
 	return sosie_replicator_cycle(h->r, &h->result, &h->err);
 }
 
-/* --- volumes --------------------------------------------------------------------------------------------------------------------- */
+/* --- volumes
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
 
 static uint64_t rng_state;
 
@@ -279,7 +299,8 @@ static void punch(const struct harness *h, unsigned i, uint64_t off, uint64_t le
 {
 	int fd = open_volume(h, i);
 
-	assert_int_equal(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len), 0);
+	assert_int_equal(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len),
+	                 0);
 	close(fd);
 }
 

@@ -9,8 +9,10 @@
 
 #include "engine/replicate/level.h"
 
-/* Records of all_us each, of which these shares are encoding and waiting; returns how often the level changed. */
-static unsigned feed(struct level *l, unsigned records, uint64_t all_us, unsigned encode_percent, unsigned wait_percent)
+/* Records of all_us each, of which these shares are encoding and waiting; returns how often the level
+ * changed. */
+static unsigned feed(struct level *l, unsigned records, uint64_t all_us, unsigned encode_percent,
+                     unsigned wait_percent)
 {
 	unsigned changes = 0;
 
@@ -64,7 +66,8 @@ static void test_level_busy_processor_falls_to_minus_1_and_stays(void **state)
 	(void)state;
 	level_init(&l, 0);
 	for (unsigned i = 0; i < sizeof(way) / sizeof(way[0]); i++) {
-		assert_int_equal(feed(&l, 64, 3000, 60, 5), 1); /* 64 records end a window before its time does */
+		assert_int_equal(feed(&l, 64, 3000, 60, 5),
+		                 1); /* 64 records end a window before its time does */
 		assert_int_equal(l.level, way[i]);
 	}
 	assert_int_equal(feed(&l, 6400, 3000, 60, 5), 0);
@@ -88,7 +91,8 @@ static void test_level_between_the_limits_rests(void **state)
 	(void)state;
 	level_init(&l, 0);
 	assert_int_equal(feed(&l, 5000, 5000, 50, 45), 0); /* both work and wait */
-	assert_int_equal(feed(&l, 5000, 5000, 10, 5), 0);  /* reading and digesting: compression is not what costs */
+	assert_int_equal(feed(&l, 5000, 5000, 10, 5),
+	                 0); /* reading and digesting: compression is not what costs */
 	assert_int_equal(feed(&l, 5000, 5000, 0, 0), 0);
 	assert_int_equal(l.level, 1);
 }
@@ -121,14 +125,14 @@ static void test_level_times_that_do_not_add_up_are_taken(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_level_when_given_never_changes),
-		cmocka_unit_test(test_level_automatic_starts_at_1),
-		cmocka_unit_test(test_level_slow_link_rises_to_6_and_stays),
-		cmocka_unit_test(test_level_busy_processor_falls_to_minus_1_and_stays),
-		cmocka_unit_test(test_level_within_a_window_does_not_change),
-		cmocka_unit_test(test_level_between_the_limits_rests),
-		cmocka_unit_test(test_level_after_the_link_has_changed_comes_back),
-		cmocka_unit_test(test_level_times_that_do_not_add_up_are_taken),
+	        cmocka_unit_test(test_level_when_given_never_changes),
+	        cmocka_unit_test(test_level_automatic_starts_at_1),
+	        cmocka_unit_test(test_level_slow_link_rises_to_6_and_stays),
+	        cmocka_unit_test(test_level_busy_processor_falls_to_minus_1_and_stays),
+	        cmocka_unit_test(test_level_within_a_window_does_not_change),
+	        cmocka_unit_test(test_level_between_the_limits_rests),
+	        cmocka_unit_test(test_level_after_the_link_has_changed_comes_back),
+	        cmocka_unit_test(test_level_times_that_do_not_add_up_are_taken),
 	};
 
 	return cmocka_run_group_tests_name("level", tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Whole replications: I1 under random changes, interrupted uploads, lost state, lost standby, other writers. SOSIE_ROUNDS scales; seeds are printed. */
+/* Whole replications: I1 under random changes, interrupted uploads, lost state, lost standby, other writers.
+ * SOSIE_ROUNDS scales; seeds are printed. */
 #include "tests/unit/replicate/harness.h"
 
 static unsigned rounds(unsigned n)
@@ -35,7 +36,8 @@ static void change(struct harness *h)
 {
 	for (unsigned n = (unsigned)(rng() % 12); n > 0; n--) {
 		unsigned i = (unsigned)(rng() % h->volume_count);
-		uint64_t size = volume_size(h, i), off = rng() % size, len = 1 + rng() % (rng() % 8 ? 9000 : 1500000);
+		uint64_t size = volume_size(h, i), off = rng() % size,
+		         len = 1 + rng() % (rng() % 8 ? 9000 : 1500000);
 
 		len = len < size - off ? len : size - off;
 		switch (rng() % 6) {
@@ -198,7 +200,8 @@ static void damage(const struct harness *h, const char *name, uint64_t at)
 	close(fd);
 }
 
-/* A node of the source's tree is not what lies below it: the standby refuses the root, and the source does not offer the same for ever. */
+/* A node of the source's tree is not what lies below it: the standby refuses the root, and the source does
+ * not offer the same for ever. */
 static void test_damaged_tree_is_refused_once_then_compared(void **state)
 {
 	const uint64_t node = 4096 + 3 * 8192 + 32; /* block (1, 0), the digest of the second MiB */
@@ -270,8 +273,8 @@ static void lose_part(struct harness *h)
 		must(sosie_io_list(h->io, dir, unlink_parts, h, &h->err), &h->err);
 }
 
-/* The standby loses power in the middle of an upload: part 0 is gone with its name. Its number is not given again, else what the
- * journal says of the first part 0 would be taken for the second one's. */
+/* The standby loses power in the middle of an upload: part 0 is gone with its name. Its number is not given
+ * again, else what the journal says of the first part 0 would be taken for the second one's. */
 static void test_part_lost_at_standby_then_cut_again_resumes(void **state)
 {
 	unsigned twice = 0;
@@ -615,22 +618,22 @@ static void test_huge_sparse_volume_needs_little_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_replicate_random_changes_equal_points),
-		cmocka_unit_test(test_cycle_without_change_says_same),
-		cmocka_unit_test(test_upload_cut_anywhere_resumes),
-		cmocka_unit_test(test_state_lost_sends_differences_only),
-		cmocka_unit_test(test_damaged_tree_is_refused_once_then_compared),
-		cmocka_unit_test(test_part_lost_at_standby_then_cut_again_resumes),
-		cmocka_unit_test(test_standby_lost_store_needs_consent),
-		cmocka_unit_test(test_second_sender_is_told_of_the_first),
-		cmocka_unit_test(test_state_in_use_names_the_holder),
-		cmocka_unit_test(test_no_keeper_says_durable_then_goes_on),
-		cmocka_unit_test(test_volume_shrunk_or_replaced_needs_consent),
-		cmocka_unit_test(test_volume_left_out_or_renamed_needs_consent),
-		cmocka_unit_test(test_volume_dropped_then_cut_goes_on_without_second_consent),
-		cmocka_unit_test(test_volume_added_and_removed_follows),
-		cmocka_unit_test(test_attachment_change_makes_a_point),
-		cmocka_unit_test(test_huge_sparse_volume_needs_little_memory),
+	        cmocka_unit_test(test_replicate_random_changes_equal_points),
+	        cmocka_unit_test(test_cycle_without_change_says_same),
+	        cmocka_unit_test(test_upload_cut_anywhere_resumes),
+	        cmocka_unit_test(test_state_lost_sends_differences_only),
+	        cmocka_unit_test(test_damaged_tree_is_refused_once_then_compared),
+	        cmocka_unit_test(test_part_lost_at_standby_then_cut_again_resumes),
+	        cmocka_unit_test(test_standby_lost_store_needs_consent),
+	        cmocka_unit_test(test_second_sender_is_told_of_the_first),
+	        cmocka_unit_test(test_state_in_use_names_the_holder),
+	        cmocka_unit_test(test_no_keeper_says_durable_then_goes_on),
+	        cmocka_unit_test(test_volume_shrunk_or_replaced_needs_consent),
+	        cmocka_unit_test(test_volume_left_out_or_renamed_needs_consent),
+	        cmocka_unit_test(test_volume_dropped_then_cut_goes_on_without_second_consent),
+	        cmocka_unit_test(test_volume_added_and_removed_follows),
+	        cmocka_unit_test(test_attachment_change_makes_a_point),
+	        cmocka_unit_test(test_huge_sparse_volume_needs_little_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

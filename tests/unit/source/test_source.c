@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The scan driver: names, formats, identity, extents, hooks with their limits, and the guardian that thaws after kill -9. */
+/* The scan driver: names, formats, identity, extents, hooks with their limits, and the guardian that thaws
+ * after kill -9. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -30,7 +31,8 @@ static int set_up(void **state)
 	struct place *p = calloc(1, sizeof(*p));
 
 	assert_non_null(p);
-	snprintf(p->dir, sizeof(p->dir), "%s/sosie-source-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+	snprintf(p->dir, sizeof(p->dir), "%s/sosie-source-XXXXXX",
+	         getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
 	assert_non_null(mkdtemp(p->dir));
 	assert_int_equal(sosie_io_posix(&p->io, &p->err), 0);
 	*state = p;
@@ -68,7 +70,9 @@ static void say(const struct place *p)
 	print_message("  %s\n", sosie_err_line(&p->err, line, sizeof(line)));
 }
 
-/* --- names --------------------------------------------------------------------------------------------------------------- */
+/* --- names
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 
 static void test_volume_name_defaults_to_file_name(void **state)
 {
@@ -89,13 +93,18 @@ static void test_volume_name_defaults_to_file_name(void **state)
 	assert_int_equal(v.path[0], '/');
 }
 
-/* --- identity ------------------------------------------------------------------------------------------------------------ */
+/* --- identity
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 static void test_identify_other_formats_refused_unless_opaque(void **state)
 {
 	static const struct {
 		const char *bytes, *name;
-	} formats[] = {{"QFI\xfb", "qcow2"}, {"KDMV", "vmdk"}, {"# Disk DescriptorFile", "vmdk"}, {"vhdxfile", "vhdx"}};
+	} formats[] = {{"QFI\xfb", "qcow2"},
+	               {"KDMV", "vmdk"},
+	               {"# Disk DescriptorFile", "vmdk"},
+	               {"vhdxfile", "vhdx"}};
 	struct place *p = *state;
 	struct sosie_identity id;
 
@@ -138,7 +147,9 @@ static void test_identify_empty_or_missing_refused(void **state)
 	say(p);
 }
 
-/* --- extents --------------------------------------------------------------------------------------------------------------- */
+/* --- extents
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 
 static void test_scan_extents_tile_the_volume(void **state)
 {
@@ -180,7 +191,9 @@ static void test_scan_extents_tile_the_volume(void **state)
 	s->ops->destroy(s);
 }
 
-/* --- hooks --------------------------------------------------------------------------------------------------------------------- */
+/* --- hooks
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
 
 static char *touch_command(const struct place *p, const char *name)
 {
@@ -205,8 +218,8 @@ static unsigned lines_of(const struct place *p, const char *name)
 	return n;
 }
 
-static int cut_and_release(struct place *p, const struct sosie_hooks *hooks, void (*meanwhile)(struct place *),
-			   enum sosie_consistency *label)
+static int cut_and_release(struct place *p, const struct sosie_hooks *hooks,
+                           void (*meanwhile)(struct place *), enum sosie_consistency *label)
 {
 	struct sosie_source *s;
 	struct sosie_view *view;
@@ -370,7 +383,8 @@ static void test_guardian_thaws_after_kill(void **state)
 	for (unsigned i = 0; i < 500 && lines_of(p, "done") == 0; i++)
 		poll(NULL, 0, 10);
 	assert_int_equal(lines_of(p, "done"), 1);
-	assert_int_equal(read(ready[0], &byte, 1), 0); /* nobody is left that holds what the dead process held */
+	assert_int_equal(read(ready[0], &byte, 1),
+	                 0); /* nobody is left that holds what the dead process held */
 	close(ready[0]);
 	free(thaw);
 	free(done);
@@ -382,17 +396,17 @@ static void test_guardian_thaws_after_kill(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_volume_name_defaults_to_file_name),
-		CASE(test_identify_other_formats_refused_unless_opaque),
-		CASE(test_identify_links_followed_and_inode_recorded),
-		CASE(test_identify_empty_or_missing_refused),
-		CASE(test_scan_extents_tile_the_volume),
-		CASE(test_hooks_frozen_until_released_then_app),
-		CASE(test_hooks_limit_passed_thaws_and_is_fuzzy),
-		CASE(test_hooks_failed_or_hanging_freeze_is_thawed),
-		CASE(test_view_is_read_and_always_removed),
-		CASE(test_view_lines_each_volume_once),
-		CASE(test_guardian_thaws_after_kill),
+	        CASE(test_volume_name_defaults_to_file_name),
+	        CASE(test_identify_other_formats_refused_unless_opaque),
+	        CASE(test_identify_links_followed_and_inode_recorded),
+	        CASE(test_identify_empty_or_missing_refused),
+	        CASE(test_scan_extents_tile_the_volume),
+	        CASE(test_hooks_frozen_until_released_then_app),
+	        CASE(test_hooks_limit_passed_thaws_and_is_fuzzy),
+	        CASE(test_hooks_failed_or_hanging_freeze_is_thawed),
+	        CASE(test_view_is_read_and_always_removed),
+	        CASE(test_view_lines_each_volume_once),
+	        CASE(test_guardian_thaws_after_kill),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

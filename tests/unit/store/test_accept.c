@@ -238,7 +238,8 @@ static void test_over_quota_is_refused(void **state)
 	lab_fini(&l);
 }
 
-/* The records' content is what is written: a manifest that counts less of it would get past quota and space. */
+/* The records' content is what is written: a manifest that counts less of it would get past quota and space.
+ */
 static void test_more_content_than_counted_is_refused(void **state)
 {
 	struct lab l;

@@ -37,8 +37,8 @@ static void make_record(struct bench *b, unsigned i)
 	for (size_t at = 0; at < PLAIN; at++)
 		b->plain[i][at] = at % 2 ? (uint8_t)rand() : (uint8_t)i;
 	for (unsigned k = 0; k < LEAVES; k++)
-		sosie_digest_leaf(b->hash, &b->volume.ctx, range.leaf + k, b->plain[i] + (size_t)k * SOSIE_LEAF,
-		                  SOSIE_LEAF, &b->leaves[i][k]);
+		sosie_digest_leaf(b->hash, &b->volume.ctx, range.leaf + k,
+		                  b->plain[i] + (size_t)k * SOSIE_LEAF, SOSIE_LEAF, &b->leaves[i][k]);
 	assert_int_equal(sosie_encode_data(b->encoder, &range, 1, b->leaves[i], b->plain[i], PLAIN, &record,
 	                                   &len, &err),
 	                 0);
@@ -140,7 +140,8 @@ static void test_job_damaged_fails_alone(void **state)
 			}
 			assert_int_equal(b.jobs[i].rc, -SOSIE_ECORRUPT);
 			assert_int_equal(b.jobs[i].err.code, SOSIE_ECORRUPT);
-			assert_true(sosie_all_zero(b.jobs[i].plain, PLAIN)); /* nothing half checked is left */
+			assert_true(
+			        sosie_all_zero(b.jobs[i].plain, PLAIN)); /* nothing half checked is left */
 		}
 		b.payload[bad][b.jobs[bad].record.payload_len / 2] ^= 0x40;
 		decode_pool_free(p);
@@ -161,7 +162,8 @@ static void test_pool_freed_with_jobs_under_way_leaves_them(void **state)
 			decode_pool_wait(p, &b.jobs[i]);
 		decode_pool_free(p);
 		for (unsigned i = 0; i < JOBS; i++)
-			memset(b.jobs[i].plain, 0, PLAIN); /* ours again: TSan sees a thread that still writes */
+			memset(b.jobs[i].plain, 0,
+			       PLAIN); /* ours again: TSan sees a thread that still writes */
 	}
 	decode_pool_free(NULL);
 	bench_fini(&b);

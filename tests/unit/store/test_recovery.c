@@ -292,7 +292,8 @@ static void fail_names(struct lab *l, const char *fsync_of, const char *open_of,
 	l->io->ops = fsync_of || open_of || rename_of ? &failing : real_ops;
 }
 
-/* The entry may be on the disk though its fsync failed: whatever a restart finds, a point that the chain names has its parts. */
+/* The entry may be on the disk though its fsync failed: whatever a restart finds, a point that the chain
+ * names has its parts. */
 static void test_chain_that_cannot_be_mended_keeps_parts(void **state)
 {
 	struct lab l;
@@ -336,7 +337,8 @@ static void test_accepted_upload_stays_until_it_was_told(void **state)
 	lab_fini(&l);
 }
 
-/* The image's fsync failed and there was no room for a mark that says so: what the page cache shows is not settled upon. */
+/* The image's fsync failed and there was no room for a mark that says so: what the page cache shows is not
+ * settled upon. */
 static void test_head_whose_fsync_failed_is_void_without_room(void **state)
 {
 	struct lab l;

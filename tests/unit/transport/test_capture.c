@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What was once said on the wire (tests/fixtures/capture-N.*, both ways) is still understood, and would be said the same: each frame parses, and its
- * message encodes to the same payload.
+ * What was once said on the wire (tests/fixtures/capture-N.*, both ways) is still understood, and would be
+ * said the same: each frame parses, and its message encodes to the same payload.
  */
 #include <fcntl.h>
 #include <setjmp.h>
@@ -73,9 +73,10 @@ static void check_side(unsigned n, const char *side, unsigned seen[TYPES])
 static void test_capture_of_each_format_is_understood(void **state)
 {
 	static const enum sosie_message_type said[] = {
-		SOSIE_MSG_HELLO,    SOSIE_MSG_WELCOME,  SOSIE_MSG_HEAD, SOSIE_MSG_STATEMENT, SOSIE_MSG_BEGIN,   SOSIE_MSG_UPLOAD,
-		SOSIE_MSG_PART,     SOSIE_MSG_DATA,     SOSIE_MSG_ACK,  SOSIE_MSG_PART_END,  SOSIE_MSG_COMMIT,  SOSIE_MSG_DURABLE,
-		SOSIE_MSG_WAIT,     SOSIE_MSG_VERDICT,  SOSIE_MSG_SAME, SOSIE_MSG_DIFFERS,   SOSIE_MSG_BYTES,   SOSIE_MSG_BYE,
+	        SOSIE_MSG_HELLO,   SOSIE_MSG_WELCOME, SOSIE_MSG_HEAD, SOSIE_MSG_STATEMENT, SOSIE_MSG_BEGIN,
+	        SOSIE_MSG_UPLOAD,  SOSIE_MSG_PART,    SOSIE_MSG_DATA, SOSIE_MSG_ACK,       SOSIE_MSG_PART_END,
+	        SOSIE_MSG_COMMIT,  SOSIE_MSG_DURABLE, SOSIE_MSG_WAIT, SOSIE_MSG_VERDICT,   SOSIE_MSG_SAME,
+	        SOSIE_MSG_DIFFERS, SOSIE_MSG_BYTES,   SOSIE_MSG_BYE,
 	};
 	(void)state;
 	for (unsigned n = 1; n <= CAPTURES; n++) {
@@ -94,7 +95,7 @@ static void test_capture_of_each_format_is_understood(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_capture_of_each_format_is_understood),
+	        cmocka_unit_test(test_capture_of_each_format_is_understood),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -276,7 +276,8 @@ static void test_receive_wrong_key_is_refused(void **state)
 	refused_at_start("acme", "../../etc/passwd", "hexadecimal");
 }
 
-/* A source whose key was taken away must not try for ever: it hears the code, not only the end of the session. */
+/* A source whose key was taken away must not try for ever: it hears the code, not only the end of the
+ * session. */
 static void test_receive_wrong_key_tells_the_source_to_stop(void **state)
 {
 	struct child c;
@@ -285,7 +286,8 @@ static void test_receive_wrong_key_tells_the_source_to_stop(void **state)
 	(void)state;
 	start(&c, "acme", "fedcba9876543210");
 	c.base.open = connector_open;
-	assert_int_equal(sosie_session_open(&c.base, sosie_clock_real(), "sosie test", &session, &c.err), -SOSIE_EAUTH);
+	assert_int_equal(sosie_session_open(&c.base, sosie_clock_real(), "sosie test", &session, &c.err),
+	                 -SOSIE_EAUTH);
 	assert_non_null(strstr(c.err.what, "not registered"));
 	assert_null(session);
 	assert_true(finish(&c, said) != 0);
