@@ -53,14 +53,13 @@ enum sosie_class {
 	X(SOSIE_EQUOTA, 59, "quota", OPERATOR)           /* the tenant's quota is reached */                 \
 	X(SOSIE_EREFUSED, 60, "refused", OPERATOR)       /* the standby refused the segment for good */      \
 	X(SOSIE_EEXISTS, 61, "exists", OPERATOR)         /* would overwrite something */                     \
-	X(SOSIE_EDIFFERENT, 62, "other-cutover",                                                             \
-	  OPERATOR) /* a cutover with another point or folder is under way */                                \
-	X(SOSIE_ENOTSTORE, 63, "not-a-store", OPERATOR) /* the folder is not a store */                      \
-	X(SOSIE_ENEWER, 64, "newer-version", OPERATOR)  /* written by a newer release */                     \
-	X(SOSIE_ENAME, 65, "name", OPERATOR)            /* a name outside the allowed set */                 \
-	X(SOSIE_ECONSENT, 66, "consent", OPERATOR)      /* needs the group's name typed, or --yes */         \
-	X(SOSIE_ECONFIG, 67, "config", OPERATOR)        /* configuration that cannot work */                 \
-	X(SOSIE_ESIZE, 68, "size", OPERATOR)            /* a size that is not supported */
+	X(SOSIE_EDIFFERENT, 62, "other-cutover", OPERATOR) /* another cutover is under way */                \
+	X(SOSIE_ENOTSTORE, 63, "not-a-store", OPERATOR)    /* the folder is not a store */                   \
+	X(SOSIE_ENEWER, 64, "newer-version", OPERATOR)     /* written by a newer release */                  \
+	X(SOSIE_ENAME, 65, "name", OPERATOR)               /* a name outside the allowed set */              \
+	X(SOSIE_ECONSENT, 66, "consent", OPERATOR)         /* needs the group's name typed, or --yes */      \
+	X(SOSIE_ECONFIG, 67, "config", OPERATOR)           /* configuration that cannot work */              \
+	X(SOSIE_ESIZE, 68, "size", OPERATOR)               /* a size that is not supported */
 
 enum sosie_code {
 #define SOSIE_X(id, number, name, class) id = (number),
