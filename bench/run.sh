@@ -115,7 +115,7 @@ measure_once()
 	set -- $(tail -n 1 "$dir/time") $o_steal $(steal)
 	row=$(awk -v fs="$fs" -v pass="$o_pass" -v name="$o_name" -v wall="$1" -v user="$2" -v sys="$3" -v mem="$4" -v s0="$5" -v t0="$6" -v s1="$7" \
 		-v t1="$8" -v far="$((o_children + o_keeper))" -v hz="$ticks" -v peak="${o_peak:-0}" -v wire="$o_wire" 'BEGIN {
-		printf "%s %s %s %.2f %.2f %.2f %d %d %d %.1f\n", fs, pass, name, wall, user + sys, far / hz, mem, peak, wire,
+		printf "%s %s %s %.2f %.2f %.2f %d %d %.0f %.1f\n", fs, pass, name, wall, user + sys, far / hz, mem, peak, wire,
 			(t1 > t0 ? 100 * (s1 - s0) / (t1 - t0) : 0) }')
 }
 # A run with more than 10 % of the processors' time stolen is done again once; what it undoes is the caller's "again" command.
