@@ -96,7 +96,7 @@ $(FUZZERS): $(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(LIB)
 
 # The programs that write the seed corpora: run by hand when a format grows, with tests/fuzz/corpus as the argument.
 SEEDS := $(patsubst %.c,$(BUILD)/%,$(SEED_SRC))
-$(SEEDS): $(BUILD)/%: $(BUILD)/obj/%.o $(LIB)
+$(SEEDS): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/obj/tests/support/sample_message.o $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)

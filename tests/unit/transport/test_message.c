@@ -11,123 +11,8 @@
 #include <cmocka.h>
 
 #include "sosie/message.h"
+#include "tests/support/sample_message.h"
 #include "transport/verbs.h"
-
-static struct sosie_part_state parts[3] = {{0, 5}, {2, 0}, {4095, UINT64_MAX}};
-
-static void sample_later(struct sosie_message *m)
-{
-	struct sosie_name group = {"erp"};
-	struct sosie_upload_id id = {{1, 2, 3}};
-	switch (m->type) {
-	case SOSIE_MSG_PART_END:
-		m->part_end.length = 1;
-		break;
-	case SOSIE_MSG_COMMIT:
-		m->commit.group = group;
-		m->commit.id = id;
-		m->commit.manifest = "{}";
-		m->commit.len = 2;
-		break;
-	case SOSIE_MSG_DURABLE:
-		m->durable.keeper = true;
-		break;
-	case SOSIE_MSG_WAIT:
-		m->wait.group = group;
-		m->wait.id = id;
-		m->wait.ms = 30000;
-		break;
-	case SOSIE_MSG_VERDICT:
-		m->verdict.present = true;
-		m->verdict.keeper = true;
-		m->verdict.blob = "v";
-		m->verdict.len = 1;
-		break;
-	case SOSIE_MSG_DIFFERS:
-		m->differs.group = group;
-		m->differs.id = id;
-		m->differs.offset = 8;
-		m->differs.len = SOSIE_DATA_MAX;
-		break;
-	case SOSIE_MSG_BYTES:
-		m->bytes.total = 10;
-		m->bytes.blob = "12";
-		m->bytes.len = 2;
-		break;
-	case SOSIE_MSG_SAME:
-		m->same.blob = "{}";
-		m->same.len = 2;
-		break;
-	case SOSIE_MSG_ERROR:
-		m->error.code = SOSIE_EQUOTA;
-		strcpy(m->error.what, "full");
-		strcpy(m->error.action, "more");
-		break;
-	default:
-		break;
-	}
-}
-
-/* One message of each type, every field set. */
-static void sample(enum sosie_message_type type, struct sosie_message *m)
-{
-	struct sosie_name group = {"erp"};
-	struct sosie_upload_id id = {{1, 2, 3}};
-	memset(m, 0, sizeof *m);
-	m->type = type;
-	m->request = 7;
-	switch (type) {
-	case SOSIE_MSG_HELLO:
-		m->hello.lowest = 1;
-		m->hello.highest = 3;
-		m->hello.capabilities = 7;
-		strcpy(m->hello.software, "sosie 1");
-		break;
-	case SOSIE_MSG_WELCOME:
-		m->welcome.version = 1;
-		m->welcome.time_ms = 9;
-		m->welcome.tenant = group;
-		m->welcome.store.b[3] = 255;
-		break;
-	case SOSIE_MSG_HEAD:
-		m->head.group = group;
-		break;
-	case SOSIE_MSG_STATEMENT:
-		m->statement.present = true;
-		m->statement.blob = "text";
-		m->statement.len = 4;
-		break;
-	case SOSIE_MSG_BEGIN:
-		m->begin.group = group;
-		m->begin.kind = SOSIE_UPLOAD_COMPARE;
-		m->begin.epoch = 4;
-		break;
-	case SOSIE_MSG_UPLOAD:
-		m->upload.id = id;
-		m->upload.parts = parts;
-		m->upload.part_count = 3;
-		break;
-	case SOSIE_MSG_JOIN:
-		m->join.group = group;
-		m->join.id = id;
-		break;
-	case SOSIE_MSG_PART:
-		m->part.group = group;
-		m->part.id = id;
-		m->part.index = 4095;
-		break;
-	case SOSIE_MSG_DATA:
-		m->data.bytes = "abc";
-		m->data.len = 3;
-		break;
-	case SOSIE_MSG_ACK:
-		m->ack.written = 9;
-		m->ack.durable = 9;
-		break;
-	default:
-		sample_later(m);
-	}
-}
 
 static size_t encode(const struct sosie_message *m, uint8_t *buf, size_t size)
 {
@@ -145,7 +30,7 @@ static void test_message_each_type_round_trips(void **state)
 	for (unsigned t = 1; t <= VERBS_TYPE_MAX; t++, checked++) {
 		struct sosie_message m, back = {0};
 		struct sosie_err err;
-		sample((enum sosie_message_type)t, &m);
+		sample_message((enum sosie_message_type)t, &m);
 		size_t len = encode(&m, one, sizeof one);
 		assert_int_equal(sosie_message_parse(m.type, one, len, &back, &err), 0);
 		assert_int_equal(encode(&back, two, sizeof two), len);
@@ -163,7 +48,7 @@ static void test_message_every_other_length_is_refused(void **state)
 	for (unsigned t = 1; t <= VERBS_TYPE_MAX; t++) {
 		struct sosie_message m, back = {0};
 		struct sosie_err err;
-		sample((enum sosie_message_type)t, &m);
+		sample_message((enum sosie_message_type)t, &m);
 		size_t len = encode(&m, buf, sizeof buf);
 		for (size_t n = 0; n <= len + 1; n++) {
 			if (n == len || (t == SOSIE_MSG_DATA && n))
@@ -189,7 +74,7 @@ static void test_message_bad_name_is_told_as_name(void **state)
 	uint8_t buf[256];
 	(void)state;
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-		sample(SOSIE_MSG_HEAD, &m);
+		sample_message(SOSIE_MSG_HEAD, &m);
 		strcpy(m.head.group.s, bad[i]);
 		size_t len = encode(&m, buf, sizeof buf);
 		assert_int_equal(sosie_message_parse(SOSIE_MSG_HEAD, buf, len, &back, &err), -SOSIE_ENAME);
@@ -203,13 +88,13 @@ static void test_message_limits_exceeded_are_not_encoded(void **state)
 	size_t len, size = SOSIE_FRAME_MAX;
 	uint8_t *buf = malloc(size), *big = calloc(1, SOSIE_DATA_MAX + 1);
 	(void)state;
-	sample(SOSIE_MSG_DATA, &m);
+	sample_message(SOSIE_MSG_DATA, &m);
 	m.data.bytes = big;
 	m.data.len = SOSIE_DATA_MAX;
 	assert_int_equal(sosie_message_encode(&m, buf, size, &len, &err), 0);
 	m.data.len = SOSIE_DATA_MAX + 1;
 	assert_int_equal(sosie_message_encode(&m, buf, size, &len, &err), -SOSIE_EINTERNAL);
-	sample(SOSIE_MSG_SAME, &m);
+	sample_message(SOSIE_MSG_SAME, &m);
 	m.same.blob = big;
 	m.same.len = SOSIE_SAME_MAX + 1;
 	assert_int_equal(sosie_message_encode(&m, buf, size, &len, &err), -SOSIE_EINTERNAL);
@@ -223,7 +108,7 @@ static void test_message_peer_text_is_escaped(void **state)
 	struct sosie_err err;
 	uint8_t buf[2048];
 	(void)state;
-	sample(SOSIE_MSG_ERROR, &m);
+	sample_message(SOSIE_MSG_ERROR, &m);
 	strcpy(m.error.what, "x\033[2Jy\n");
 	size_t len = encode(&m, buf, sizeof buf);
 	assert_int_equal(sosie_message_parse(SOSIE_MSG_ERROR, buf, len, &back, &err), 0);
