@@ -3,7 +3,7 @@
 # Installs the Debian packages that are missing for the named sets, as root or through sudo, and says which. With everything there
 # it does nothing, quickly. Usage: tools/deps.sh SET...   (build check lint cov fuzz bench)
 #
-# librsync, named in the design, is not used by this release and so not installed.
+# librsync has no part in this release (delta records are reserved) and is not installed.
 set -eu
 
 packages()

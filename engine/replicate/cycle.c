@@ -390,8 +390,10 @@ int sosie_replicator_cycle(struct sosie_replicator *r, struct sosie_cycle_result
 	out->done_mono_ms = sosie_mono_ms(r->o.clock);
 	now = sessions_sent(r);
 	out->wire_bytes = now > sent ? now - sent : now;
-	if (rc == 0)
+	if (rc == 0) {
+		r->o.accept_standby_loss = false; /* one loss, once: the next is to be shown first */
 		return 0;
+	}
 	close_all(r);
 	r->layers_dirty = true;
 	if (err)

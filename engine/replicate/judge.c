@@ -94,8 +94,14 @@ static int judge_unknown(const struct sosie_replicator *r, const struct sosie_he
 static int judge_loss(const struct sosie_replicator *r, const struct sosie_head *head, enum judgement *out,
                       struct sosie_err *err)
 {
+	struct sosie_err loss;
+
 	if (r->state.point > 0 && !r->o.accept_standby_loss)
 		return error_loss(r, head, err);
+	if (r->state.point > 0) {
+		error_loss(r, head, &loss);
+		snprintf(r->result->accepted_loss, sizeof(r->result->accepted_loss), "%s", loss.what);
+	}
 	*out = head->point == 0 ? JUDGE_FRESH : JUDGE_COMPARE;
 	return 0;
 }

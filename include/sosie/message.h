@@ -199,7 +199,7 @@ int sosie_session_join(struct sosie_session *s, const char *group, const struct 
 int sosie_session_part(struct sosie_session *s, const char *group, const struct sosie_upload_id *id,
                        uint32_t index, struct sosie_err *err);
 /* Streams into the open part; looks at acks that came; SOSIE_ETIMEOUT when none came for the stall limit
- * though due (trap 7's watchdog). */
+ * though due (a rekey while a write is pending can stall it for ever). */
 int sosie_session_data(struct sosie_session *s, const void *data, size_t len, struct sosie_err *err);
 /* Bytes of the open part known to be durable. */
 uint64_t sosie_session_durable(const struct sosie_session *s);

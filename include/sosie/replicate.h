@@ -43,8 +43,10 @@ struct sosie_cycle_result {
 	uint64_t read_bytes, changed_bytes, wire_bytes;
 	char new_volumes[200],
 	        dropped_volumes[200]; /* "a, b", cut off where it is long; empty with the first point */
-	bool compared, resumed;       /* digests were compared; an upload of before was gone on with */
-	int64_t cut_ms, accepted_ms;  /* on the standby's clock */
+	char accepted_loss[512]; /* what the standby had lost, when --accept-standby-loss let it pass; else
+	                            empty */
+	bool compared, resumed;  /* digests were compared; an upload of before was gone on with */
+	int64_t cut_ms, accepted_ms; /* on the standby's clock */
 	int64_t cut_mono_ms,
 	        done_mono_ms; /* ours: their difference is what this point was old when accepted */
 };

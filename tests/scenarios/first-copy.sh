@@ -89,7 +89,7 @@ same_bytes "live image untouched" "$found" "$work/final.img"
 point_is erp 1 erp "$work/first.img"
 exits 0 "verify after cutover" "$sosie" verify --store "$SOSIE_STORE" acme/erp
 
-# Into a folder on another filesystem, of an older point.
+# Into a folder of the operator, of an older point.
 make_image "$work/db.img" 8
 exits 0 "another group" replicate db "$work/db.img"
 cp "$work/db.img" "$work/db1.img"

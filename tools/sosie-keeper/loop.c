@@ -283,6 +283,7 @@ static void wait_pokes(struct loop *l, int64_t deadline)
 			if (fds[n].revents & POLLIN) {
 				while (read(t->fifo, bytes, sizeof(bytes)) == (ssize_t)sizeof(bytes))
 					;
+				sosie_log(SOSIE_LOG_DEBUG, "%s: poked", t->name.s);
 				accept_tenant(l, t);
 				t->same_due = true;
 			}

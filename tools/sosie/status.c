@@ -285,7 +285,7 @@ static int show_store(struct overview *o, struct sosie_err *err)
 		printf("  keeper         NOT running: nothing is accepted. Start sosie-keeper\n");
 	printf("  generations    made by %s\n",
 	       info.reflink ? "reflink" : "copy (this filesystem has no reflink)");
-	printf("  I/O            %s\n", o->c->io_reason);
+	printf("  I/O            %s (of this command; the keeper's is in its log)\n", o->c->io_reason);
 	return 0;
 }
 

@@ -45,6 +45,9 @@ static void tell_point(struct daemon *d, const struct sosie_cycle_result *r)
 	sosie_size_text(read, sizeof(read), r->read_bytes);
 	sosie_size_text(sent, sizeof(sent), r->wire_bytes);
 	sosie_duration_text(took, sizeof(took), (uint64_t)(r->done_mono_ms - r->cut_mono_ms));
+	if (r->accepted_loss[0])
+		printf("went on after a loss at the standby, as --accept-standby-loss says: %s\n",
+		       r->accepted_loss);
 	d->idle = r->same;
 	if (!news)
 		return; /* every second the same */

@@ -412,7 +412,7 @@ static void test_cutover_killed_at_every_call_continues(void **state)
 				break;
 			}
 		}
-	print_message("killed at %llu calls\n", (unsigned long long)fired);
+	print_message("rounds: %llu injected-faults\n", (unsigned long long)fired);
 	assert_true(fired > 100);
 }
 
@@ -510,7 +510,7 @@ static void test_cutover_power_cut_at_every_operation_continues(void **state)
 		for (size_t f = 0; f < 4; f++)
 			for (uint64_t n = 0; one_cut(&ways[i], fates[f], n); n++)
 				cuts++;
-	print_message("seed %u, power cut at %llu operations\n", SEED, (unsigned long long)cuts);
+	print_message("seed %u\nrounds: %llu simulated-power-cuts\n", SEED, (unsigned long long)cuts);
 	assert_true(cuts > 400);
 }
 

@@ -301,6 +301,7 @@ static void fault_sweep(const char *name, enum sosie_fault kind, int sys, bool o
 	}
 	print_message("%s: %llu runs hit, %llu faults fired\n", name, (unsigned long long)at,
 	              (unsigned long long)all);
+	print_message("rounds: %llu injected-faults\n", (unsigned long long)all);
 	assert_true(at >= least);
 }
 
@@ -380,6 +381,7 @@ static void test_inbox_power_cut_sweep_what_was_told_is_there(void **state)
 		              names[fate], fate < 2 ? 1 : SEEDS, (unsigned long long)t.cuts,
 		              (unsigned long long)t.told, (unsigned long long)t.unkeyed,
 		              (unsigned long long)t.unordered);
+		print_message("rounds: %llu simulated-power-cuts\n", (unsigned long long)t.cuts);
 		assert_true(t.cuts >= (fate < 2 ? 1 : SEEDS) * 30);
 		assert_true(t.told >= 10);
 		assert_true(fate != SOSIE_FATE_KEPT || !t.unkeyed);

@@ -100,6 +100,7 @@ static void sweep(enum scenario scenario, const char *name)
 			cuts++;
 		}
 	print_message("\r%s: %llu cuts fired, seed %u\n", name, (unsigned long long)cuts, SEED);
+	print_message("rounds: %llu simulated-power-cuts\n", (unsigned long long)cuts);
 	assert_true(cuts >= 8);
 }
 
@@ -174,6 +175,7 @@ static void test_failed_call_anywhere_in_accept_loses_nothing(void **state)
 			fired++;
 		}
 	print_message("\rfailed calls: %llu fired, seed %u\n", (unsigned long long)fired, SEED);
+	print_message("rounds: %llu injected-faults\n", (unsigned long long)fired);
 	assert_true(fired > 20);
 }
 
