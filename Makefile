@@ -113,10 +113,10 @@ demo: deps all
 check: deps all tests
 	@tests/run --build "$(BUILD)" --jobs $(JOBS) --title check unit check fuzz scenario
 
-# The full counts with io_uring; then all scenarios with the thread pool.
+# The full counts, with io_uring and with the thread pool.
 check-full: deps all tests
 	@SOSIE_IO=uring SOSIE_ROUNDS=full tests/run --build "$(BUILD)" --jobs $(JOBS) --title check-full/uring unit check fuzz scenario
-	@SOSIE_IO=threads tests/run --build "$(BUILD)" --jobs $(JOBS) --title check-full/threads unit scenario
+	@SOSIE_IO=threads SOSIE_ROUNDS=full tests/run --build "$(BUILD)" --jobs $(JOBS) --title check-full/threads unit scenario
 
 ASAN := build/asan
 TSAN := build/tsan
