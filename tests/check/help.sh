@@ -26,7 +26,7 @@ for program in sosie sosied sosie-receive sosie-keeper; do
 		continue
 	}
 	told=$(options <"$helps")
-	written=$(mandoc -T ascii "$page" | col -bx | options)
+	written=$(mandoc -T ascii "$page" | sed 's/.\x08//g' | options)
 	for option in $written; do
 		n=$((n + 1))
 		echo "$told" | grep -qxF -e "$option" || wrong "$page has $option, which $program --help does not tell"

@@ -618,6 +618,8 @@ static void test_huge_sparse_volume_needs_little_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	        /* First: it looks at the peak of the whole process. */
+	        cmocka_unit_test(test_huge_sparse_volume_needs_little_memory),
 	        cmocka_unit_test(test_replicate_random_changes_equal_points),
 	        cmocka_unit_test(test_cycle_without_change_says_same),
 	        cmocka_unit_test(test_upload_cut_anywhere_resumes),
@@ -633,7 +635,6 @@ int main(void)
 	        cmocka_unit_test(test_volume_dropped_then_cut_goes_on_without_second_consent),
 	        cmocka_unit_test(test_volume_added_and_removed_follows),
 	        cmocka_unit_test(test_attachment_change_makes_a_point),
-	        cmocka_unit_test(test_huge_sparse_volume_needs_little_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
