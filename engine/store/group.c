@@ -155,6 +155,19 @@ static int read_acceptance(const void *text, size_t len, struct sosie_point *out
 	return rc;
 }
 
+/* A point's manifest and acceptance, borrowed from *body, which the caller frees also on error. */
+static int point_texts(struct sosie_group *g, uint64_t point, const struct chain_entry **e, void **body,
+                       const void **manifest, uint32_t *manifest_len, const void **acceptance,
+                       uint32_t *acceptance_len, struct sosie_err *err)
+{
+	int rc = find_point(g, point, e, err);
+	if (!rc)
+		rc = chain_body(g->chain, *e, body, err);
+	return rc ? rc
+	          : chain_point_body(*body, (*e)->body_len, manifest, manifest_len, acceptance,
+	                             acceptance_len, err);
+}
+
 int sosie_group_point(struct sosie_group *g, uint64_t point, struct sosie_point *out, struct sosie_err *err)
 {
 	const struct chain_entry *e = NULL;
@@ -163,11 +176,7 @@ int sosie_group_point(struct sosie_group *g, uint64_t point, struct sosie_point 
 	const void *text = NULL, *acceptance = NULL;
 	uint32_t len = 0, acceptance_len = 0;
 	memset(out, 0, sizeof(*out));
-	int rc = find_point(g, point, &e, err);
-	if (!rc)
-		rc = chain_body(g->chain, e, &body, err);
-	if (!rc)
-		rc = chain_point_body(body, e->body_len, &text, &len, &acceptance, &acceptance_len, err);
+	int rc = point_texts(g, point, &e, &body, &text, &len, &acceptance, &acceptance_len, err);
 	if (!rc)
 		rc = read_acceptance(acceptance, acceptance_len, out, err);
 	if (!rc)
@@ -193,11 +202,7 @@ int sosie_group_manifest(struct sosie_group *g, uint64_t point, struct sosie_man
 	const void *text = NULL, *acceptance;
 	uint32_t len = 0, acceptance_len;
 	memset(out, 0, sizeof(*out));
-	int rc = find_point(g, point, &e, err);
-	if (!rc)
-		rc = chain_body(g->chain, e, &body, err);
-	if (!rc)
-		rc = chain_point_body(body, e->body_len, &text, &len, &acceptance, &acceptance_len, err);
+	int rc = point_texts(g, point, &e, &body, &text, &len, &acceptance, &acceptance_len, err);
 	if (!rc)
 		rc = sosie_manifest_parse(text, len, out, err);
 	free(body);

@@ -44,7 +44,7 @@ exits 3 "a store where it may not write" nobody store init "$work/elsewhere"
 chmod 644 "$work/open.img"
 must "replicates again" as_user "$work/open.img"
 
-# A folder to export into that cannot be written.
+# Modes do not bind root: nothing is refused before the system refuses it.
 mkdir -m 555 "$work/closed"
 exits 0 "root still may" "$sosie" export --store "$SOSIE_STORE" acme/erp --into "$work/closed/x"
 finish
