@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/delta/rdiff.h"
 #include "engine/delta/record.h"
 #include "engine/delta/zstd.h"
 
@@ -14,6 +15,7 @@ struct sosie_decoder {
 	struct sosie_digest group_ctx;
 	struct sosie_hash *hash;
 	struct zstd_unpacker *unpacker;
+	uint8_t *delta; /* SOSIE_RECORD_PLAIN_MAX: a delta that came packed */
 };
 
 int sosie_decoder_new(const struct sosie_digest *group_ctx, struct sosie_decoder **out, struct sosie_err *err)
@@ -24,7 +26,9 @@ int sosie_decoder_new(const struct sosie_digest *group_ctx, struct sosie_decoder
 	*out = NULL;
 	if (dec)
 		dec->hash = sosie_hash_new();
-	if (!dec || !dec->hash)
+	if (dec)
+		dec->delta = malloc(SOSIE_RECORD_PLAIN_MAX); /* costs nothing until there is such a delta */
+	if (!dec || !dec->hash || !dec->delta)
 		rc = sosie_err_set(err, SOSIE_ENOMEM, "no memory for a decoder");
 	if (rc == 0)
 		rc = zstd_unpacker_new(&dec->unpacker, err);
@@ -43,20 +47,8 @@ void sosie_decoder_free(struct sosie_decoder *dec)
 		return;
 	zstd_unpacker_free(dec->unpacker);
 	sosie_hash_free(dec->hash);
+	free(dec->delta);
 	free(dec);
-}
-
-static int unpack(struct sosie_decoder *dec, const struct sosie_record *r, const void *payload, void *plain,
-                  struct sosie_err *err)
-{
-	if (r->plain_len == 0 || r->plain_len > SOSIE_RECORD_PLAIN_MAX)
-		return sosie_err_set(err, SOSIE_ECORRUPT, "record of an impossible length");
-	if (r->encoding == RECORD_ZSTD)
-		return zstd_unpack(dec->unpacker, payload, r->payload_len, plain, r->plain_len, err);
-	if (r->encoding != RECORD_RAW || r->payload_len != r->plain_len)
-		return sosie_err_set(err, SOSIE_ECORRUPT, "record of an impossible encoding");
-	memcpy(plain, payload, r->plain_len);
-	return 0;
 }
 
 /* The ranges' bytes must add up to plain_len before a single leaf is hashed; then there are at most
@@ -85,6 +77,74 @@ static int check_total(const struct sosie_record *r, const struct sosie_extent_v
 	return 0;
 }
 
+static int impossible(struct sosie_err *err, const char *what)
+{
+	return sosie_err_set(err, SOSIE_ECORRUPT, "record of an impossible %s", what);
+}
+
+static int unpack_data(struct sosie_decoder *dec, const struct sosie_record *r, const void *payload,
+                       void *plain, struct sosie_err *err)
+{
+	if (r->encoding == RECORD_ZSTD)
+		return zstd_unpack(dec->unpacker, payload, r->payload_len, plain, r->plain_len, err);
+	if (r->encoding != RECORD_RAW || r->payload_len != r->plain_len)
+		return impossible(err, "encoding");
+	memcpy(plain, payload, r->plain_len);
+	return 0;
+}
+
+static int unpack_patch(struct sosie_decoder *dec, const struct sosie_record *r, const void *payload,
+                        const void *basis, void *plain, struct sosie_err *err)
+{
+	if (r->encoding != RECORD_ZSTD)
+		return impossible(err, "encoding");
+	return zstd_unpack_patch(dec->unpacker, payload, r->payload_len, basis, plain, r->plain_len, err);
+}
+
+static int unpack_delta(struct sosie_decoder *dec, const struct sosie_record *r, const void *payload,
+                        const void *basis, const struct sosie_extent_volume *volumes, void *plain,
+                        struct sosie_err *err)
+{
+	struct sosie_range ranges[SOSIE_RECORD_RANGES_MAX];
+	size_t basis_len, len = r->payload_len;
+	int rc = 0;
+
+	if (!record_one_chunk(r->ranges, r->range_count))
+		return impossible(err, "place");
+	sosie_record_basis(r, volumes, ranges, &basis_len);
+	if (r->encoding == RECORD_ZSTD) {
+		rc = zstd_unpack_upto(dec->unpacker, payload, len, dec->delta, SOSIE_RECORD_PLAIN_MAX, &len,
+		                      err);
+		payload = dec->delta;
+	} else if (r->encoding != RECORD_RAW) {
+		rc = impossible(err, "encoding");
+	}
+	return rc ? rc : rdiff_apply(payload, len, basis, basis_len, plain, r->plain_len, err);
+}
+
+/* Bounds first: nothing is written, no basis looked at, unless the ranges stand for plain_len bytes. */
+static int unpack(struct sosie_decoder *dec, const struct sosie_record *r, const void *payload,
+                  const void *basis, const struct sosie_extent_volume *volumes, void *plain,
+                  struct sosie_err *err)
+{
+	int rc;
+
+	if (r->plain_len == 0 || r->plain_len > SOSIE_RECORD_PLAIN_MAX)
+		return impossible(err, "length");
+	if (r->kind == SOSIE_RECORD_ATTACHMENT)
+		return unpack_data(dec, r, payload, plain, err);
+	rc = check_total(r, volumes, err);
+	if (rc != 0)
+		return rc;
+	if (r->kind == SOSIE_RECORD_DATA)
+		return unpack_data(dec, r, payload, plain, err);
+	if (!basis)
+		return sosie_err_set(err, SOSIE_EINTERNAL, "a patch or delta is decoded without its basis");
+	if (r->kind == SOSIE_RECORD_PATCH)
+		return unpack_patch(dec, r, payload, basis, plain, err);
+	return unpack_delta(dec, r, payload, basis, volumes, plain, err);
+}
+
 static unsigned hash_leaves(struct sosie_decoder *dec, const struct sosie_record *r,
                             const struct sosie_extent_volume *volumes, const uint8_t *plain,
                             struct sosie_digest *leaves)
@@ -109,19 +169,17 @@ static unsigned hash_leaves(struct sosie_decoder *dec, const struct sosie_record
 }
 
 static int decode(struct sosie_decoder *dec, const struct sosie_record *r, const void *payload,
-                  const struct sosie_extent_volume *volumes, void *plain, struct sosie_digest *leaves,
-                  unsigned *count, struct sosie_err *err)
+                  const void *basis, const struct sosie_extent_volume *volumes, void *plain,
+                  struct sosie_digest *leaves, unsigned *count, struct sosie_err *err)
 {
 	struct sosie_digest digest;
 	int rc = 0;
 
-	if (r->kind == SOSIE_RECORD_DATA || r->kind == SOSIE_RECORD_ATTACHMENT)
-		rc = unpack(dec, r, payload, plain, err);
-	if (rc == 0 && r->kind == SOSIE_RECORD_DATA)
-		rc = check_total(r, volumes, err);
+	if (record_has_content(r->kind) || r->kind == SOSIE_RECORD_ATTACHMENT)
+		rc = unpack(dec, r, payload, basis, volumes, plain, err);
 	if (rc != 0)
 		return rc;
-	if (r->kind == SOSIE_RECORD_DATA)
+	if (record_has_content(r->kind))
 		*count = hash_leaves(dec, r, volumes, plain, leaves);
 	if (r->kind == SOSIE_RECORD_ATTACHMENT)
 		record_attachment_digest(dec->hash, &dec->group_ctx, plain, r->plain_len, &digest);
@@ -134,13 +192,13 @@ static int decode(struct sosie_decoder *dec, const struct sosie_record *r, const
 }
 
 int sosie_decode(struct sosie_decoder *dec, const struct sosie_record *record, const void *payload,
-                 const struct sosie_extent_volume *volumes, void *plain, struct sosie_digest *leaves,
-                 unsigned *leaf_count, struct sosie_err *err)
+                 const void *basis, const struct sosie_extent_volume *volumes, void *plain,
+                 struct sosie_digest *leaves, unsigned *leaf_count, struct sosie_err *err)
 {
 	unsigned count = 0;
 	int rc;
 
-	rc = decode(dec, record, payload, volumes, plain, leaves, &count, err);
+	rc = decode(dec, record, payload, basis, volumes, plain, leaves, &count, err);
 	if (rc != 0) {
 		/* plain_len is bounded by parse; an unparsed record with more failed before anything was
 		 * written. */

@@ -14,6 +14,7 @@ struct sosie_encoder {
 	struct sosie_digest group_ctx;
 	struct sosie_hash *hash;
 	struct zstd_packer *packer;
+	uint8_t spare[SOSIE_RECORD_PLAIN_MAX]; /* the content as data, when a patch or delta may be larger */
 	uint8_t record[SOSIE_RECORD_MAX];
 };
 
@@ -105,33 +106,148 @@ static int count_leaves(const struct sosie_range *ranges, unsigned count, size_t
 	return 0;
 }
 
+/* A record with content under way: ranges and leaves as the caller gave them. */
+struct content {
+	const struct sosie_range *ranges;
+	const struct sosie_digest *leaves;
+	const uint8_t *plain;
+	unsigned count;
+	size_t plain_len, leaf_count;
+	uint8_t *payload; /* its place in the encoder's record */
+};
+
+static int content_init(struct content *c, struct sosie_encoder *enc, const struct sosie_range *ranges,
+                        unsigned count, const struct sosie_digest *leaves, const void *plain,
+                        size_t plain_len, struct sosie_err *err)
+{
+	int rc = check_ranges(ranges, count, err);
+
+	*c = (struct content){
+	        .ranges = ranges, .leaves = leaves, .plain = plain, .count = count, .plain_len = plain_len};
+	if (rc == 0)
+		rc = count_leaves(ranges, count, plain_len, &c->leaf_count, err);
+	if (rc == 0)
+		c->payload = enc->record + SOSIE_RECORD_HEADER + (size_t)count * SOSIE_RANGE_BYTES;
+	return rc;
+}
+
+/* The payload is in place. */
+static void finish(struct sosie_encoder *enc, const struct content *c, enum sosie_record_kind kind,
+                   uint8_t encoding, size_t payload_len, const void **out, size_t *len)
+{
+	struct sosie_record head = {.kind = kind, .encoding = encoding, .range_count = (uint16_t)c->count};
+
+	head.plain_len = (uint32_t)c->plain_len;
+	head.payload_len = (uint32_t)payload_len;
+	record_digest(enc->hash, &enc->group_ctx, kind, c->ranges, c->count, c->leaves, c->leaf_count,
+	              &head.digest);
+	put_head(enc, &head, c->ranges, out, len);
+}
+
+/* Room for a frame that is worth it. */
+static size_t worth(size_t len)
+{
+	return len - (len + 15) / 16;
+}
+
+static int finish_data(struct sosie_encoder *enc, const struct content *c, const void **out, size_t *len,
+                       struct sosie_err *err)
+{
+	size_t packed;
+	int rc =
+	        zstd_pack(enc->packer, c->plain, c->plain_len, c->payload, worth(c->plain_len), &packed, err);
+
+	if (rc != 0)
+		return rc;
+	if (packed == 0)
+		memcpy(c->payload, c->plain, c->plain_len);
+	finish(enc, c, SOSIE_RECORD_DATA, packed ? RECORD_ZSTD : RECORD_RAW, packed ? packed : c->plain_len,
+	       out, len);
+	return 0;
+}
+
+/*
+ * A patch or delta of payload_len bytes (0: none) is in place: it, or the content as data where that is
+ * smaller. Data is tried unless it would have to shrink to less than an eighth.
+ */
+static int finish_smaller(struct sosie_encoder *enc, const struct content *c, enum sosie_record_kind kind,
+                          uint8_t encoding, size_t payload_len, const void **out, size_t *len,
+                          enum sosie_record_kind *chosen, struct sosie_err *err)
+{
+	size_t packed = 0;
+	int rc = 0;
+
+	if (chosen)
+		*chosen = payload_len ? kind : SOSIE_RECORD_DATA;
+	if (payload_len == 0)
+		return finish_data(enc, c, out, len, err);
+	if (payload_len > c->plain_len / 8)
+		rc = zstd_pack(enc->packer, c->plain, c->plain_len, enc->spare, worth(c->plain_len), &packed,
+		               err);
+	if (rc != 0)
+		return rc;
+	if (packed == 0 || packed >= payload_len) {
+		finish(enc, c, kind, encoding, payload_len, out, len);
+		return 0;
+	}
+	if (chosen)
+		*chosen = SOSIE_RECORD_DATA;
+	memcpy(c->payload, enc->spare, packed);
+	finish(enc, c, SOSIE_RECORD_DATA, RECORD_ZSTD, packed, out, len);
+	return 0;
+}
+
 int sosie_encode_data(struct sosie_encoder *enc, const struct sosie_range *ranges, unsigned count,
                       const struct sosie_digest *leaves, const void *plain, size_t plain_len,
                       const void **out, size_t *len, struct sosie_err *err)
 {
-	struct sosie_record head = {.kind = SOSIE_RECORD_DATA, .encoding = RECORD_ZSTD};
-	uint8_t *payload = enc->record + SOSIE_RECORD_HEADER + (size_t)count * SOSIE_RANGE_BYTES;
-	size_t leaf_count = 0, packed = 0;
-	int rc = check_ranges(ranges, count, err);
+	struct content c;
+	int rc = content_init(&c, enc, ranges, count, leaves, plain, plain_len, err);
+
+	return rc ? rc : finish_data(enc, &c, out, len, err);
+}
+
+int sosie_encode_patch(struct sosie_encoder *enc, const struct sosie_range *ranges, unsigned count,
+                       const struct sosie_digest *leaves, const void *plain, size_t plain_len,
+                       const void *old, const void **out, size_t *len, enum sosie_record_kind *kind,
+                       struct sosie_err *err)
+{
+	struct content c;
+	size_t packed = 0;
+	int rc = content_init(&c, enc, ranges, count, leaves, plain, plain_len, err);
 
 	if (rc == 0)
-		rc = count_leaves(ranges, count, plain_len, &leaf_count, err);
-	if (rc == 0)
-		rc = zstd_pack(enc->packer, plain, plain_len, payload, plain_len - (plain_len + 15) / 16,
-		               &packed, err);
+		rc = zstd_pack_patch(enc->packer, plain, old, plain_len, c.payload, plain_len - 1, &packed,
+		                     err);
+	return rc ? rc
+	          : finish_smaller(enc, &c, SOSIE_RECORD_PATCH, RECORD_ZSTD, packed, out, len, kind, err);
+}
+
+int sosie_encode_delta(struct sosie_encoder *enc, const struct sosie_range *ranges, unsigned count,
+                       const struct sosie_digest *leaves, const void *plain, size_t plain_len,
+                       const void *delta, size_t delta_len, const void **out, size_t *len,
+                       enum sosie_record_kind *kind, struct sosie_err *err)
+{
+	struct content c;
+	size_t packed = 0, room;
+	int rc = content_init(&c, enc, ranges, count, leaves, plain, plain_len, err);
+
+	if (rc == 0 && !record_one_chunk(ranges, count))
+		rc = misuse(err, "the ranges of a delta do not lie in one chunk of one volume");
+	if (rc == 0 && delta_len == 0)
+		rc = misuse(err, "the delta is empty");
 	if (rc != 0)
 		return rc;
-	if (packed == 0) {
-		head.encoding = RECORD_RAW;
-		memcpy(payload, plain, plain_len);
-		packed = plain_len;
+	room = worth(delta_len) < plain_len ? worth(delta_len) : plain_len - 1;
+	if (delta_len <= SOSIE_RECORD_PLAIN_MAX && room > 0)
+		rc = zstd_pack(enc->packer, delta, delta_len, c.payload, room, &packed, err);
+	if (rc == 0 && packed == 0 && delta_len < plain_len) {
+		memcpy(c.payload, delta, delta_len);
+		return finish_smaller(enc, &c, SOSIE_RECORD_DELTA, RECORD_RAW, delta_len, out, len, kind,
+		                      err);
 	}
-	head.range_count = (uint16_t)count;
-	head.plain_len = (uint32_t)plain_len;
-	head.payload_len = (uint32_t)packed;
-	record_digest(enc->hash, &enc->group_ctx, head.kind, ranges, count, leaves, leaf_count, &head.digest);
-	put_head(enc, &head, ranges, out, len);
-	return 0;
+	return rc ? rc
+	          : finish_smaller(enc, &c, SOSIE_RECORD_DELTA, RECORD_ZSTD, packed, out, len, kind, err);
 }
 
 int sosie_encode_zero(struct sosie_encoder *enc, enum sosie_record_kind kind,

@@ -29,6 +29,14 @@ bool record_ranges_ordered(const struct sosie_range *ranges, unsigned count)
 	return true;
 }
 
+bool record_one_chunk(const struct sosie_range *ranges, unsigned count)
+{
+	const struct sosie_range *first = &ranges[0], *last = &ranges[count - 1];
+
+	return first->volume == last->volume && last->leaves <= SOSIE_FANOUT &&
+	       first->leaf / SOSIE_FANOUT == (last->leaf + last->leaves - 1) / SOSIE_FANOUT;
+}
+
 void record_put_ranges(struct sosie_writer *w, const struct sosie_range *ranges, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++) {
@@ -85,18 +93,20 @@ static int check_kind(unsigned kind, struct sosie_err *err)
 	case SOSIE_RECORD_DATA:
 	case SOSIE_RECORD_ZERO:
 	case SOSIE_RECORD_DISCARD:
-	case SOSIE_RECORD_ATTACHMENT:
-		return 0;
 	case SOSIE_RECORD_PATCH:
 	case SOSIE_RECORD_DELTA:
-		sosie_err_set(err, SOSIE_EUNSUPPORTED,
-		              "record of kind %s, which is reserved and not read by this release",
-		              kind == SOSIE_RECORD_PATCH ? "patch" : "delta");
-		return sosie_err_action(err,
-		                        "send the changes as data, or use a release that reads such records");
+	case SOSIE_RECORD_ATTACHMENT:
+		return 0;
 	default:
 		return sosie_err_set(err, SOSIE_ECORRUPT, "damaged record: unknown kind %u", kind);
 	}
+}
+
+static int check_shorter(const struct sosie_record *r, struct sosie_err *err)
+{
+	if (r->payload_len == 0 || r->payload_len >= r->plain_len)
+		return damaged(err, "compressed payload is empty or not shorter than its content");
+	return 0;
 }
 
 /* Lengths of a record that carries a payload. */
@@ -104,17 +114,19 @@ static int check_payload(const struct sosie_record *r, struct sosie_err *err)
 {
 	if (r->plain_len == 0 || r->plain_len > SOSIE_RECORD_PLAIN_MAX)
 		return damaged(err, "plain length is not 1 byte to 1 MiB");
+	if (r->kind == SOSIE_RECORD_PATCH && r->encoding != RECORD_ZSTD)
+		return damaged(err, "patches are zstd only");
 	switch (r->encoding) {
 	case RECORD_RAW:
+		if (r->kind == SOSIE_RECORD_DELTA)
+			return check_shorter(r, err);
 		return r->payload_len == r->plain_len
 		               ? 0
 		               : damaged(err, "raw payload of another length than its content");
 	case RECORD_ZSTD:
 		if (r->kind == SOSIE_RECORD_ATTACHMENT)
 			return damaged(err, "attachments are raw only");
-		if (r->payload_len == 0 || r->payload_len >= r->plain_len)
-			return damaged(err, "compressed payload is empty or not shorter than its content");
-		return 0;
+		return check_shorter(r, err);
 	default:
 		return damaged(err, "unknown encoding");
 	}
@@ -131,7 +143,7 @@ static int check_header(const struct sosie_record *r, struct sosie_err *err)
 	}
 	if (r->range_count == 0 || r->range_count > SOSIE_RECORD_RANGES_MAX)
 		return damaged(err, "number of ranges is not 1 to 256");
-	if (r->kind == SOSIE_RECORD_DATA)
+	if (record_has_content(r->kind))
 		return check_payload(r, err);
 	if (r->encoding != RECORD_RAW || r->plain_len != 0 || r->payload_len != 0)
 		return damaged(err, "zero or discard with a payload");
@@ -233,8 +245,10 @@ static int parse(const void *bytes, size_t len, const struct sosie_extent_volume
 		rc = read_ranges(&r, out, err);
 	if (rc == 0)
 		rc = check_places(out, volumes, volume_count, &covered, err);
-	if (rc == 0 && out->kind == SOSIE_RECORD_DATA && covered != out->plain_len)
+	if (rc == 0 && record_has_content(out->kind) && covered != out->plain_len)
 		rc = damaged(err, "its ranges stand for another number of bytes than its content");
+	if (rc == 0 && out->kind == SOSIE_RECORD_DELTA && !record_one_chunk(out->ranges, out->range_count))
+		rc = damaged(err, "the ranges of a delta do not lie in one chunk of one volume");
 	return rc;
 }
 
@@ -248,4 +262,31 @@ int sosie_record_parse(const void *bytes, size_t len, const struct sosie_extent_
 	if (rc != 0)
 		memset(out, 0, sizeof(*out));
 	return rc;
+}
+
+/* --- what patches and deltas build on
+ * ------------------------------------------------------------------------------------------------ */
+
+unsigned sosie_record_basis(const struct sosie_record *record, const struct sosie_extent_volume *volumes,
+                            struct sosie_range ranges[SOSIE_RECORD_RANGES_MAX], size_t *bytes)
+{
+	const struct sosie_range *first = &record->ranges[0];
+	const uint64_t size = volumes[first->volume].size;
+	const uint64_t chunk = first->leaf / SOSIE_FANOUT * SOSIE_FANOUT;
+	uint64_t left;
+
+	*bytes = 0;
+	if (record->kind == SOSIE_RECORD_PATCH) {
+		memcpy(ranges, record->ranges, record->range_count * sizeof(*ranges));
+		*bytes = record->plain_len;
+		return record->range_count;
+	}
+	if (record->kind != SOSIE_RECORD_DELTA)
+		return 0;
+	left = (size - chunk * SOSIE_LEAF + SOSIE_LEAF - 1) / SOSIE_LEAF;
+	ranges[0] = (struct sosie_range){.leaf = chunk,
+	                                 .leaves = left < SOSIE_FANOUT ? (uint32_t)left : SOSIE_FANOUT,
+	                                 .volume = first->volume};
+	*bytes = (size_t)sosie_range_bytes(&ranges[0], size);
+	return 1;
 }

@@ -15,10 +15,10 @@
 #define ATTACHMENT_HEADER 12u
 
 /*
- * Leaves that one data record can have. A leaf shorter than 4096 bytes is a volume's last, so it ends a
- * range: at most one for each of the 256 ranges. With at least one of them fewer than 1 MiB is left for whole
- * leaves: 255. Together 511, e.g. 256 volumes of which each gives 1 byte, and 255 whole leaves before one of
- * these. (Without short leaves: 256.)
+ * Leaves that one data, patch or delta record can have. A leaf shorter than 4096 bytes is a volume's last, so
+ * it ends a range: at most one for each of the 256 ranges. With at least one of them fewer than 1 MiB is left
+ * for whole leaves: 255. Together 511, e.g. 256 volumes of which each gives 1 byte, and 255 whole leaves
+ * before one of these. (Without short leaves: 256.)
  */
 #define RECORD_LEAVES_MAX (SOSIE_RECORD_RANGES_MAX + (SOSIE_RECORD_PLAIN_MAX - 1) / SOSIE_LEAF)
 static_assert(RECORD_LEAVES_MAX == 511, "sosie_decode promises its callers at most 512");
@@ -26,6 +26,14 @@ static_assert(RECORD_LEAVES_MAX == 511, "sosie_decode promises its callers at mo
 /* Leaf numbers beyond any volume are refused before they are added to or multiplied. */
 #define RECORD_LEAF_LIMIT (UINT64_MAX / SOSIE_LEAF / 2)
 
+/* Has leaves' digests and a payload that stands for them. */
+static inline bool record_has_content(enum sosie_record_kind kind)
+{
+	return kind == SOSIE_RECORD_DATA || kind == SOSIE_RECORD_PATCH || kind == SOSIE_RECORD_DELTA;
+}
+
+/* Whether ordered ranges all lie in one chunk of one volume. */
+bool record_one_chunk(const struct sosie_range *ranges, unsigned count);
 /* Whether the ranges are stored: ascending, disjoint, none empty. Sizes of volumes are not looked at. */
 bool record_ranges_ordered(const struct sosie_range *ranges, unsigned count);
 void record_put_ranges(struct sosie_writer *w, const struct sosie_range *ranges, unsigned count);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The two things that records need of zstd, over its stable interface; only zstd.c includes the library's
+ * What records need of zstd, over its stable interface; only zstd.c includes the library's
  * headers. One object belongs to one thread; the context is reset for each call, so that nothing of one
  * record reaches the next.
  */
@@ -10,6 +10,7 @@
 #include "sosie/err.h"
 
 #define ZSTD_FRAME_WINDOW_LOG 20 /* windows of at most 1 MiB, written and read */
+#define ZSTD_PATCH_WINDOW_LOG 21 /* of patches: content and prefix of at most 1 MiB each */
 
 struct zstd_packer;
 struct zstd_unpacker;
@@ -22,6 +23,11 @@ void zstd_packer_free(struct zstd_packer *p);
 int zstd_pack(struct zstd_packer *p, const void *plain, size_t plain_len, void *dst, size_t room, size_t *len,
               struct sosie_err *err);
 
+/* The same with old, of plain_len bytes too, as prefix; never at a level that does not reach back that far.
+ */
+int zstd_pack_patch(struct zstd_packer *p, const void *plain, const void *old, size_t plain_len, void *dst,
+                    size_t room, size_t *len, struct sosie_err *err);
+
 int zstd_unpacker_new(struct zstd_unpacker **out, struct sosie_err *err);
 void zstd_unpacker_free(struct zstd_unpacker *u);
 /*
@@ -31,5 +37,12 @@ void zstd_unpacker_free(struct zstd_unpacker *u);
  */
 int zstd_unpack(struct zstd_unpacker *u, const void *frame, size_t len, void *dst, size_t plain_len,
                 struct sosie_err *err);
+/* The same for a frame made with old as prefix, window at most 2 MiB. zstd allocates some 30 KiB for the
+ * prefix. */
+int zstd_unpack_patch(struct zstd_unpacker *u, const void *frame, size_t len, const void *old, void *dst,
+                      size_t plain_len, struct sosie_err *err);
+/* As zstd_unpack, for content of 1 to room bytes; *got: how many. */
+int zstd_unpack_upto(struct zstd_unpacker *u, const void *frame, size_t len, void *dst, size_t room,
+                     size_t *got, struct sosie_err *err);
 
 #endif

@@ -7,6 +7,11 @@
  * order where they overlap: a record that touches what is still being written waits for it. Memory is the
  * pool's, whatever the volume's size.
  *
+ * A patch or delta builds on what its places hold after all records before it. That is read here, with
+ * requests in flight, and the record goes to the decoders from the last read's completion. Before the first
+ * read everything earlier that overlaps it is taken out of the decoders, applied, and written to the end:
+ * what is read never depends on who was faster, so that a segment applied again gives the same bytes.
+ *
  * Every byte of a part is a peer's. Whatever is wrong with them sets bad_segment, so that our own damage is
  * told apart. The first failure in the order of the records is the one that is told.
  */
@@ -18,33 +23,37 @@
 
 #define APPLY_SLOTS 10u
 #define DECODING_MAX 6u           /* the other slots are being written */
-#define THREADS_FROM (4ull << 20) /* bytes of parts below which threads cost more than they save */
+#define THREADS_FROM (4ull << 20) /* bytes of content below which threads cost more than they save */
 
 struct apply_slot;
-struct write_req {
+struct slot_req {
 	struct sosie_req req; /* first: done() casts */
 	struct apply_slot *slot;
 };
-/* One record on its way to the images: the decoders' until waited for; then plain is the kernel's while
- * pending. */
+/* One record on its way to the images: basis is the kernel's while reading; then it is the decoders' until
+ * waited for; then plain is the kernel's while writing. */
 struct apply_slot {
 	struct decode_job job;
-	uint8_t *packed;  /* SOSIE_RECORD_PLAIN_MAX: the payload */
-	unsigned pending; /* writes in flight */
-	int sys;          /* of a write that failed */
-	struct write_req reqs[SOSIE_RECORD_RANGES_MAX];
+	struct decode_pool *decoders; /* to give the job to when the basis is read; NULL: do not */
+	uint8_t *packed;              /* SOSIE_RECORD_PLAIN_MAX: the payload */
+	uint8_t *basis;               /* SOSIE_RECORD_PLAIN_MAX: what a patch or delta builds on */
+	unsigned reading, writing;    /* requests in flight, never both */
+	bool cut;                     /* a read ended before its length */
+	int read_sys, write_sys;      /* of a request that failed */
+	struct slot_req reqs[SOSIE_RECORD_RANGES_MAX];
 };
 struct apply_pool {
 	uint8_t *memory, *ring, *scratch;
 	struct apply_slot slots[APPLY_SLOTS];
-	unsigned oldest, decoding; /* slots given to the decoders: [oldest, oldest + decoding) in turn */
+	unsigned oldest,
+	        decoding; /* slots being read for or at the decoders: [oldest, oldest + decoding) in turn */
 	struct sosie_extent_volume volumes[SOSIE_VOLUMES_MAX];
 };
 
 #define SCRATCH_BYTES (2u * STORE_BLOCK)
-#define SLOT_BYTES (2u * STORE_BLOCK)
+#define SLOT_BYTES (3u * STORE_BLOCK)
 #define POOL_BYTES ((size_t)STREAM_BLOCKS * STORE_BLOCK + SCRATCH_BYTES + (size_t)APPLY_SLOTS * SLOT_BYTES)
-static_assert(SOSIE_RECORD_PLAIN_MAX == STORE_BLOCK, "a slot holds a payload and a content");
+static_assert(SOSIE_RECORD_PLAIN_MAX == STORE_BLOCK, "a slot holds a content, a payload and a basis");
 
 struct apply_attachments {
 	const struct sosie_manifest *m;
@@ -84,6 +93,7 @@ int apply_pool_get(struct sosie_store *store, struct apply_pool **out, struct so
 	for (unsigned i = 0; i < APPLY_SLOTS; i++) {
 		p->slots[i].job.plain = p->scratch + SCRATCH_BYTES + (size_t)i * SLOT_BYTES;
 		p->slots[i].packed = p->slots[i].job.plain + STORE_BLOCK;
+		p->slots[i].basis = p->slots[i].packed + STORE_BLOCK;
 	}
 	*out = store->pool = p;
 	return 0;
@@ -109,10 +119,22 @@ uint8_t *apply_pool_scratch(struct apply_pool *pool)
 
 static void write_done(struct sosie_req *req)
 {
-	struct apply_slot *slot = ((struct write_req *)req)->slot;
-	slot->pending--;
+	struct apply_slot *slot = ((struct slot_req *)req)->slot;
+	slot->writing--;
 	if (req->sys)
-		slot->sys = req->sys;
+		slot->write_sys = req->sys;
+}
+
+static void read_done(struct sosie_req *req)
+{
+	struct apply_slot *slot = ((struct slot_req *)req)->slot;
+	slot->reading--;
+	if (req->sys)
+		slot->read_sys = req->sys;
+	else if (req->got < req->len)
+		slot->cut = true;
+	if (slot->reading == 0 && !slot->read_sys && !slot->cut && slot->decoders)
+		decode_pool_give(slot->decoders, &slot->job);
 }
 
 static int bad(struct apply *a, int rc)
@@ -124,17 +146,26 @@ static int bad(struct apply *a, int rc)
 
 static int wait_slot(struct apply *a, struct apply_slot *slot, struct sosie_err *err)
 {
-	while (slot->pending) {
+	while (slot->reading || slot->writing) {
 		int n = sosie_io_reap(a->set->store->io, 1, err);
 		if (n < 0)
 			return n;
 	}
-	return slot->sys ? sosie_err_sys(err, slot->sys, "cannot write an image in %s", a->set->dir) : 0;
+	if (slot->read_sys)
+		return sosie_err_sys(err, slot->read_sys, "cannot read an image in %s", a->set->dir);
+	if (slot->write_sys)
+		return sosie_err_sys(err, slot->write_sys, "cannot write an image in %s", a->set->dir);
+	if (slot->cut)
+		return sosie_err_set(err, SOSIE_ECORRUPT, "an image in %s became shorter", a->set->dir);
+	return 0;
 }
 
+/* Nothing that is still read for goes to the decoders. */
 static int drain(struct apply *a, struct sosie_err *err)
 {
 	int rc = 0;
+	for (unsigned i = 0; i < APPLY_SLOTS; i++)
+		a->pool->slots[i].decoders = NULL;
 	for (unsigned i = 0; i < APPLY_SLOTS; i++) {
 		int one = wait_slot(a, &a->pool->slots[i], rc ? NULL : err);
 		rc = rc ? rc : one;
@@ -150,6 +181,8 @@ static bool before(const struct sosie_range *a, const struct sosie_range *b)
 /* Both lists ascend. */
 static bool overlap(const struct sosie_range *a, unsigned na, const struct sosie_range *b, unsigned nb)
 {
+	if (!na || !nb || before(&a[na - 1], &b[0]) || before(&b[nb - 1], &a[0]))
+		return false;
 	for (unsigned i = 0, k = 0; i < na && k < nb;) {
 		if (before(&a[i], &b[k]))
 			i++;
@@ -161,12 +194,13 @@ static bool overlap(const struct sosie_range *a, unsigned na, const struct sosie
 	return false;
 }
 
-static int wait_overlapping(struct apply *a, const struct sosie_record *r, struct sosie_err *err)
+static int wait_overlapping(struct apply *a, const struct sosie_range *ranges, unsigned count,
+                            struct sosie_err *err)
 {
 	for (unsigned i = 0; i < APPLY_SLOTS; i++) {
 		struct apply_slot *s = &a->pool->slots[i];
 		const struct sosie_record *w = &s->job.record;
-		int rc = s->pending && overlap(w->ranges, w->range_count, r->ranges, r->range_count)
+		int rc = s->writing && overlap(w->ranges, w->range_count, ranges, count)
 		                 ? wait_slot(a, s, err)
 		                 : 0;
 		if (rc)
@@ -193,41 +227,49 @@ static int put_leaves(struct apply *a, const struct sosie_record *r, const struc
 	return 0;
 }
 
-/* One request for each run of adjacent ranges: their content is adjacent in plain too. */
+/* One request for each run of adjacent ranges: their content is adjacent in buf too. */
+static void submit_ranges(struct apply *a, struct apply_slot *slot, const struct sosie_range *ranges,
+                          unsigned count, struct sosie_req like, unsigned *in_flight)
+{
+	unsigned n = 0;
+	uint8_t *at = like.buf;
+	for (unsigned i = 0; i < count; n++) {
+		const struct sosie_range *first = &ranges[i];
+		const struct image *im = &a->set->images[first->volume];
+		uint64_t end = first->leaf, bytes = 0;
+		for (; i < count && ranges[i].volume == first->volume && ranges[i].leaf == end; i++) {
+			bytes += sosie_range_bytes(&ranges[i], im->size);
+			end += ranges[i].leaves;
+		}
+		slot->reqs[n].slot = slot;
+		slot->reqs[n].req = like;
+		slot->reqs[n].req.file = im->file;
+		slot->reqs[n].req.buf = at;
+		slot->reqs[n].req.len = (size_t)bytes;
+		slot->reqs[n].req.offset = first->leaf * SOSIE_LEAF;
+		at += bytes;
+	}
+	*in_flight = n; /* before the first: what counts it down is never early */
+	for (unsigned i = 0; i < n; i++)
+		sosie_io_submit(a->set->store->io, &slot->reqs[i].req);
+}
+
 static void submit_writes(struct apply *a, struct apply_slot *slot)
 {
 	const struct sosie_record *r = &slot->job.record;
-	unsigned n = 0;
-	size_t at = 0;
-	for (unsigned i = 0; i < r->range_count; n++) {
-		const struct sosie_range *first = &r->ranges[i];
-		struct image *im = &a->set->images[first->volume];
-		uint64_t end = first->leaf, bytes = 0;
-		for (; i < r->range_count && r->ranges[i].volume == first->volume && r->ranges[i].leaf == end;
-		     i++) {
-			bytes += sosie_range_bytes(&r->ranges[i], im->size);
-			end += r->ranges[i].leaves;
-		}
-		slot->reqs[n].slot = slot;
-		slot->reqs[n].req = (struct sosie_req){.op = SOSIE_OP_WRITE,
-		                                       .file = im->file,
-		                                       .buf = slot->job.plain + at,
-		                                       .len = (size_t)bytes,
-		                                       .offset = first->leaf * SOSIE_LEAF,
-		                                       .done = write_done};
-		im->dirty = true;
-		at += (size_t)bytes;
-		a->set->applied += bytes;
-		slot->pending++;
-		sosie_io_submit(a->set->store->io, &slot->reqs[n].req);
-	}
+	const struct sosie_req like = {.op = SOSIE_OP_WRITE, .buf = slot->job.plain, .done = write_done};
+	for (unsigned i = 0; i < r->range_count; i++)
+		a->set->images[r->ranges[i].volume].dirty = true;
+	a->set->applied += r->plain_len;
+	submit_ranges(a, slot, r->ranges, r->range_count, like, &slot->writing);
 }
 
 static int apply_data(struct apply *a, struct apply_slot *slot, struct sosie_err *err)
 {
-	int rc = wait_overlapping(a, &slot->job.record, err);
+	const struct sosie_record *r = &slot->job.record;
+	int rc = wait_overlapping(a, r->ranges, r->range_count, err);
 	if (!rc)
-		rc = put_leaves(a, &slot->job.record, slot->job.leaves, err);
+		rc = put_leaves(a, r, slot->job.leaves, err);
 	if (!rc)
 		submit_writes(a, slot);
 	return rc;
@@ -236,7 +278,7 @@ static int apply_data(struct apply *a, struct apply_slot *slot, struct sosie_err
 static int apply_zero(struct apply *a, struct apply_slot *slot, struct sosie_err *err)
 {
 	const struct sosie_record *r = &slot->job.record;
-	int rc = wait_overlapping(a, r, err);
+	int rc = wait_overlapping(a, r->ranges, r->range_count, err);
 	for (unsigned i = 0; !rc && i < r->range_count; i++) {
 		struct image *im = &a->set->images[r->ranges[i].volume];
 		uint64_t bytes = sosie_range_bytes(&r->ranges[i], im->size);
@@ -308,6 +350,22 @@ static int finish_attachments(struct apply_attachments *t, struct sosie_err *err
 	return 0;
 }
 
+/* Waits until the record is decoded. A patch or delta that fails may do so because of our images: that is not
+ * yet the segment's fault. */
+static int await_decoded(struct apply *a, struct apply_slot *slot, struct sosie_err *err)
+{
+	const enum sosie_record_kind kind = slot->job.record.kind;
+	int rc = wait_slot(a, slot, err);
+	if (rc)
+		return rc;
+	decode_pool_wait(a->decoders, &slot->job);
+	if (!slot->job.rc)
+		return 0;
+	if (err)
+		*err = slot->job.err;
+	return kind == SOSIE_RECORD_PATCH || kind == SOSIE_RECORD_DELTA ? slot->job.rc : bad(a, slot->job.rc);
+}
+
 /* The oldest record goes on from the decoders to trees and images. */
 static int apply_oldest(struct apply *a, struct sosie_err *err)
 {
@@ -315,14 +373,13 @@ static int apply_oldest(struct apply *a, struct sosie_err *err)
 	struct apply_slot *slot = &p->slots[p->oldest];
 	p->oldest = (p->oldest + 1) % APPLY_SLOTS;
 	p->decoding--;
-	decode_pool_wait(a->decoders, &slot->job);
-	if (slot->job.rc) {
-		if (err)
-			*err = slot->job.err;
-		return bad(a, slot->job.rc);
-	}
+	int rc = await_decoded(a, slot, err);
+	if (rc)
+		return rc;
 	switch (slot->job.record.kind) {
 	case SOSIE_RECORD_DATA:
+	case SOSIE_RECORD_PATCH:
+	case SOSIE_RECORD_DELTA:
 		return apply_data(a, slot, err);
 	case SOSIE_RECORD_ZERO:
 	case SOSIE_RECORD_DISCARD:
@@ -330,9 +387,6 @@ static int apply_oldest(struct apply *a, struct sosie_err *err)
 	case SOSIE_RECORD_ATTACHMENT:
 		return bad(a, take_attachment(&a->attachments, slot->job.plain, slot->job.record.plain_len,
 		                              err));
-	case SOSIE_RECORD_PATCH:
-	case SOSIE_RECORD_DELTA:
-		break;
 	}
 	return sosie_err_set(err, SOSIE_EINTERNAL, "a record of kind %d was decoded",
 	                     (int)slot->job.record.kind);
@@ -346,17 +400,8 @@ static int apply_decoded(struct apply *a, unsigned leave, struct sosie_err *err)
 	return rc;
 }
 
-static int check_kind(const struct sosie_record *r, struct sosie_err *err)
-{
-	if (r->kind == SOSIE_RECORD_DATA || r->kind == SOSIE_RECORD_ZERO || r->kind == SOSIE_RECORD_DISCARD ||
-	    r->kind == SOSIE_RECORD_ATTACHMENT)
-		return 0;
-	return sosie_err_set(err, SOSIE_EUNSUPPORTED,
-	                     "a record is of kind %d, which this release does not know", (int)r->kind);
-}
-
-/* Into the slot and to the decoders. What fails here is the peer's bytes. */
-static int give_record(struct apply *a, struct apply_slot *slot, const uint8_t *bytes, struct sosie_err *err)
+/* Into the slot. What fails here is the peer's bytes. */
+static int parse_record(struct apply *a, struct apply_slot *slot, const uint8_t *bytes, struct sosie_err *err)
 {
 	struct decode_job *job = &slot->job;
 	uint32_t ranges_len, payload_len;
@@ -364,20 +409,55 @@ static int give_record(struct apply *a, struct apply_slot *slot, const uint8_t *
 	const size_t head = rc ? 0 : SOSIE_RECORD_HEADER + (size_t)ranges_len;
 	if (!rc)
 		rc = sosie_record_parse(bytes, head, a->pool->volumes, a->set->count, &job->record, err);
-	if (!rc)
-		rc = check_kind(&job->record, err);
 	if (!rc && payload_len > STORE_BLOCK)
 		rc = sosie_err_set(err, SOSIE_ECORRUPT, "a record with %u bytes of payload", payload_len);
 	if (rc)
 		return rc;
 	memcpy(slot->packed, bytes + head, payload_len);
 	job->payload = slot->packed;
-	decode_pool_give(a->decoders, job);
-	a->pool->decoding++;
 	return 0;
 }
 
-/* The next record of the part to the decoders; *len 0: there is none. *peer: the failure is of its bytes. */
+/* What earlier records make of these ranges is in the images: applied up to the last that overlaps, and
+ * written. */
+static int settle_ranges(struct apply *a, const struct sosie_range *ranges, unsigned count,
+                         struct sosie_err *err)
+{
+	struct apply_pool *p = a->pool;
+	int rc = 0;
+	for (unsigned younger = 0; !rc && younger < p->decoding; younger++) {
+		const unsigned at = (p->oldest + p->decoding - 1 - younger) % APPLY_SLOTS;
+		const struct sosie_record *r = &p->slots[at].job.record;
+		if (overlap(r->ranges, r->range_count, ranges, count))
+			rc = apply_decoded(a, younger, err);
+	}
+	return rc ? rc : wait_overlapping(a, ranges, count, err);
+}
+
+/* The record that was parsed into the next slot goes to the decoders, at once or when its basis is read. What
+ * fails here is an earlier record or our own. */
+static int start_record(struct apply *a, struct sosie_err *err)
+{
+	struct sosie_range ranges[SOSIE_RECORD_RANGES_MAX];
+	struct apply_pool *p = a->pool;
+	struct apply_slot *slot = &p->slots[(p->oldest + p->decoding) % APPLY_SLOTS];
+	const struct sosie_req like = {.op = SOSIE_OP_READ, .buf = slot->basis, .done = read_done};
+	size_t bytes;
+	unsigned count = sosie_record_basis(&slot->job.record, p->volumes, ranges, &bytes);
+	slot->job.basis = count ? slot->basis : NULL;
+	int rc = count ? settle_ranges(a, ranges, count, err) : 0;
+	if (rc)
+		return rc;
+	if (count)
+		submit_ranges(a, slot, ranges, count, like, &slot->reading);
+	else
+		decode_pool_give(a->decoders, &slot->job);
+	p->decoding++;
+	return 0;
+}
+
+/* The next record of the part into the next slot; *len 0: there is none. *peer: the failure is of its bytes.
+ */
 static int take_record(struct apply *a, struct part_stream *s, struct sosie_digest *chain, size_t *len,
                        bool *peer, struct sosie_err *err)
 {
@@ -394,7 +474,7 @@ static int take_record(struct apply *a, struct part_stream *s, struct sosie_dige
 	if (rc || *len == 0)
 		return rc;
 	sosie_part_link(a->hash, bytes, *len, chain);
-	rc = give_record(a, slot, bytes, err);
+	rc = parse_record(a, slot, bytes, err);
 	stream_skip(s, *len);
 	return rc;
 }
@@ -428,6 +508,8 @@ static int apply_records(struct apply *a, struct part_stream *s, unsigned part, 
 		rc = apply_decoded(a, DECODING_MAX - 1, err);
 		if (!rc)
 			taken = take_record(a, s, &chain, &len, &peer, &taking);
+		if (!rc && !taken && len)
+			rc = start_record(a, err);
 		records += !rc && !taken && len;
 		sosie_progress(a->progress, "applying", a->read + s->at, a->total);
 	}
@@ -483,16 +565,21 @@ static int prepare(struct apply *a, struct sosie_err *err)
 	a->attachments.m = a->m;
 	if (!a->hash || !a->attachments.hash)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory to apply a segment");
-	a->pool->oldest = a->pool->decoding = 0;
-	for (unsigned i = 0; i < APPLY_SLOTS; i++)
-		a->pool->slots[i].sys = 0;
 	for (unsigned i = 0; i < set->count; i++)
 		a->pool->volumes[i] =
 		        (struct sosie_extent_volume){.ctx = set->images[i].ctx, .size = set->images[i].size};
 	for (unsigned i = 0; i < a->m->part_count; i++)
 		a->total += a->m->parts[i].length;
-	return decode_pool_new(&set->group_ctx, a->pool->volumes, a->total >= THREADS_FROM, &a->decoders,
-	                       err);
+	rc = decode_pool_new(&set->group_ctx, a->pool->volumes, a->m->plain >= THREADS_FROM, &a->decoders,
+	                     err);
+	a->pool->oldest = a->pool->decoding = 0;
+	for (unsigned i = 0; i < APPLY_SLOTS; i++) {
+		struct apply_slot *slot = &a->pool->slots[i];
+		slot->read_sys = slot->write_sys = 0;
+		slot->cut = false;
+		slot->decoders = a->decoders;
+	}
+	return rc;
 }
 
 int images_apply(struct image_set *set, const struct sosie_manifest *m, uint64_t point,
@@ -511,8 +598,8 @@ int images_apply(struct image_set *set, const struct sosie_manifest *m, uint64_t
 		rc = apply_part(&a, point, i, &mine);
 	if (!rc)
 		rc = bad(&a, finish_attachments(&a.attachments, &mine));
-	decode_pool_free(a.decoders); /* with what was given in vain, after a failure */
 	int drained = a.pool ? drain(&a, rc ? NULL : &mine) : 0;
+	decode_pool_free(a.decoders); /* with what was given in vain, after a failure */
 	rc = rc ? rc : drained;
 	sosie_hash_free(a.hash);
 	sosie_hash_free(a.attachments.hash);

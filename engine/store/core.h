@@ -55,8 +55,12 @@ struct store_memo {
 	/* Usage, valid while the newest point is `counted_point`. */
 	bool counted;
 	uint64_t counted_point, counted_generation, journal_bytes, since_bytes;
-	int64_t same_seen_ms;
-	int64_t same_inbox_ms; /* the inbox's time of change when it was looked through in vain; 0: never */
+	/* Of "same" messages: the chain's end when the group was opened last for them, and its files then. */
+	bool same_known;
+	struct sosie_digest same_digest;
+	int64_t same_noted_ms, chain_dir_ms;
+	uint32_t chain_file;
+	uint64_t chain_size;
 };
 struct store_memo *memo_find(struct sosie_store *store, const char *tenant,
                              const char *group); /* NULL: none */
@@ -97,9 +101,11 @@ enum decode_state { JOB_QUEUED, JOB_BUSY, JOB_DONE };
 struct decode_job {
 	struct decode_job *next;
 	enum decode_state state;
-	/* Given: the parsed record, its payload, room for SOSIE_RECORD_PLAIN_MAX bytes of content. */
+	/* Given: the parsed record, its payload and basis, room for SOSIE_RECORD_PLAIN_MAX bytes of content.
+	 */
 	struct sosie_record record;
 	const uint8_t *payload;
+	const uint8_t *basis; /* what sosie_decode asks for; NULL where the record needs none */
 	uint8_t *plain;
 	/* Results, valid when waited for; sosie_decode's. */
 	struct sosie_digest leaves[DECODE_LEAVES];
@@ -242,7 +248,8 @@ int refusal_add(struct sosie_group *g, const struct sosie_upload_id *id, const s
 /* Answers a comparison: UPLOAD.differs and verdict. *bad: it is the upload that is wrong. */
 int answer_compare(struct sosie_group *g, const struct upload *u, const struct sosie_manifest *m, bool *bad,
                    struct sosie_err *err);
-/* May there be a "same" that the group has not looked at yet? Does not open the group. */
+/* Must the group be opened for a "same"? Where its chain is as it was the last time, what came is noted here.
+ */
 bool same_waits(struct sosie_store *store, const char *tenant, struct store_memo *memo);
 int same_take(struct sosie_group *g, struct sosie_err *err);
 

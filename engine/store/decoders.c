@@ -38,8 +38,8 @@ struct decode_pool {
 static void decode(struct decode_pool *p, struct sosie_decoder *decoder, struct decode_job *job)
 {
 	sosie_err_clear(&job->err);
-	job->rc = sosie_decode(decoder, &job->record, job->payload, p->volumes, job->plain, job->leaves, NULL,
-	                       &job->err);
+	job->rc = sosie_decode(decoder, &job->record, job->payload, job->basis, p->volumes, job->plain,
+	                       job->leaves, NULL, &job->err);
 }
 
 /* Under the lock. */

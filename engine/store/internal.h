@@ -19,6 +19,7 @@ struct sosie_store {
 	char *path;
 	struct sosie_file *keeper_lock; /* NULL unless this process is the keeper */
 	struct store_memo *memos;       /* what this process knows of groups' heads and usage (memo.c) */
+	struct same_table *sames;       /* "same" messages, for each tenant (same.c) */
 	struct apply_pool *pool;        /* buffers for applying, made when first needed (apply.c) */
 };
 
@@ -33,6 +34,8 @@ struct sosie_group {
 	int64_t wanted_ms; /* when state/want was last probed, and what was seen */
 	bool wanted;
 };
+
+void same_free_all(struct sosie_store *store);
 
 /* printf into a buffer of STORE_PATH; SOSIE_EINTERNAL when it does not fit. */
 int store_path(char dst[STORE_PATH], struct sosie_err *err, const char *fmt, ...)

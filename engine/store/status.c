@@ -390,7 +390,7 @@ static int look_for_cutover(struct sosie_group *g, struct sosie_group_status *ou
 }
 
 /* state/same.json is the keeper's note of the newest valid "same". */
-int status_same(struct sosie_group *g, int64_t *same_ms, struct sosie_err *err)
+int status_same_note(struct sosie_group *g, int64_t *same_ms, struct sosie_err *err)
 {
 	struct sosie_json *doc = NULL;
 	char path[STORE_PATH];

@@ -134,6 +134,7 @@ void sosie_store_close(struct sosie_store *store)
 	if (!store)
 		return;
 	memo_free_all(store);
+	same_free_all(store);
 	apply_pool_free(store->pool);
 	sosie_io_close(store->io, store->keeper_lock, NULL);
 	free(store->path);

@@ -15,10 +15,10 @@ static struct {
 	struct sosie_extent_volume volumes[3];
 	struct sosie_record record;
 	struct sosie_digest leaves[LEAVES];
-	uint8_t plain[SOSIE_RECORD_PLAIN_MAX];
+	uint8_t plain[SOSIE_RECORD_PLAIN_MAX], basis[SOSIE_RECORD_PLAIN_MAX];
 } f;
 
-/* The same group and volumes as seed_delta.c. */
+/* The same group and volumes as seed_delta.c; what patches and deltas build on is 'o' everywhere. */
 static void start(void)
 {
 	static const uint64_t sizes[] = {8 << 20, 5000, 1};
@@ -35,8 +35,26 @@ static void start(void)
 		f.volumes[i].size = sizes[i];
 	}
 	sosie_hash_free(h);
+	memset(f.basis, 'o', sizeof(f.basis));
 	if (sosie_decoder_new(&group, &f.dec, NULL) != 0)
 		abort();
+}
+
+/* What the record says to build on lies inside its volumes and is no more than a basis can be. */
+static const void *basis(void)
+{
+	struct sosie_range ranges[SOSIE_RECORD_RANGES_MAX];
+	size_t bytes, sum = 0;
+	unsigned count = sosie_record_basis(&f.record, f.volumes, ranges, &bytes);
+
+	for (unsigned i = 0; i < count; i++) {
+		if (ranges[i].leaf * SOSIE_LEAF >= f.volumes[ranges[i].volume].size)
+			abort();
+		sum += sosie_range_bytes(&ranges[i], f.volumes[ranges[i].volume].size);
+	}
+	if (count > SOSIE_RECORD_RANGES_MAX || sum != bytes || bytes > sizeof(f.basis))
+		abort();
+	return count > 0 ? f.basis : NULL;
 }
 
 /* One record; returns the bytes it took, 0 when refused. */
@@ -54,8 +72,8 @@ static size_t take(const uint8_t *data, size_t size)
 		return 0;
 	if (sosie_record_parse(data, head, f.volumes, 3, &f.record, &err) != 0)
 		return 0;
-	if (sosie_decode(f.dec, &f.record, data + head, f.volumes, f.plain, f.leaves, &leaf_count, &err) ==
-	            0 &&
+	if (sosie_decode(f.dec, &f.record, data + head, basis(), f.volumes, f.plain, f.leaves, &leaf_count,
+	                 &err) == 0 &&
 	    f.record.kind == SOSIE_RECORD_ATTACHMENT) {
 		const void *bytes;
 		uint32_t index;

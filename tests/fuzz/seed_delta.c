@@ -62,6 +62,54 @@ static void data_records(struct sosie_encoder *enc, struct sosie_hash *h)
 	save("record/attachment", out, len);
 }
 
+/* Two leaves of 'o', which is what fuzz_record.c gives as old content, with `len` bytes of `with` from 4095
+ * on. */
+static void record_on_old(struct sosie_encoder *enc, struct sosie_hash *h, const char *name, uint8_t with,
+                          size_t len, const void *delta, size_t delta_len)
+{
+	static uint8_t old[2 * SOSIE_LEAF], plain[2 * SOSIE_LEAF];
+	const struct sosie_range range = {.leaf = 3, .leaves = 2, .volume = 0};
+	struct sosie_digest ctx, leaves[2];
+	enum sosie_record_kind kind;
+	struct sosie_err err;
+	const void *out;
+	size_t out_len;
+
+	memset(old, 'o', sizeof(old));
+	memcpy(plain, old, sizeof(plain));
+	memset(plain + 4095, with, len);
+	sosie_context_volume(h, "acme", "erp", "a", &ctx);
+	for (unsigned i = 0; i < 2; i++)
+		sosie_digest_leaf(h, &ctx, 3 + i, plain + i * SOSIE_LEAF, SOSIE_LEAF, &leaves[i]);
+	if (delta)
+		check(sosie_encode_delta(enc, &range, 1, leaves, plain, sizeof(plain), delta, delta_len, &out,
+		                         &out_len, &kind, &err),
+		      &err);
+	else
+		check(sosie_encode_patch(enc, &range, 1, leaves, plain, sizeof(plain), old, &out, &out_len,
+		                         &kind, &err),
+		      &err);
+	if (kind == SOSIE_RECORD_DATA)
+		exit(1);
+	save(name, out, out_len);
+}
+
+static void records_on_old(struct sosie_encoder *enc, struct sosie_hash *h)
+{
+	/* copy 4095 from 0, 3 literal, copy 4094 from 0, end */
+	static const uint8_t small[] = {0x72, 0x73, 0x02, 0x36, 70, 0,    0x0f, 0xff, 3,
+	                                'n',  'n',  'n',  70,   0,  0x0f, 0xfe, 0};
+	/* copy 4095 from 0, 1000 literal, copy 3097 from 0, end */
+	static uint8_t packed[8 + 3 + 1000 + 5] = {0x72, 0x73, 0x02, 0x36, 70, 0, 0x0f, 0xff, 66, 0x03, 0xe8};
+	static const uint8_t tail[] = {70, 0, 0x0c, 0x19, 0};
+
+	memset(packed + 11, 'n', 1000);
+	memcpy(packed + 1011, tail, sizeof(tail));
+	record_on_old(enc, h, "record/patch", 'n', 3, NULL, 0);
+	record_on_old(enc, h, "record/delta-raw", 'n', 3, small, sizeof(small));
+	record_on_old(enc, h, "record/delta-zstd", 'n', 1000, packed, sizeof(packed));
+}
+
 static void save_manifest(const char *name, const struct sosie_manifest *m)
 {
 	struct sosie_err err;
@@ -168,6 +216,7 @@ int main(int argc, char **argv)
 	sosie_context_group(h, "acme", "erp", &group);
 	check(sosie_encoder_new(&group, 3, &enc, &err), &err);
 	data_records(enc, h);
+	records_on_old(enc, h);
 	manifests();
 	statements();
 	sosie_encoder_free(enc);

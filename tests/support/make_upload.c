@@ -132,6 +132,7 @@ struct making {
 	struct sosie_digest group_ctx, ctx[MODEL_VOLUMES];
 	struct sosie_manifest m;
 	struct part *parts;
+	uint8_t *old; /* what the volume under change held before the change */
 };
 
 static void add_bytes(struct making *k, struct part *p, const void *bytes, size_t len)
@@ -143,21 +144,76 @@ static void add_bytes(struct making *k, struct part *p, const void *bytes, size_
 	sosie_part_link(k->hash, bytes, len, &p->chain);
 }
 
+/* librsync's format: copies from the same place of the chunk where 64 bytes are equal there, else literals.
+ */
+static size_t make_delta(uint8_t *dst, const uint8_t *plain, const uint8_t *old, size_t len, size_t in_chunk)
+{
+	struct sosie_writer w;
+	sosie_writer_init(&w, dst, SOSIE_CHUNK * 2);
+	sosie_put_u8(&w, 0x72);
+	sosie_put_u8(&w, 0x73);
+	sosie_put_u8(&w, 0x02);
+	sosie_put_u8(&w, 0x36);
+	for (size_t at = 0; at < len;) {
+		size_t n = len - at < 64 ? len - at : 64;
+		if (memcmp(plain + at, old + at, n) != 0) {
+			sosie_put_u8(&w, (uint8_t)n);
+			sosie_put_bytes(&w, plain + at, n);
+		} else {
+			while (at + n < len && n < 65535 && plain[at + n] == old[at + n])
+				n++;
+			sosie_put_u8(
+			        &w, 69 + 2 * 4 +
+			                    1); /* position of 4 bytes, length of 2, most significant first */
+			for (unsigned k = 4; k-- > 0;)
+				sosie_put_u8(&w, (uint8_t)((in_chunk + at) >> (8 * k)));
+			sosie_put_u8(&w, (uint8_t)(n >> 8));
+			sosie_put_u8(&w, (uint8_t)n);
+		}
+		at += n;
+	}
+	sosie_put_u8(&w, 0);
+	if (w.failed)
+		abort();
+	return w.len;
+}
+
+static void encode_delta(struct making *k, const struct sosie_range *range,
+                         const struct sosie_digest *digests, const uint8_t *plain, size_t plain_len,
+                         const void **bytes, size_t *len, enum sosie_record_kind *kind)
+{
+	uint8_t *delta = need(malloc(SOSIE_CHUNK * 2));
+	size_t n = make_delta(delta, plain, k->old + range->leaf * SOSIE_LEAF, plain_len,
+	                      (size_t)(range->leaf * SOSIE_LEAF % SOSIE_CHUNK));
+	CHECK(sosie_encode_delta(k->encoder, range, 1, digests, plain, plain_len, delta, n, bytes, len, kind,
+	                         ERR));
+	free(delta);
+}
+
 static void add_data(struct making *k, struct part *p, unsigned volume, uint64_t leaf, uint32_t leaves)
 {
 	const struct model_volume *v = &k->u->model->volumes[volume];
 	struct sosie_range range = {.leaf = leaf, .leaves = leaves, .volume = (uint16_t)volume};
 	struct sosie_digest digests[SOSIE_FANOUT];
+	enum sosie_record_kind kind = SOSIE_RECORD_DATA;
+	const uint8_t *plain = v->bytes + leaf * SOSIE_LEAF;
 	const void *bytes;
 	size_t len;
-	uint64_t plain = sosie_range_bytes(&range, v->size);
+	uint64_t plain_len = sosie_range_bytes(&range, v->size);
 	for (uint32_t i = 0; i < leaves; i++)
 		leaf_digest(k->hash, &k->ctx[volume], v, leaf + i, &digests[i]);
-	CHECK(sosie_encode_data(k->encoder, &range, 1, digests, v->bytes + leaf * SOSIE_LEAF, plain, &bytes,
-	                        &len, ERR));
+	if (k->u->as == MAKE_DELTA)
+		encode_delta(k, &range, digests, plain, plain_len, &bytes, &len, &kind);
+	else if (k->u->as == MAKE_PATCH)
+		CHECK(sosie_encode_patch(k->encoder, &range, 1, digests, plain, plain_len,
+		                         k->old + leaf * SOSIE_LEAF, &bytes, &len, &kind, ERR));
+	else
+		CHECK(sosie_encode_data(k->encoder, &range, 1, digests, plain, plain_len, &bytes, &len, ERR));
+	k->u->patches += kind == SOSIE_RECORD_PATCH;
+	k->u->deltas += kind == SOSIE_RECORD_DELTA;
 	add_bytes(k, p, bytes, len);
-	k->m.plain += plain;
-	k->m.data += plain;
+	k->m.plain += plain_len;
+	k->m.data += plain_len;
 }
 
 static void add_zero(struct making *k, struct part *p, unsigned volume, uint64_t leaf, uint32_t leaves)
@@ -174,18 +230,24 @@ static void add_change(struct making *k, struct part *p, const struct change *c)
 {
 	struct model_volume *v = &k->u->model->volumes[c->volume];
 	uint64_t first = c->offset / SOSIE_LEAF, last = (c->offset + c->len + SOSIE_LEAF - 1) / SOSIE_LEAF;
+	if (k->u->wrong_basis)
+		v->bytes[first * SOSIE_LEAF] ^= 0x5a;
+	k->old = need(malloc(v->size));
+	memcpy(k->old, v->bytes, v->size);
 	if (c->data)
 		memcpy(v->bytes + c->offset, c->data, c->len);
 	else
 		memset(v->bytes + c->offset, 0, c->len);
-	for (uint64_t at = first; at < last; at += SOSIE_FANOUT) {
-		uint32_t n = last - at < SOSIE_FANOUT ? (uint32_t)(last - at) : SOSIE_FANOUT;
+	for (uint64_t at = first, n; at < last; at += n) {
+		n = k->u->as == MAKE_DELTA ? SOSIE_FANOUT - at % SOSIE_FANOUT : SOSIE_FANOUT;
+		n = last - at < n ? last - at : n;
 		if (c->data || c->offset % SOSIE_LEAF ||
 		    (c->len % SOSIE_LEAF && c->offset + c->len < v->size))
-			add_data(k, p, c->volume, at, n);
+			add_data(k, p, c->volume, at, (uint32_t)n);
 		else
-			add_zero(k, p, c->volume, at, n);
+			add_zero(k, p, c->volume, at, (uint32_t)n);
 	}
+	free(k->old);
 }
 
 static void add_attachment(struct making *k, struct part *p)

@@ -39,6 +39,8 @@ struct change {
 	uint64_t offset, len;
 	const void *data;
 };
+/* How content travels: delta and patch only where the encoder finds them smaller. */
+enum make_as { MAKE_DATA, MAKE_PATCH, MAKE_DELTA };
 struct make_upload {
 	struct sosie_io *io;
 	struct sosie_clock *clock;
@@ -56,7 +58,10 @@ struct make_upload {
 	uint64_t plain_less;   /* the manifest counts that many bytes of content less */
 	uint64_t claim_part;   /* the manifest's length of part 0; 0: the true one */
 	unsigned pad_manifest; /* spaces behind the manifest */
+	enum make_as as;
+	bool wrong_basis; /* the model changes a byte more that counts as old: the standby has another */
 	/* Results. */
+	unsigned patches, deltas; /* records of these kinds */
 	struct sosie_upload_id id;
 	uint64_t part0_len;
 };

@@ -158,6 +158,98 @@ static void test_pack_all_levels_obey_the_decoders_limits(void **state)
 	free(out);
 }
 
+static void test_patch_window_of_2_mib_is_the_largest(void **state)
+{
+	static uint8_t old[MIB];
+	struct sosie_err err;
+	unsigned refused = 0;
+
+	(void)state;
+	assert_int_equal(zstd_unpack_patch(unpacker, frame, make_frame(frame, 11 << 3, MIB, 8, 0), old, plain,
+	                                   MIB, &err),
+	                 0);
+	assert_int_not_equal(unpack(make_frame(frame, 11 << 3, MIB, 8, 0), MIB), 0); /* no prefix: 1 MiB */
+	for (int window = (11 << 3) + 1; window < 256; window++)
+		refused += zstd_unpack_patch(unpacker, frame, make_frame(frame, window, MIB, 8, 0), old,
+		                             plain, MIB, &err) == -SOSIE_ECORRUPT;
+	assert_int_equal(refused, 255 - (11 << 3));
+}
+
+static void test_patch_frame_that_lies_or_trails_is_refused(void **state)
+{
+	static uint8_t old[MIB];
+	struct sosie_err err;
+	size_t len, refused = 0;
+	const uint64_t lies[] = {UINT64_MAX, MIB - 1, MIB + 1, 0, (uint64_t)1 << 62};
+
+	(void)state;
+	for (unsigned i = 0; i < 5; i++) {
+		len = make_frame(frame, 10 << 3, lies[i], 8, 0);
+		refused += zstd_unpack_patch(unpacker, frame, len, old, plain, MIB, &err) == -SOSIE_ECORRUPT;
+	}
+	for (unsigned blocks = 7; blocks <= 9; blocks += 2) {
+		len = make_frame(frame, 10 << 3, MIB, blocks, 0);
+		refused += zstd_unpack_patch(unpacker, frame, len, old, plain, MIB, &err) == -SOSIE_ECORRUPT;
+	}
+	len = make_frame(frame, 10 << 3, MIB, 8, 0);
+	refused += zstd_unpack_patch(unpacker, frame, len + 1, old, plain, MIB, &err) == -SOSIE_ECORRUPT;
+	for (size_t cut = 0; cut < len; cut++)
+		refused += zstd_unpack_patch(unpacker, frame, cut, old, plain, MIB, &err) == -SOSIE_ECORRUPT;
+	assert_int_equal(refused, 5 + 2 + 1 + len);
+}
+
+static void test_unpack_upto_obeys_room(void **state)
+{
+	struct sosie_err err;
+	size_t got;
+
+	(void)state;
+	assert_int_equal(zstd_unpack_upto(unpacker, frame, make_frame(frame, -1, BLOCK, 1, 0), plain, BLOCK,
+	                                  &got, &err),
+	                 0);
+	assert_int_equal(got, BLOCK);
+	assert_int_equal(zstd_unpack_upto(unpacker, frame, make_frame(frame, -1, BLOCK, 1, 0), plain,
+	                                  BLOCK - 1, &got, &err),
+	                 -SOSIE_ECORRUPT);
+	assert_int_equal(got, 0);
+	assert_int_equal(
+	        zstd_unpack_upto(unpacker, frame, make_frame(frame, -1, 0, 0, 0), plain, BLOCK, &got, &err),
+	        -SOSIE_ECORRUPT);
+}
+
+/* 256 pages of noise, 100 bytes changed in each: the matches lie 1 MiB back, whatever the level. */
+static void test_pack_patch_reaches_back_at_all_levels(void **state)
+{
+	struct zstd_packer *p;
+	struct sosie_err err;
+	uint8_t *old = malloc(MIB), *now = malloc(MIB), *out = malloc(MIB);
+	size_t len, most = 0;
+
+	(void)state;
+	for (size_t i = 0; i < MIB; i++)
+		old[i] = now[i] = (uint8_t)(rand() >> 7);
+	for (size_t page = 0; page < 256; page++)
+		for (size_t i = 0; i < 100; i++)
+			now[page * 4096 + page * 13 + i] ^= (uint8_t)(rand() >> 7);
+	for (int level = -7; level <= 19; level++) {
+		if (level == 0)
+			continue;
+		assert_int_equal(zstd_packer_new(level, &p, &err), 0);
+		assert_int_equal(zstd_pack_patch(p, now, old, MIB, out, MIB, &len, &err), 0);
+		most = len > most ? len : most;
+		assert_true(len > 0 && len < MIB * 3 / 100);
+		assert_int_equal(zstd_unpack_patch(unpacker, out, len, old, plain, MIB, &err), 0);
+		assert_memory_equal(plain, now, MIB);
+		assert_int_equal(zstd_pack(p, now, 4096, out, MIB, &len, &err), 0); /* no prefix is left */
+		assert_int_equal(zstd_unpack(unpacker, out, len, plain, 4096, &err), 0);
+		zstd_packer_free(p);
+	}
+	print_message("largest of 26 levels: %zu bytes for 1 MiB\n", most);
+	free(old);
+	free(now);
+	free(out);
+}
+
 static int setup(void **state)
 {
 	struct sosie_err err;
@@ -184,6 +276,10 @@ int main(void)
 	        cmocka_unit_test(test_unpack_second_skippable_or_trailing_is_refused),
 	        cmocka_unit_test(test_unpack_every_cut_is_refused),
 	        cmocka_unit_test(test_pack_all_levels_obey_the_decoders_limits),
+	        cmocka_unit_test(test_patch_window_of_2_mib_is_the_largest),
+	        cmocka_unit_test(test_patch_frame_that_lies_or_trails_is_refused),
+	        cmocka_unit_test(test_unpack_upto_obeys_room),
+	        cmocka_unit_test(test_pack_patch_reaches_back_at_all_levels),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -117,16 +117,25 @@ static inline void lab_keep_point(struct lab *l)
 	model_copy(&l->points[l->point_count++], &l->model);
 }
 
-/* Uploads the changes and expects a point. */
-static inline void lab_point(struct lab *l, const struct change *changes, unsigned count)
+/* Uploads the changes and expects a point; what was sent as patches and deltas is in *u. */
+static inline void lab_point_as(struct lab *l, const struct change *changes, unsigned count, enum make_as as,
+                                struct make_upload *out)
 {
 	struct make_upload u = lab_upload(l, changes, count);
+	u.as = as;
 	make_upload(&u);
+	if (out)
+		*out = u;
 	struct sosie_accept_result r = lab_accept(l);
 	if (r.accepted != 1)
 		fail_msg("not accepted: %s", r.last.what);
 	lab_keep_point(l);
 	assert_int_equal(r.point, l->point_count);
+}
+
+static inline void lab_point(struct lab *l, const struct change *changes, unsigned count)
+{
+	lab_point_as(l, changes, count, MAKE_DATA, NULL);
 }
 
 static inline void lab_compare_dir(struct lab *l, const char *dir, const struct model *m)

@@ -9,12 +9,37 @@
 
 static uint8_t noise[1u << 20];
 
-enum scenario { SWEEP_SMALL, SWEEP_FOLD, SWEEP_RESHAPE, SWEEP_REFUSED, SWEEP_SCENARIOS };
+enum scenario {
+	SWEEP_SMALL,
+	SWEEP_FOLD,
+	SWEEP_RESHAPE,
+	SWEEP_REFUSED,
+	SWEEP_PATCH, /* points 2 and 3 are patches */
+	SWEEP_DELTA, /* point 2 is patches, point 3 deltas that build on one another, and a fold */
+};
 
 static const struct change first_changes[] = {{0, 4096, 100000, noise}, {1, 0, 10000, noise + 77}};
 static const struct change second_changes[] = {
         {0, 8192, 4096, noise + 5}, {0, 40960, 16384, NULL}, {1, 9000, 1000, noise}};
 static const struct change third_changes[] = {{0, 4096, 60000, noise + 9}, {1, 0, 4096, noise + 2}};
+
+/* Small edits of what the first point wrote; later ones of a segment lie where earlier ones wrote. */
+static const struct change second_edits[] = {
+        {0, 4100, 60, noise + 1000}, {0, 20000, 300, noise + 2000}, {1, 100, 200, noise + 3000}};
+static const struct change third_edits[] = {{0, 4130, 100, noise + 4000},
+                                            {0, 90000, 40, noise + 5000},
+                                            {0, 4200, 50, noise + 6000},
+                                            {1, 150, 20, noise + 7000}};
+
+static bool not_data(enum scenario scenario)
+{
+	return scenario == SWEEP_PATCH || scenario == SWEEP_DELTA;
+}
+
+static bool folds(enum scenario scenario)
+{
+	return scenario == SWEEP_FOLD || scenario == SWEEP_DELTA;
+}
 
 /* Two points, the head left open; then a third upload in the inbox. */
 static struct make_upload prepare(struct lab *l, enum scenario scenario)
@@ -24,13 +49,19 @@ static struct make_upload prepare(struct lab *l, enum scenario scenario)
 	model_add(&l->model, "root", 300000);
 	model_add(&l->model, "data", 10000);
 	lab_point(l, first_changes, 2);
-	lab_point(l, second_changes, 3);
+	struct make_upload u;
+	lab_point_as(l, not_data(scenario) ? second_edits : second_changes, 3,
+	             not_data(scenario) ? MAKE_PATCH : MAKE_DATA, &u);
+	assert_int_equal(u.patches, not_data(scenario) ? 3 : 0);
 	if (scenario == SWEEP_RESHAPE)
 		model_resize(&l->model, 1, 17000);
-	struct make_upload u = lab_upload(l, third_changes, 2);
+	u = not_data(scenario) ? lab_upload(l, third_edits, 4) : lab_upload(l, third_changes, 2);
+	u.as = scenario == SWEEP_PATCH ? MAKE_PATCH : scenario == SWEEP_DELTA ? MAKE_DELTA : MAKE_DATA;
 	u.lie_root = scenario == SWEEP_REFUSED;
 	make_upload(&u);
-	if (scenario == SWEEP_FOLD)
+	assert_int_equal(u.patches, scenario == SWEEP_PATCH ? 4 : 0);
+	assert_int_equal(u.deltas, scenario == SWEEP_DELTA ? 4 : 0);
+	if (folds(scenario))
 		l->store->info.policy.fold_points = 2;
 	return u;
 }
@@ -46,7 +77,7 @@ static void check_after(struct lab *l, enum scenario scenario, bool told)
 	assert_true(points >= 2 && points <= (scenario == SWEEP_REFUSED ? 2u : 3u));
 	if (told && scenario != SWEEP_REFUSED)
 		assert_int_equal(points, 3);
-	if (scenario == SWEEP_FOLD)
+	if (folds(scenario))
 		l->store->info.policy.fold_points = 2;
 	lab_accept(l);
 	OK(l, sosie_keeper_settle(l->store, "acme", "erp", &l->err));
@@ -65,7 +96,7 @@ static void check_after(struct lab *l, enum scenario scenario, bool told)
 	/* And on it goes. */
 	if (scenario == SWEEP_REFUSED)
 		return;
-	lab_point(l, second_changes, 3);
+	lab_point_as(l, second_edits, 3, not_data(scenario) ? MAKE_PATCH : MAKE_DATA, NULL);
 	lab_compare_dir(l, "/s/acme/erp/head", &l->model);
 }
 
@@ -128,15 +159,27 @@ static void test_power_cut_in_refusal_keeps_points(void **state)
 	sweep(SWEEP_REFUSED, "refusal");
 }
 
+static void test_power_cut_in_accept_of_patches_keeps_points(void **state)
+{
+	(void)state;
+	sweep(SWEEP_PATCH, "accept of patches");
+}
+
+static void test_power_cut_in_accept_of_deltas_that_folds_keeps_points(void **state)
+{
+	(void)state;
+	sweep(SWEEP_DELTA, "accept of deltas");
+}
+
 /* One call fails, the keeper tries again: the point comes or has come, nothing is lost. False when no call
  * was left to fail. */
-static bool fail_at(uint64_t n, int sys)
+static bool fail_at(enum scenario scenario, uint64_t n, int sys)
 {
 	struct lab l;
 	struct sosie_io *faulty;
 	struct sosie_fault_plan plan = {.kind = SOSIE_FAULT_NONE};
 	struct sosie_accept_result r;
-	prepare(&l, SWEEP_FOLD);
+	prepare(&l, scenario);
 	sosie_store_close(l.store);
 	OK(&l, sosie_io_fault(l.io, &plan, &faulty, &l.err));
 	OK(&l, sosie_store_open(faulty, &l.clock.clock, "/s", &l.store, &l.err));
@@ -160,23 +203,34 @@ static bool fail_at(uint64_t n, int sys)
 	return fired;
 }
 
-static void test_failed_call_anywhere_in_accept_loses_nothing(void **state)
+static void fail_everywhere(enum scenario scenario, const char *name)
 {
 	static const int errors[] = {5, 28}; /* EIO, ENOSPC */
 	const char *rounds = getenv("SOSIE_ROUNDS");
 	uint64_t stride = rounds && strcmp(rounds, "full") == 0 ? 1 : 3, fired = 0;
-	(void)state;
 	for (unsigned e = 0; e < 2; e++)
 		for (uint64_t n = e;; n += stride) {
-			print_message("\rfailing call %llu with errno %d   ", (unsigned long long)n,
+			print_message("\r%s: failing call %llu with errno %d   ", name, (unsigned long long)n,
 			              errors[e]);
-			if (!fail_at(n, errors[e]))
+			if (!fail_at(scenario, n, errors[e]))
 				break;
 			fired++;
 		}
-	print_message("\rfailed calls: %llu fired, seed %u\n", (unsigned long long)fired, SEED);
+	print_message("\r%s: failed calls: %llu fired, seed %u\n", name, (unsigned long long)fired, SEED);
 	print_message("rounds: %llu injected-faults\n", (unsigned long long)fired);
 	assert_true(fired > 20);
+}
+
+static void test_failed_call_anywhere_in_accept_loses_nothing(void **state)
+{
+	(void)state;
+	fail_everywhere(SWEEP_FOLD, "data");
+}
+
+static void test_failed_call_anywhere_in_accept_of_deltas_loses_nothing(void **state)
+{
+	(void)state;
+	fail_everywhere(SWEEP_DELTA, "deltas");
 }
 
 static int setup(void **state)
@@ -197,7 +251,10 @@ int main(void)
 	        cmocka_unit_test(test_power_cut_in_accept_that_folds_keeps_points),
 	        cmocka_unit_test(test_power_cut_while_volumes_change_size_keeps_points),
 	        cmocka_unit_test(test_power_cut_in_refusal_keeps_points),
+	        cmocka_unit_test(test_power_cut_in_accept_of_patches_keeps_points),
+	        cmocka_unit_test(test_power_cut_in_accept_of_deltas_that_folds_keeps_points),
 	        cmocka_unit_test(test_failed_call_anywhere_in_accept_loses_nothing),
+	        cmocka_unit_test(test_failed_call_anywhere_in_accept_of_deltas_loses_nothing),
 	};
 	return cmocka_run_group_tests(tests, setup, NULL);
 }
