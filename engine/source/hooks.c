@@ -55,7 +55,7 @@ static void reset_signals(void)
 }
 
 static _Noreturn void become_shell(const struct guardian *g, const struct hook_env *env, const char *command,
-                                   int out, int diag)
+                                   bool undoes, int out, int diag)
 {
 	char shell[] = "/bin/sh", flag[] = "-c", *text;
 	int null = open("/dev/null", O_RDONLY);
@@ -65,7 +65,8 @@ static _Noreturn void become_shell(const struct guardian *g, const struct hook_e
 
 	setpgid(0, 0);
 	reset_signals();
-	guardian_tell(g, GUARDIAN_RUNS, getpid());
+	if (!guardian_tell(g, undoes ? GUARDIAN_RUNS_THAW : GUARDIAN_RUNS, getpid()) && !undoes)
+		_exit(127);
 	if (null < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(diag, 2) < 0)
 		_exit(127);
 	close_range(3, ~0u, 0);
@@ -106,7 +107,7 @@ static int sink_init(struct sink *s, size_t size, int *child_end)
 }
 
 static int start_command(struct running *r, const struct guardian *g, const struct hook_env *env,
-                         const char *command)
+                         const char *command, bool undoes)
 {
 	int out = -1, diag = -1, rc = -1;
 
@@ -116,7 +117,7 @@ static int start_command(struct running *r, const struct guardian *g, const stru
 		goto close_ends;
 	r->pid = fork();
 	if (r->pid == 0)
-		become_shell(g, env, command, out, diag);
+		become_shell(g, env, command, undoes, out, diag);
 	if (r->pid < 0)
 		goto close_ends;
 	setpgid(r->pid, r->pid); /* whoever of the two comes first */
@@ -230,7 +231,7 @@ int hook_run(const struct guardian *g, const struct hook_env *env, const char *n
 	bool ended;
 	int rc, status;
 
-	if (start_command(&r, g, env, command) != 0) {
+	if (start_command(&r, g, env, command, strcmp(name, "thaw") == 0) != 0) {
 		rc = sosie_err_sys(err, errno, "the %s command cannot be started", name);
 		running_fini(&r);
 		return rc;

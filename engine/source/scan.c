@@ -2,10 +2,11 @@
 /*
  * The scan driver: any file or block device; everything may have changed, holes are told as holes.
  *
- * A cut with --freeze runs freeze and stays frozen until release (with --view: until the view is made); a
- * watchdog thread thaws at the limit even when the reader hangs. The label is decided in release, after thaw:
- * within the limit `app`; a view without freeze `crash`; else `fuzzy`. Lock: view->lock guards frozen, passed
- * and done, and is held while thaw runs, so that thaw runs exactly once.
+ * A cut under a pause holds the writers until release (with --view: until the view is made); a watchdog
+ * thread lets them go at the limit even when the reader hangs. The label is decided in release, afterwards:
+ * freeze within the limit `app`; another pause within it, or a view without freeze, `crash`; else `fuzzy`.
+ * Lock: view->lock guards the pause, passed and done, and is held while writers are let go, so that this
+ * happens exactly once. One view at a time.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -13,24 +14,22 @@
 #include <string.h>
 #include <time.h>
 
-#include "engine/source/hooks.h"
-#include "sosie/source.h"
-
-#define FREEZE_LIMIT_MS 30000u
-#define HOOK_LIMIT_MS 60000u
+#include "engine/source/pause.h"
+#include "engine/source/places.h"
+#include "engine/source/scan.h"
 
 struct scan {
 	struct sosie_source base;
 	const struct sosie_volume *volumes;
 	unsigned count;
-	struct sosie_hooks hooks;
-	struct hook_env env;
-	struct sosie_io *io; /* of cut only */
+	struct pause pause;
+	char prefix[PREFIX_SIZE]; /* of leftover views; empty: none are looked for */
+	struct sosie_io *io;      /* of cut only */
+	bool viewed;              /* a view lives */
 };
 
 struct sosie_view {
 	struct scan *scan;
-	struct guardian guardian;
 	char **paths; /* of the view; NULL each without one */
 	uint64_t *sizes;
 	bool view_owed;
@@ -38,29 +37,23 @@ struct sosie_view {
 	pthread_t watchdog;
 	pthread_mutex_t lock;
 	pthread_cond_t ended;
-	bool frozen, passed, done;
+	bool passed, done;
 	struct timespec deadline; /* CLOCK_MONOTONIC */
 	int thaw_rc;
 	struct sosie_err thaw_err;
 };
 
-/* --- freeze and thaw
+/* --- holding writers
  * --------------------------------------------------------------------------------------------------- */
 
 /* With the lock held. */
-static void thaw(struct sosie_view *v)
+static void let_go(struct sosie_view *v)
 {
-	struct scan *s = v->scan;
+	bool passed;
+	int rc = pause_let_go(&v->scan->pause, &passed, &v->thaw_err);
 
-	if (!v->frozen)
-		return;
-	v->frozen = false;
-	v->thaw_rc = hook_run(&v->guardian, &s->env, "thaw", s->hooks.thaw, s->hooks.hook_limit_ms, NULL,
-	                      &v->thaw_err);
-	if (v->thaw_rc != 0)
-		sosie_err_action(&v->thaw_err, "the volumes may still be frozen: thaw them by hand, now");
-	else
-		guardian_tell(&v->guardian, GUARDIAN_THAWED, 0);
+	v->passed |= passed;
+	v->thaw_rc = rc != 0 ? rc : v->thaw_rc;
 }
 
 static void *watch(void *arg)
@@ -70,26 +63,17 @@ static void *watch(void *arg)
 	pthread_mutex_lock(&v->lock);
 	while (!v->done && pthread_cond_timedwait(&v->ended, &v->lock, &v->deadline) != ETIMEDOUT)
 		;
-	if (v->frozen && !v->done) {
-		v->passed = true;
-		thaw(v);
-	}
+	if (!v->done)
+		let_go(v);
 	pthread_mutex_unlock(&v->lock);
 	return NULL;
 }
 
 static void end_freeze(struct sosie_view *v)
 {
-	struct timespec now;
-
 	pthread_mutex_lock(&v->lock);
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	if (v->frozen && (now.tv_sec > v->deadline.tv_sec ||
-	                  (now.tv_sec == v->deadline.tv_sec && now.tv_nsec >= v->deadline.tv_nsec)))
-		v->passed =
-		        true; /* all was frozen, but longer than was allowed: the watchdog only was late */
 	v->done = true;
-	thaw(v);
+	let_go(v);
 	pthread_cond_signal(&v->ended);
 	pthread_mutex_unlock(&v->lock);
 	if (v->watched)
@@ -97,33 +81,14 @@ static void end_freeze(struct sosie_view *v)
 	v->watched = false;
 }
 
-static void set_deadline(struct sosie_view *v)
-{
-	uint64_t ms = v->scan->hooks.freeze_limit_ms;
-
-	clock_gettime(CLOCK_MONOTONIC, &v->deadline);
-	v->deadline.tv_sec += (time_t)(ms / 1000);
-	v->deadline.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (v->deadline.tv_nsec >= 1000000000) {
-		v->deadline.tv_nsec -= 1000000000;
-		v->deadline.tv_sec++;
-	}
-}
-
 static int freeze(struct sosie_view *v, struct sosie_err *err)
 {
-	const struct sosie_hooks *h = &v->scan->hooks;
-	uint64_t limit = h->freeze_limit_ms < h->hook_limit_ms ? h->freeze_limit_ms : h->hook_limit_ms;
-	int rc;
+	struct pause *p = &v->scan->pause;
+	int rc = pause_hold(p, err);
 
-	if (!h->freeze)
-		return 0;
-	guardian_tell(&v->guardian, GUARDIAN_OWE_THAW, 0);
-	v->frozen = true; /* thawed also when it failed: it may have done half of its work */
-	set_deadline(v);
-	rc = hook_run(&v->guardian, &v->scan->env, "freeze", h->freeze, limit, NULL, err);
-	if (rc != 0)
+	if (rc != 0 || p->kind == SOSIE_PAUSE_NONE)
 		return rc;
+	v->deadline = (struct timespec){p->deadline_ns / 1000000000, (long)(p->deadline_ns % 1000000000)};
 	if (pthread_create(&v->watchdog, NULL, watch, v) != 0)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no thread to limit the freeze");
 	v->watched = true;
@@ -137,15 +102,17 @@ static int freeze(struct sosie_view *v, struct sosie_err *err)
 static int make_view(struct sosie_view *v, struct sosie_err *err)
 {
 	struct scan *s = v->scan;
+	const struct sosie_hooks *h = &s->pause.hooks;
 	char *text = NULL;
 	int rc;
 
-	if (!s->hooks.view)
+	if (!h->view)
 		return 0;
-	v->view_owed = s->hooks.view_done != NULL;
-	if (v->view_owed)
-		guardian_tell(&v->guardian, GUARDIAN_OWE_VIEW, 0);
-	rc = hook_run(&v->guardian, &s->env, "view", s->hooks.view, s->hooks.hook_limit_ms, &text, err);
+	v->view_owed = h->view_done != NULL;
+	rc = v->view_owed ? guardian_owe(&s->pause.guardian, GUARDIAN_OWE_VIEW, 0, -1, err) : 0;
+	if (rc == 0)
+		rc = hook_run(&s->pause.guardian, &s->pause.env, "view", h->view, h->hook_limit_ms, &text,
+		              err);
 	if (rc == 0) {
 		end_freeze(v);
 		rc = hook_view_parse(text, s->volumes, s->count, v->paths, err);
@@ -161,9 +128,9 @@ static int end_view(struct sosie_view *v, struct sosie_err *err)
 
 	if (!v->view_owed)
 		return 0;
-	rc = hook_run(&v->guardian, &s->env, "view-done", s->hooks.view_done, s->hooks.hook_limit_ms, NULL,
-	              err);
-	guardian_tell(&v->guardian, GUARDIAN_VIEW_DONE, 0);
+	rc = hook_run(&s->pause.guardian, &s->pause.env, "view-done", s->pause.hooks.view_done,
+	              s->pause.hooks.hook_limit_ms, NULL, err);
+	guardian_paid(&s->pause.guardian, GUARDIAN_VIEW_DONE);
 	return rc;
 }
 
@@ -213,7 +180,6 @@ static struct sosie_view *view_new(struct scan *s)
 	if (!v)
 		return NULL;
 	v->scan = s;
-	v->guardian.pipe = -1;
 	pthread_mutex_init(&v->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -227,48 +193,132 @@ static struct sosie_view *view_new(struct scan *s)
 	return NULL;
 }
 
-static int scan_release(struct sosie_view *v, enum sosie_consistency *consistency, struct sosie_err *err)
+static enum sosie_consistency label_of(const struct sosie_view *v)
 {
-	const struct sosie_hooks *h = &v->scan->hooks;
+	const struct pause *p = &v->scan->pause;
+
+	if (v->passed || (p->kind == SOSIE_PAUSE_NONE && !p->hooks.view))
+		return SOSIE_CONSISTENCY_FUZZY;
+	return p->kind == SOSIE_PAUSE_COMMANDS ? SOSIE_CONSISTENCY_APP : SOSIE_CONSISTENCY_CRASH;
+}
+
+/* Nothing of a scan can be kept. */
+static int scan_release(struct sosie_view *v, bool keep, enum sosie_consistency *consistency,
+                        struct sosie_err *err)
+{
 	int rc, rc_view;
 
+	(void)keep;
 	end_freeze(v);
 	rc = v->thaw_rc;
 	if (rc != 0 && err)
 		*err = v->thaw_err;
 	rc_view = end_view(v, rc == 0 ? err : NULL);
-	guardian_stop(&v->guardian);
-	if (v->passed || (!h->freeze && !h->view))
-		*consistency = SOSIE_CONSISTENCY_FUZZY;
-	else
-		*consistency = h->freeze ? SOSIE_CONSISTENCY_APP : SOSIE_CONSISTENCY_CRASH;
+	*consistency = label_of(v);
+	v->scan->viewed = false;
 	view_free(v);
 	return rc != 0 ? rc : rc_view;
 }
 
-static int scan_cut(struct sosie_source *source, struct sosie_view **out, struct sosie_err *err)
+static int scan_cut(struct sosie_source *source, const struct sosie_view_id *base, struct sosie_view **out,
+                    struct sosie_err *err)
 {
 	struct scan *s = (struct scan *)source;
-	struct sosie_view *v = view_new(s);
+	struct sosie_view *v;
 	enum sosie_consistency ignored;
 	int rc;
 
+	(void)base;
 	*out = NULL;
+	if (s->viewed)
+		return sosie_err_set(err, SOSIE_EINTERNAL, "a second view of a scan while the first lives");
+	v = view_new(s);
 	if (!v)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a view");
-	rc = guardian_start(&v->guardian, &s->hooks, &s->env, err);
-	if (rc == 0)
-		rc = freeze(v, err);
+	s->viewed = true;
+	rc = freeze(v, err);
 	if (rc == 0)
 		rc = make_view(v, err);
 	for (unsigned i = 0; rc == 0 && i < s->count; i++)
 		rc = measure(v, i, err);
 	if (rc != 0) {
-		scan_release(v, &ignored, NULL);
+		scan_release(v, false, &ignored, NULL);
 		return rc;
 	}
 	*out = v;
 	return 0;
+}
+
+/* Leftovers of a driver that was used before. */
+static int scan_settle(struct sosie_source *source, const struct sosie_view_id *ids, unsigned count,
+                       bool *held, struct sosie_err *err)
+{
+	struct scan *s = (struct scan *)source;
+	int rc = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		held[i] = false;
+	for (unsigned i = 0; s->prefix[0] && rc == 0 && i < s->count; i++) {
+		struct place place;
+
+		if (place_find(&s->volumes[i], &place, NULL) ==
+		    0) /* one that is gone has no views to look for */
+			rc = place_sweep(&place, s->prefix, ids, count, err);
+	}
+	return rc;
+}
+
+static int scan_drop(struct sosie_source *source, const struct sosie_view_id *id, struct sosie_err *err)
+{
+	struct scan *s = (struct scan *)source;
+	int rc = 0;
+
+	for (unsigned i = 0; s->prefix[0] && rc == 0 && i < s->count; i++) {
+		struct place place;
+
+		if (place_find(&s->volumes[i], &place, NULL) == 0)
+			rc = place_remove(&place, s->prefix, id, err);
+	}
+	return rc;
+}
+
+static bool scan_unchanged(struct sosie_source *source, const struct sosie_view_id *id)
+{
+	(void)source;
+	(void)id;
+	return false;
+}
+
+static int scan_facts(struct sosie_source *source, struct sosie_cut_facts *out, struct sosie_err *err)
+{
+	(void)source;
+	(void)err;
+	*out = (struct sosie_cut_facts){.stall_us = -1, .last_us = -1, .last_predicted_us = -1};
+	return 0;
+}
+
+static int scan_reopen(struct sosie_source *source, const struct sosie_view_id *base,
+                       const struct sosie_view_id *id, struct sosie_view **view, struct sosie_err *err)
+{
+	(void)source;
+	(void)base;
+	*view = NULL;
+	return sosie_err_set(err, SOSIE_ENOTFOUND, "the scan driver keeps no views, so none is called %s",
+	                     id->s[0] ? id->s : "nothing");
+}
+
+static void scan_id(const struct sosie_view *view, struct sosie_view_id *out)
+{
+	(void)view;
+	out->s[0] = '\0';
+}
+
+static const char *scan_base_path(struct sosie_view *view, unsigned volume, uint64_t *size)
+{
+	(void)view;
+	(void)volume;
+	*size = 0;
+	return NULL;
 }
 
 static int scan_path(struct sosie_view *v, unsigned volume, const char **path, uint64_t *size,
@@ -316,49 +366,41 @@ static void scan_destroy(struct sosie_source *source)
 
 	if (!s)
 		return;
-	hook_env_fini(&s->env);
+	pause_fini(&s->pause);
 	sosie_io_free(s->io);
 	free(s);
 }
 
 static const struct sosie_source_ops scan_ops = {
         .name = "scan",
+        .settle = scan_settle,
+        .unchanged = scan_unchanged,
+        .facts = scan_facts,
         .cut = scan_cut,
+        .reopen = scan_reopen,
+        .id = scan_id,
         .path = scan_path,
+        .base_path = scan_base_path,
         .next = scan_next,
         .release = scan_release,
+        .drop = scan_drop,
         .destroy = scan_destroy,
 };
 
-static int check_hooks(const struct sosie_hooks *h, struct sosie_err *err)
-{
-	if (!h->freeze != !h->thaw)
-		return sosie_err_set(err, SOSIE_EUSAGE,
-		                     "--freeze and --thaw come together: one without the other is given");
-	if (h->view_done && !h->view)
-		return sosie_err_set(err, SOSIE_EUSAGE, "--view-done without --view");
-	return 0;
-}
-
-int sosie_scan(const struct sosie_volume *volumes, unsigned count, const struct sosie_hooks *hooks,
-               const char *group, struct sosie_clock *clock, struct sosie_source **out, struct sosie_err *err)
+int scan_open(const struct sosie_source_options *o, struct sosie_source **out, struct sosie_err *err)
 {
 	struct scan *s = calloc(1, sizeof(*s));
 	int rc;
 
-	(void)clock; /* hooks run in real time, whatever the replication's clock is */
 	*out = NULL;
 	if (!s)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for the scan driver");
 	s->base.ops = &scan_ops;
-	s->volumes = volumes;
-	s->count = count;
-	s->hooks = hooks ? *hooks : (struct sosie_hooks){0};
-	s->hooks.freeze_limit_ms = s->hooks.freeze_limit_ms ? s->hooks.freeze_limit_ms : FREEZE_LIMIT_MS;
-	s->hooks.hook_limit_ms = s->hooks.hook_limit_ms ? s->hooks.hook_limit_ms : HOOK_LIMIT_MS;
-	rc = check_hooks(&s->hooks, err);
-	if (rc == 0)
-		rc = hook_env_init(&s->env, group, volumes, count, err);
+	s->volumes = o->volumes;
+	s->count = o->count;
+	rc = pause_init(&s->pause, o, true, err);
+	if (rc == 0 && o->tenant && o->tag)
+		rc = prefix_make(s->prefix, o, err);
 	if (rc == 0)
 		rc = sosie_io_posix(&s->io, err);
 	if (rc != 0)
@@ -366,4 +408,17 @@ int sosie_scan(const struct sosie_volume *volumes, unsigned count, const struct 
 	else
 		*out = &s->base;
 	return rc;
+}
+
+int sosie_scan(const struct sosie_volume *volumes, unsigned count, const struct sosie_hooks *hooks,
+               const char *group, struct sosie_clock *clock, struct sosie_source **out, struct sosie_err *err)
+{
+	const struct sosie_source_options o = {.kind = SOSIE_SOURCE_SCAN,
+	                                       .volumes = volumes,
+	                                       .count = count,
+	                                       .hooks = hooks,
+	                                       .group = group,
+	                                       .clock = clock};
+
+	return scan_open(&o, out, err); /* hooks run in real time, whatever the replication's clock is */
 }

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Where changes come from: one seam, several drivers. A driver cuts (freezes a view of the whole group at one
- * instant), tells the ranges that may differ from what was accepted last, names what to read them from, and
- * lets the view go. Ranges may be too many, never too few.
+ * instant), tells the ranges that may differ from a view that was kept, names what to read both from, and
+ * lets views go. Ranges may be too many, never too few.
  *
- * Driver of this release: scan (engine/source/scan.c): any file or block device; tells data and holes, the
- * replicator compares digests.
+ *   scan     any file or block device; no view of its own (or the user's hook's); all may have changed
+ *   reflink  files on XFS or btrfs: a clone of each volume; changes: the mappings of two clones compared
+ *   btrfs    files of one subvolume: a read-only snapshot; changes: the kernel's difference of two snapshots
+ *
+ * Views of reflink and btrfs live in folders ".sosie" beside the volumes and outlive the process. Whoever
+ * calls keeps the ids of those that count (the accepted one, the pending one) in durable state of its own.
  */
 #ifndef SOSIE_SOURCE_H
 #define SOSIE_SOURCE_H
@@ -47,33 +51,112 @@ struct sosie_hooks {
 	uint64_t hook_limit_ms; /* for each command, default 60 s */
 };
 
-enum sosie_extent_kind { SOSIE_EXTENT_DATA, SOSIE_EXTENT_HOLE, SOSIE_EXTENT_END };
+/* How the group's writers are held for the instant of a cut. A guardian process undoes it at the limit
+ * even when we hang, are stopped (SIGSTOP) or are killed. */
+enum sosie_pause_kind {
+	SOSIE_PAUSE_NONE,
+	SOSIE_PAUSE_CGROUP,  /* target: a cgroup v2 folder; cgroup.freeze, waits for cgroup.events */
+	SOSIE_PAUSE_QMP,     /* target: a QEMU monitor socket; stop and cont */
+	SOSIE_PAUSE_COMMANDS /* hooks.freeze and hooks.thaw */
+};
+struct sosie_pause {
+	enum sosie_pause_kind kind;
+	const char *target;
+	uint64_t limit_ms; /* from the first word of it to its end, default 2 s; passed: the cut fails */
+};
+/* "cgroup:DIR", "qmp:SOCKET"; target is borrowed from text. */
+int sosie_pause_parse(const char *text, struct sosie_pause *out, struct sosie_err *err);
+
+enum sosie_extent_kind {
+	SOSIE_EXTENT_DATA, /* may differ; read it */
+	SOSIE_EXTENT_HOLE, /* may differ; reads as zeros, need not be read */
+	SOSIE_EXTENT_SAME, /* as in the base view: skip it */
+	SOSIE_EXTENT_END
+};
 struct sosie_extent {
 	enum sosie_extent_kind kind;
 	uint64_t start, end; /* bytes; END: both the volume's size */
+};
+
+/* Names a view that is kept: a letter for the driver and 15 hex digits. Empty: none. */
+#define SOSIE_VIEW_ID 17
+struct sosie_view_id {
+	char s[SOSIE_VIEW_ID];
+};
+
+/* What a driver knows of its cuts, for policy and status. */
+struct sosie_cut_facts {
+	uint64_t extents;    /* of all volumes now; 0: does not matter to this driver */
+	int64_t stall_us;    /* predicted for a cut now, -1: not known yet */
+	int64_t last_us;     /* measured at the last cut: how long writers were held, -1: none made */
+	int64_t last_predicted_us; /* what had been predicted for that one, -1: nothing */
+	uint64_t view_bytes; /* at most what kept views hold back from the filesystem */
+	bool growing;        /* extents have grown at each of the last cuts, without end in sight */
 };
 
 struct sosie_source;
 struct sosie_view;
 struct sosie_source_ops {
 	const char *name; /* "scan" */
-	/* The instant. *view lives until release. */
-	int (*cut)(struct sosie_source *s, struct sosie_view **view, struct sosie_err *err);
+	/* Before anything else, and whenever views are to go: all views of this group, of whatever driver,
+	 * that are not among ids (count may be 0) are removed. held[i]: ids[i] is one of this driver's and is
+	 * whole. Empty ids are allowed. */
+	int (*settle)(struct sosie_source *s, const struct sosie_view_id *ids, unsigned count, bool *held,
+	              struct sosie_err *err);
+	/* True when surely nothing was written to any volume since view id was cut: costs a stat for each
+	 * volume. False in doubt. */
+	bool (*unchanged)(struct sosie_source *s, const struct sosie_view_id *id);
+	/* Costs no more than a few system calls for each volume, no data is read. */
+	int (*facts)(struct sosie_source *s, struct sosie_cut_facts *out, struct sosie_err *err);
+	/* The instant. base (NULL or empty: none): what changes are told against; where it is not held, all
+	 * has changed. *view lives until release. */
+	int (*cut)(struct sosie_source *s, const struct sosie_view_id *base, struct sosie_view **view,
+	           struct sosie_err *err);
+	/* A kept view again, to finish what was begun from it. SOSIE_ENOTFOUND. */
+	int (*reopen)(struct sosie_source *s, const struct sosie_view_id *base,
+	              const struct sosie_view_id *id, struct sosie_view **view, struct sosie_err *err);
+	/* The view's id, durable on disk since cut returned; empty for a view that cannot be kept. */
+	void (*id)(const struct sosie_view *view, struct sosie_view_id *out);
 	/* What to read volume i from, and its size in the view. */
 	int (*path)(struct sosie_view *view, unsigned volume, const char **path, uint64_t *size,
 	            struct sosie_err *err);
-	/* The next extent at or after from that may differ; holes told as holes. Uses a file that the caller
-	 * opened from path. */
+	/* What holds volume i's content in the base view, its size there; NULL: there is none. */
+	const char *(*base_path)(struct sosie_view *view, unsigned volume, uint64_t *size);
+	/* The next extent at or after from; holes told as holes. Uses a file that the caller opened from
+	 * path. Called under one lock for each view, from any thread. */
 	int (*next)(struct sosie_view *view, unsigned volume, struct sosie_io *io, struct sosie_file *file,
 	            uint64_t from, struct sosie_extent *out, struct sosie_err *err);
-	/* All has been read: thaws, runs view_done, and decides the label. The view is gone afterwards, also
-	 * on error (an error of a hook: SOSIE_EHOOK, and *consistency is valid all the same). */
-	int (*release)(struct sosie_view *view, enum sosie_consistency *consistency, struct sosie_err *err);
-	void (*destroy)(struct sosie_source *s);
+	/* All has been read: thaws, runs view_done, and decides the label. keep: the view stays on disk
+	 * under its id; else it is removed. The object is gone afterwards, also on error (an error of a hook:
+	 * SOSIE_EHOOK, and *consistency is valid all the same). */
+	int (*release)(struct sosie_view *view, bool keep, enum sosie_consistency *consistency,
+	               struct sosie_err *err);
+	/* Removes a kept view; one that is not there is fine. */
+	int (*drop)(struct sosie_source *s, const struct sosie_view_id *id, struct sosie_err *err);
+	void (*destroy)(struct sosie_source *s); /* kept views stay */
 };
 struct sosie_source {
 	const struct sosie_source_ops *ops;
 };
+
+enum sosie_source_kind { SOSIE_SOURCE_AUTO, SOSIE_SOURCE_SCAN, SOSIE_SOURCE_REFLINK, SOSIE_SOURCE_BTRFS };
+struct sosie_source_options {
+	enum sosie_source_kind kind;
+	const struct sosie_volume *volumes; /* borrowed, as all that is pointed to */
+	unsigned count;
+	const struct sosie_hooks *hooks; /* NULL: none */
+	struct sosie_pause pause;
+	const char *tenant, *group;
+	const char *tag;        /* tells views of one state folder from another's: 8 hex digits */
+	uint64_t max_stall_us;  /* auto: a clone that would hold writers longer, and longer each time, is not
+	                           chosen; 0: no matter */
+	struct sosie_clock *clock;
+};
+/* Opens the driver asked for (SOSIE_EUNSUPPORTED with the reason when the path does not allow it), or the best
+ * that the path allows: btrfs, reflink, scan. reason gets why, for status: "btrfs: all volumes lie in
+ * subvolume 257", "scan: ext4 has no reflink". The guardian of hooks and pauses is started at the first cut. */
+int sosie_source_open(const struct sosie_source_options *options, struct sosie_source **out, char *reason,
+                      size_t size, struct sosie_err *err);
 /* volumes and hooks are borrowed. A watchdog thread thaws at the limit even if the reader hangs, and a helper
  * process does if we are killed. */
 int sosie_scan(const struct sosie_volume *volumes, unsigned count, const struct sosie_hooks *hooks,

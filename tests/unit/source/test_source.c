@@ -168,7 +168,7 @@ static void test_scan_extents_tile_the_volume(void **state)
 	assert_int_equal(pwrite(fd, "y", 1, 4 << 20), 1);
 	close(fd);
 	assert_int_equal(sosie_scan(p->v, 1, NULL, "g", sosie_clock_real(), &s, &p->err), 0);
-	assert_int_equal(s->ops->cut(s, &view, &p->err), 0);
+	assert_int_equal(s->ops->cut(s, NULL, &view, &p->err), 0);
 	assert_int_equal(s->ops->path(view, 0, &path, &size, &p->err), 0);
 	assert_int_equal(sosie_io_openat(p->io, path, SOSIE_READ, 0, &file, &p->err), 0);
 	for (;;) {
@@ -186,8 +186,36 @@ static void test_scan_extents_tile_the_volume(void **state)
 	assert_int_equal(s->ops->next(view, 0, p->io, file, 1 << 20, &e, &p->err), -SOSIE_ESHRUNK);
 	say(p);
 	sosie_io_close(p->io, file, NULL);
-	assert_int_equal(s->ops->release(view, &label, &p->err), 0);
+	assert_int_equal(s->ops->release(view, true, &label, &p->err), 0);
 	assert_int_equal(label, SOSIE_CONSISTENCY_FUZZY);
+	s->ops->destroy(s);
+}
+
+static void test_scan_keeps_no_views(void **state)
+{
+	struct place *p = *state;
+	struct sosie_source *s;
+	struct sosie_view *view;
+	struct sosie_view_id id, ids[2] = {{""}, {"r0123456789abcde"}};
+	struct sosie_cut_facts facts;
+	enum sosie_consistency label;
+	bool held[2] = {true, true};
+	uint64_t size = 1;
+
+	put_file(p, 0, "v", "x", 1, 4096);
+	assert_int_equal(sosie_scan(p->v, 1, NULL, "g", sosie_clock_real(), &s, &p->err), 0);
+	assert_int_equal(s->ops->settle(s, ids, 2, held, &p->err), 0);
+	assert_false(held[0] || held[1]);
+	assert_int_equal(s->ops->cut(s, &ids[1], &view, &p->err), 0);
+	s->ops->id(view, &id);
+	assert_int_equal(id.s[0], 0);
+	assert_null(s->ops->base_path(view, 0, &size));
+	assert_int_equal(s->ops->release(view, true, &label, &p->err), 0);
+	assert_false(s->ops->unchanged(s, &ids[1]));
+	assert_int_equal(s->ops->facts(s, &facts, &p->err), 0);
+	assert_true(facts.extents == 0 && facts.stall_us == -1 && facts.last_us == -1);
+	assert_int_equal(s->ops->reopen(s, NULL, &ids[1], &view, &p->err), -SOSIE_ENOTFOUND);
+	assert_int_equal(s->ops->drop(s, &ids[1], &p->err), 0);
 	s->ops->destroy(s);
 }
 
@@ -226,11 +254,11 @@ static int cut_and_release(struct place *p, const struct sosie_hooks *hooks,
 	int rc;
 
 	assert_int_equal(sosie_scan(p->v, 1, hooks, "g", sosie_clock_real(), &s, &p->err), 0);
-	rc = s->ops->cut(s, &view, &p->err);
+	rc = s->ops->cut(s, NULL, &view, &p->err);
 	if (rc == 0) {
 		if (meanwhile)
 			meanwhile(p);
-		rc = s->ops->release(view, label, &p->err);
+		rc = s->ops->release(view, false, label, &p->err);
 	}
 	s->ops->destroy(s);
 	return rc;
@@ -370,7 +398,7 @@ static void test_guardian_thaws_after_kill(void **state)
 
 		close(ready[0]);
 		if (sosie_scan(p->v, 1, &hooks, "g", sosie_clock_real(), &s, &p->err) == 0)
-			s->ops->cut(s, &v, &p->err);
+			s->ops->cut(s, NULL, &v, &p->err);
 		_exit(0);
 	}
 	close(ready[1]);
@@ -401,6 +429,7 @@ int main(void)
 	        CASE(test_identify_links_followed_and_inode_recorded),
 	        CASE(test_identify_empty_or_missing_refused),
 	        CASE(test_scan_extents_tile_the_volume),
+	        CASE(test_scan_keeps_no_views),
 	        CASE(test_hooks_frozen_until_released_then_app),
 	        CASE(test_hooks_limit_passed_thaws_and_is_fuzzy),
 	        CASE(test_hooks_failed_or_hanging_freeze_is_thawed),

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: MIT */
+/* Holding writers: cgroup v2 (linux Documentation/admin-guide/cgroup-v2.rst, cgroup.freeze and
+ * cgroup.events), QEMU's monitor, or commands; always with a guardian and a limit. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/source/pause.h"
+
+#define MS 1000000ll
+#define UNDO_LIMIT_MS 2000
+
+int sosie_pause_parse(const char *text, struct sosie_pause *out, struct sosie_err *err)
+{
+	*out = (struct sosie_pause){.kind = SOSIE_PAUSE_NONE};
+	if (strncmp(text, "cgroup:/", 8) == 0)
+		*out = (struct sosie_pause){.kind = SOSIE_PAUSE_CGROUP, .target = text + 7};
+	else if (strncmp(text, "qmp:/", 5) == 0)
+		*out = (struct sosie_pause){.kind = SOSIE_PAUSE_QMP, .target = text + 4};
+	else
+		return sosie_err_set(err, SOSIE_EUSAGE,
+		                     "pause \"%.100s\" is not known; it is cgroup:/FOLDER or qmp:/SOCKET",
+		                     text);
+	return 0;
+}
+
+/* --- cgroup ----------------------------------------------------------------------------------------------
+ */
+
+static int cgroup_error(struct pause *p, struct sosie_err *err)
+{
+	sosie_err_where(err, "%s", p->target);
+	return sosie_err_action(err, "name a cgroup v2 folder that holds the writers and that we may freeze");
+}
+
+static int cgroup_write(struct pause *p, const char *text, struct sosie_err *err)
+{
+	int fd = open(p->freeze_file, O_WRONLY | O_CLOEXEC), sys = 0;
+
+	if (fd < 0 || write(fd, text, 1) != 1)
+		sys = errno;
+	if (fd >= 0)
+		close(fd);
+	if (sys == 0)
+		return 0;
+	sosie_err_sys(err, sys, "the cgroup cannot be %s", text[0] == '1' ? "frozen" : "thawed");
+	return cgroup_error(p, err);
+}
+
+/* What cgroup.freeze says: the order that is in force. */
+static int cgroup_ordered(struct pause *p, bool *frozen, struct sosie_err *err)
+{
+	char c = 0;
+	int fd = open(p->freeze_file, O_RDONLY | O_CLOEXEC), sys = 0;
+
+	if (fd < 0 || read(fd, &c, 1) != 1)
+		sys = errno ? errno : EIO;
+	if (fd >= 0)
+		close(fd);
+	*frozen = c == '1';
+	if (sys == 0)
+		return 0;
+	sosie_err_sys(err, sys, "the cgroup of a pause cannot be used");
+	return cgroup_error(p, err);
+}
+
+static bool events_say_frozen(int fd)
+{
+	char text[256];
+	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+
+	if (n <= 0)
+		return false;
+	text[n] = '\0';
+	return strstr(text, "frozen 1") != NULL;
+}
+
+/* cgroup.events wakes POLLPRI at each change. */
+static int cgroup_wait(struct pause *p, struct sosie_err *err)
+{
+	char path[4112];
+	int fd, rc = 0;
+
+	snprintf(path, sizeof(path), "%s/cgroup.events", p->target);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0) {
+		sosie_err_sys(err, errno, "the cgroup's events cannot be read");
+		return cgroup_error(p, err);
+	}
+	while (rc == 0 && !events_say_frozen(fd)) {
+		struct pollfd e = {fd, POLLPRI, 0};
+		int64_t left = (p->deadline_ns - guardian_now_ns()) / MS;
+
+		if (left <= 0) {
+			sosie_err_set(err, SOSIE_ETIMEOUT, "the cgroup was not frozen within %llu ms",
+			              (unsigned long long)p->limit_ms);
+			rc = cgroup_error(p, err);
+		} else {
+			poll(&e, 1, left > 1000 ? 1000 : (int)left + 1);
+		}
+	}
+	close(fd);
+	return rc;
+}
+
+/* --- one word each
+ * ------------------------------------------------------------------------------------------ */
+
+/* What can be done before the clock runs: is it ours to hold? */
+static int prepare(struct pause *p, struct sosie_err *err)
+{
+	int64_t limit_ns = guardian_now_ns() + (int64_t)p->limit_ms * MS;
+	bool on = true;
+	int rc = 0;
+
+	p->ours = true;
+	if (p->kind == SOSIE_PAUSE_CGROUP) {
+		rc = cgroup_ordered(p, &on, err);
+		p->ours = !on;
+	} else if (p->kind == SOSIE_PAUSE_QMP) {
+		rc = qmp_open(&p->qmp, p->target, limit_ns, err);
+		if (rc == 0)
+			rc = qmp_running(&p->qmp, &p->ours, limit_ns, err);
+	}
+	return rc;
+}
+
+static int say_hold(struct pause *p, struct sosie_err *err)
+{
+	uint64_t limit = p->limit_ms < p->hooks.hook_limit_ms ? p->limit_ms : p->hooks.hook_limit_ms;
+	int rc = 0;
+
+	switch (p->kind) {
+	case SOSIE_PAUSE_CGROUP:
+		rc = p->ours ? cgroup_write(p, "1", err) : 0;
+		return rc == 0 ? cgroup_wait(p, err) : rc;
+	case SOSIE_PAUSE_QMP:
+		return p->ours ? qmp_command(&p->qmp, "stop", p->deadline_ns, err) : 0;
+	case SOSIE_PAUSE_COMMANDS:
+		return hook_run(&p->guardian, &p->env, "freeze", p->hooks.freeze, limit, NULL, err);
+	case SOSIE_PAUSE_NONE:
+		break;
+	}
+	return rc;
+}
+
+static int say_let_go(struct pause *p, struct sosie_err *err)
+{
+	switch (p->kind) {
+	case SOSIE_PAUSE_CGROUP:
+		return cgroup_write(p, "0", err);
+	case SOSIE_PAUSE_QMP:
+		return qmp_command(&p->qmp, "cont", guardian_now_ns() + UNDO_LIMIT_MS * MS, err);
+	case SOSIE_PAUSE_COMMANDS:
+		return hook_run(&p->guardian, &p->env, "thaw", p->hooks.thaw, p->hooks.hook_limit_ms, NULL,
+		                err);
+	case SOSIE_PAUSE_NONE:
+		break;
+	}
+	return 0;
+}
+
+int pause_let_go(struct pause *p, bool *passed, struct sosie_err *err)
+{
+	int rc = 0;
+
+	*passed = false;
+	if (!p->held)
+		return 0;
+	p->held = false;
+	*passed = guardian_now_ns() >= p->deadline_ns;
+	if (p->ours) {
+		rc = say_let_go(p, err);
+		if (rc != 0) /* still owed: the guardian does it at the limit, or when we end */
+			sosie_err_action(err,
+			                 "the volumes' writers may still be held: let them go by hand, now");
+		else
+			guardian_paid(&p->guardian, GUARDIAN_THAWED);
+	}
+	p->guardian.monitor = -1;
+	qmp_close(&p->qmp);
+	return rc;
+}
+
+int pause_hold(struct pause *p, struct sosie_err *err)
+{
+	bool passed;
+	int rc;
+
+	if (p->kind == SOSIE_PAUSE_NONE)
+		return 0;
+	rc = prepare(p, err);
+	p->begun_ns = guardian_now_ns();
+	p->deadline_ns = p->begun_ns + (int64_t)p->limit_ms * MS;
+	if (rc == 0 && p->ours)
+		rc = guardian_owe(&p->guardian, GUARDIAN_OWE_THAW, p->deadline_ns + (int64_t)p->grace_ms * MS,
+		                  p->qmp.fd, err);
+	if (rc != 0) {
+		p->guardian.thaw_owed = false;
+		qmp_close(&p->qmp);
+		return sosie_err_wrap(err, "pause");
+	}
+	p->held = true; /* let go also when it failed: it may have done half of its work */
+	rc = say_hold(p, err);
+	if (rc != 0)
+		pause_let_go(p, &passed, NULL);
+	return rc;
+}
+
+/* --- making one --------------------------------------------------------------------------------------------
+ */
+
+static int check(const struct sosie_hooks *h, enum sosie_pause_kind kind, struct sosie_err *err)
+{
+	if (!h->freeze != !h->thaw)
+		return sosie_err_set(err, SOSIE_EUSAGE,
+		                     "--freeze and --thaw come together: one without the other is given");
+	if (h->view_done && !h->view)
+		return sosie_err_set(err, SOSIE_EUSAGE, "--view-done without --view");
+	if (kind == SOSIE_PAUSE_COMMANDS && !h->freeze)
+		return sosie_err_set(err, SOSIE_EUSAGE,
+		                     "a pause by commands, and no freeze and thaw commands");
+	if (kind != SOSIE_PAUSE_COMMANDS && kind != SOSIE_PAUSE_NONE && h->freeze)
+		return sosie_err_set(err, SOSIE_EUSAGE,
+		                     "a freeze command and another pause: only one of them can be used");
+	return 0;
+}
+
+static uint64_t limit_of(const struct sosie_source_options *o, const struct sosie_hooks *h, bool until_read,
+                         enum sosie_pause_kind kind)
+{
+	if (o->pause.limit_ms)
+		return o->pause.limit_ms;
+	if (kind == SOSIE_PAUSE_COMMANDS && h->freeze_limit_ms)
+		return h->freeze_limit_ms;
+	return until_read && o->pause.kind == SOSIE_PAUSE_NONE ? FREEZE_LIMIT_MS : PAUSE_LIMIT_MS;
+}
+
+int pause_init(struct pause *p, const struct sosie_source_options *o, bool until_read, struct sosie_err *err)
+{
+	int rc, n;
+
+	*p = (struct pause){
+	        .kind = o->pause.kind, .target = o->pause.target, .qmp.fd = -1, .guardian.fd = -1};
+	p->hooks = o->hooks ? *o->hooks : (struct sosie_hooks){0};
+	rc = check(&p->hooks, p->kind, err);
+	if (rc != 0)
+		return rc;
+	if (p->kind == SOSIE_PAUSE_NONE && p->hooks.freeze)
+		p->kind = SOSIE_PAUSE_COMMANDS;
+	p->limit_ms = limit_of(o, &p->hooks, until_read, p->kind);
+	p->limit_ms = p->limit_ms < INT32_MAX ? p->limit_ms : INT32_MAX;
+	p->hooks.hook_limit_ms = p->hooks.hook_limit_ms ? p->hooks.hook_limit_ms : HOOK_LIMIT_MS;
+	p->grace_ms = until_read && p->kind == SOSIE_PAUSE_COMMANDS ? 1000 : 0;
+	if (p->kind == SOSIE_PAUSE_CGROUP) {
+		n = snprintf(p->freeze_file, sizeof(p->freeze_file), "%s/cgroup.freeze", p->target);
+		if (n < 0 || (size_t)n >= sizeof(p->freeze_file))
+			return sosie_err_set(err, SOSIE_ECONFIG, "the path of the cgroup is too long");
+	}
+	rc = hook_env_init(&p->env, o->group, o->volumes, o->count, err);
+	if (rc == 0)
+		guardian_init(&p->guardian, &(struct guardian_job){.kind = p->kind,
+		                                                   .freeze_file = p->freeze_file,
+		                                                   .thaw = p->hooks.thaw,
+		                                                   .view_done = p->hooks.view_done,
+		                                                   .env = p->env.list,
+		                                                   .hook_limit_ms = p->hooks.hook_limit_ms});
+	return rc;
+}
+
+void pause_fini(struct pause *p)
+{
+	bool passed;
+
+	pause_let_go(p, &passed, NULL);
+	guardian_stop(&p->guardian);
+	hook_env_fini(&p->env);
+}

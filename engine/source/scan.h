@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+/* The scan driver with all options; sosie_scan is the short way to it. */
+#ifndef ENGINE_SOURCE_SCAN_H
+#define ENGINE_SOURCE_SCAN_H
+
+#include "sosie/source.h"
+
+int scan_open(const struct sosie_source_options *o, struct sosie_source **out, struct sosie_err *err);
+
+#endif

@@ -1,0 +1,495 @@
+/* SPDX-License-Identifier: MIT */
+/* Views that are kept, and what has changed between two of them. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine/source/views.h"
+#include "sosie/tree.h"
+
+/* --- stamps
+ * -------------------------------------------------------------------------------------------------- */
+
+static void stamp_fill(const struct stat *st, struct stamp *out)
+{
+	out->dev = st->st_dev;
+	out->ino = st->st_ino;
+	out->size = (uint64_t)st->st_size;
+	out->ctime_ns = (int64_t)st->st_ctim.tv_sec * 1000000000 + st->st_ctim.tv_nsec;
+}
+
+bool stamp_of(const char *path, struct stamp *out)
+{
+	struct stat st;
+
+	if (stat(path, &st) != 0 || !S_ISREG(st.st_mode))
+		return false;
+	stamp_fill(&st, out);
+	return true;
+}
+
+bool stamp_equal(const struct stamp *a, const struct stamp *b)
+{
+	return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->ctime_ns == b->ctime_ns;
+}
+
+int64_t wall_now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+/* --- the source
+ * ---------------------------------------------------------------------------------------------- */
+
+int tracked_init(struct tracked *t, const struct sosie_source_options *o, const struct tracked_ops *ops,
+                 const struct sosie_source_ops *seam, struct sosie_err *err)
+{
+	int rc = pause_init(&t->pause, o, false, err);
+
+	t->base.ops = seam;
+	t->ops = ops;
+	t->volumes = o->volumes;
+	t->count = o->count;
+	t->last_bytes = UINT64_MAX;
+	stalls_init(&t->stalls);
+	if (rc == 0)
+		rc = prefix_make(t->prefix, o, err);
+	t->places = calloc(o->count, sizeof(*t->places));
+	if (rc == 0 && !t->places)
+		rc = sosie_err_set(err, SOSIE_ENOMEM, "no memory for a source");
+	for (unsigned i = 0; rc == 0 && i < o->count; i++)
+		rc = place_find(&o->volumes[i], &t->places[i], err);
+	return rc;
+}
+
+static void stalls_names(const struct tracked *t, char name[VIEW_NAME_SIZE], char temporary[VIEW_NAME_SIZE])
+{
+	snprintf(name, VIEW_NAME_SIZE, "%s%c.stalls", t->prefix, t->ops->letter);
+	snprintf(temporary, VIEW_NAME_SIZE, "~%s%c.stalls", t->prefix, t->ops->letter);
+}
+
+void tracked_use_stalls(struct tracked *t, const char *store)
+{
+	char name[VIEW_NAME_SIZE], temporary[VIEW_NAME_SIZE];
+	int fd;
+
+	snprintf(t->stalls_store, sizeof(t->stalls_store), "%s", store);
+	if (store_open(store, false, false, &fd, NULL) != 0)
+		return;
+	stalls_names(t, name, temporary);
+	stalls_load(&t->stalls, fd, name);
+	close(fd);
+}
+
+static void save_stalls(const struct tracked *t)
+{
+	char name[VIEW_NAME_SIZE], temporary[VIEW_NAME_SIZE];
+	int fd;
+
+	if (store_open(t->stalls_store, false, false, &fd, NULL) != 0)
+		return;
+	stalls_names(t, name, temporary);
+	stalls_save(&t->stalls, fd, name, temporary);
+	close(fd);
+}
+
+void tracked_destroy(struct sosie_source *s)
+{
+	struct tracked *t = (struct tracked *)s;
+
+	if (!t)
+		return;
+	for (unsigned i = 0; i < KEPT_MAX; i++)
+		free(t->kept[i].stamps);
+	pause_fini(&t->pause);
+	free(t->places);
+	free(t);
+}
+
+bool tracked_whole(const struct tracked *t, const struct sosie_view_id *id)
+{
+	char path[4096 + VIEW_NAME_SIZE];
+	struct stamp stamp;
+
+	if (!view_id_valid(id, t->ops->letter))
+		return false;
+	for (unsigned i = 0; i < t->count; i++) {
+		t->ops->path_in(t, id, i, path, sizeof(path));
+		if (!stamp_of(path, &stamp))
+			return false;
+	}
+	return true;
+}
+
+void tracked_stamp(struct sosie_view *v, int64_t begun_ns)
+{
+	v->quiet = true;
+	for (unsigned i = 0; i < v->source->count; i++) {
+		struct stamp *stamp = &v->volumes[i].stamp;
+
+		v->quiet &=
+		        stamp_of(v->source->volumes[i].path, stamp) && stamp->ctime_ns < begun_ns - QUIET_NS;
+	}
+}
+
+static const struct kept *find_kept(const struct tracked *t, const struct sosie_view_id *id)
+{
+	for (unsigned i = 0; i < KEPT_MAX; i++)
+		if (t->kept[i].stamps && strcmp(t->kept[i].id.s, id->s) == 0)
+			return &t->kept[i];
+	return NULL;
+}
+
+bool tracked_unchanged(struct sosie_source *s, const struct sosie_view_id *id)
+{
+	const struct tracked *t = (const struct tracked *)s;
+	const struct kept *k = find_kept(t, id);
+
+	for (unsigned i = 0; k && i < t->count; i++) {
+		struct stamp now;
+
+		if (!stamp_of(t->volumes[i].path, &now) || !stamp_equal(&now, &k->stamps[i]))
+			return false;
+	}
+	return k != NULL;
+}
+
+static void forget(struct tracked *t, const struct sosie_view_id *id)
+{
+	for (unsigned i = 0; i < KEPT_MAX; i++) {
+		if (!t->kept[i].stamps || strcmp(t->kept[i].id.s, id->s) != 0)
+			continue;
+		free(t->kept[i].stamps);
+		t->kept[i] = (struct kept){.stamps = NULL};
+	}
+}
+
+static void remember(struct tracked *t, const struct sosie_view *v)
+{
+	struct kept *k = &t->kept[t->next_kept];
+
+	t->holds = true;
+	if (!v->quiet)
+		return;
+	t->next_kept = (t->next_kept + 1) % KEPT_MAX;
+	free(k->stamps);
+	*k = (struct kept){.id = v->id, .stamps = calloc(t->count, sizeof(*k->stamps))};
+	for (unsigned i = 0; k->stamps && i < t->count; i++)
+		k->stamps[i] = v->volumes[i].stamp;
+}
+
+int tracked_settle(struct sosie_source *s, const struct sosie_view_id *ids, unsigned count, bool *held,
+                   struct sosie_err *err)
+{
+	struct tracked *t = (struct tracked *)s;
+	int rc = 0, one;
+
+	t->holds = false;
+	for (unsigned i = 0; i < t->count; i++) {
+		one = place_sweep(&t->places[i], t->prefix, ids, count, rc == 0 ? err : NULL);
+		rc = rc == 0 ? one : rc;
+	}
+	for (unsigned i = 0; i < count; i++) {
+		held[i] = tracked_whole(t, &ids[i]);
+		t->holds |= held[i];
+	}
+	return rc;
+}
+
+int tracked_drop(struct sosie_source *s, const struct sosie_view_id *id, struct sosie_err *err)
+{
+	struct tracked *t = (struct tracked *)s;
+	int rc = 0, one;
+
+	forget(t, id);
+	for (unsigned i = 0; i < t->count; i++) {
+		one = place_remove(&t->places[i], t->prefix, id, rc == 0 ? err : NULL);
+		rc = rc == 0 ? one : rc;
+	}
+	return rc;
+}
+
+/* What a kept view can hold back at most: all of the volumes, or, once told, what changed since. */
+static uint64_t held_bytes(const struct tracked *t)
+{
+	uint64_t sum = 0;
+	struct stat st;
+
+	if (!t->holds)
+		return 0;
+	for (unsigned i = 0; i < t->count; i++)
+		if (stat(t->volumes[i].path, &st) == 0)
+			sum += (uint64_t)st.st_blocks * 512;
+	return t->last_bytes < sum ? t->last_bytes : sum;
+}
+
+int tracked_facts(struct sosie_source *s, struct sosie_cut_facts *out, struct sosie_err *err)
+{
+	struct tracked *t = (struct tracked *)s;
+	int rc;
+
+	*out = (struct sosie_cut_facts){.last_us = t->stalls.last_us,
+	                                .last_predicted_us = t->stalls.last_predicted_us,
+	                                .growing = stalls_growing(&t->stalls),
+	                                .view_bytes = held_bytes(t)};
+	rc = t->ops->extents ? t->ops->extents(t, &out->extents, err) : 0;
+	out->stall_us = rc == 0 ? stalls_predict(&t->stalls, out->extents) : -1;
+	return rc;
+}
+
+int tracked_too_late(const struct tracked *t, struct sosie_err *err)
+{
+	sosie_err_set(err, SOSIE_ETIMEOUT, "writers could be held for %llu ms only, and the cut took longer",
+	              (unsigned long long)t->pause.limit_ms);
+	return sosie_err_action(err, "a longer limit of the pause, or volumes with fewer extents");
+}
+
+/* --- views
+ * --------------------------------------------------------------------------------------------------- */
+
+static void view_free(struct sosie_view *v)
+{
+	for (unsigned i = 0; v && v->volumes && i < v->source->count; i++) {
+		free(v->volumes[i].path);
+		free(v->volumes[i].base_path);
+		changes_free(v->volumes[i].changes);
+	}
+	if (v)
+		free(v->volumes);
+	free(v);
+}
+
+static int view_new(struct tracked *t, struct sosie_view **out, struct sosie_err *err)
+{
+	struct sosie_view *v = calloc(1, sizeof(*v));
+	int rc = 0;
+
+	*out = NULL;
+	if (!v)
+		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a view");
+	v->source = t;
+	v->volumes = calloc(t->count, sizeof(*v->volumes));
+	if (!v->volumes)
+		rc = sosie_err_set(err, SOSIE_ENOMEM, "no memory for a view");
+	for (unsigned i = 0; rc == 0 && i < t->count; i++)
+		rc = changes_new(CHANGES_MAX, &v->volumes[i].changes, err);
+	if (rc != 0)
+		view_free(v);
+	else
+		*out = v;
+	return rc;
+}
+
+static int find_file(const struct tracked *t, const struct sosie_view_id *id, unsigned i, char **path,
+                     uint64_t *size, struct sosie_err *err)
+{
+	char text[4096 + VIEW_NAME_SIZE];
+	struct stamp stamp;
+
+	*path = NULL;
+	t->ops->path_in(t, id, i, text, sizeof(text));
+	if (!stamp_of(text, &stamp)) {
+		sosie_err_set(err, SOSIE_ENOTFOUND, "view %s of volume %s is not there", id->s,
+		              t->volumes[i].name.s);
+		return sosie_err_where(err, "%s", text);
+	}
+	*size = stamp.size;
+	*path = strdup(text);
+	return *path ? 0 : sosie_err_set(err, SOSIE_ENOMEM, "no memory for the path of a view");
+}
+
+/* A base that lacks a volume (added to the group since) is none for that volume only. */
+static int find_files(struct sosie_view *v, struct sosie_err *err)
+{
+	const struct tracked *t = v->source;
+	bool based = view_id_valid(&v->base, t->ops->letter);
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < t->count; i++) {
+		struct view_volume *f = &v->volumes[i];
+
+		rc = find_file(t, &v->id, i, &f->path, &f->size, err);
+		if (rc == 0 && based)
+			rc = find_file(t, &v->base, i, &f->base_path, &f->base_size, err);
+		if (rc == -SOSIE_ENOTFOUND && f->path)
+			rc = 0;
+	}
+	return rc;
+}
+
+/* Nothing in comparing is worth a cut: what cannot be told has changed. */
+static void compare(struct sosie_view *v)
+{
+	struct tracked *t = v->source;
+	bool any = false, failed;
+	uint64_t sum = 0, bytes;
+
+	for (unsigned i = 0; i < t->count; i++)
+		any |= v->volumes[i].base_path != NULL;
+	failed = any && t->ops->compare(t, v, NULL) != 0;
+	for (unsigned i = 0; i < t->count; i++) {
+		struct view_volume *f = &v->volumes[i];
+
+		if (failed || !f->base_path)
+			changes_all(f->changes);
+		else if (f->size != f->base_size) /* the leaf at the old end too: it was a part of one */
+			changes_add(f->changes, f->base_size < f->size ? f->base_size : f->size - 1, f->size);
+		changes_seal(f->changes);
+		bytes = changes_bytes(f->changes);
+		sum = bytes > f->size ? sum + f->size : sum + bytes;
+	}
+	t->last_bytes = any ? sum : UINT64_MAX;
+}
+
+static int complete(struct sosie_view *v, const struct sosie_view_id *base, struct sosie_err *err)
+{
+	int rc;
+
+	v->label = view_id_label(&v->id);
+	if (base)
+		v->base = *base;
+	rc = find_files(v, err);
+	if (rc == 0)
+		compare(v);
+	return rc;
+}
+
+int tracked_cut(struct sosie_source *s, const struct sosie_view_id *base, struct sosie_view **view,
+                struct sosie_err *err)
+{
+	struct tracked *t = (struct tracked *)s;
+	struct sosie_view *v;
+	uint64_t extents = 0;
+	int64_t predicted;
+	int rc;
+
+	*view = NULL;
+	rc = t->ops->extents ? t->ops->extents(t, &extents, err) : 0;
+	if (rc == 0)
+		rc = view_new(t, &v, err);
+	if (rc != 0)
+		return rc;
+	predicted = stalls_predict(&t->stalls, extents);
+	rc = t->ops->take(t, v, err);
+	if (rc == 0) {
+		stalls_note(&t->stalls, extents, predicted, v->held_us, v->cloning_us);
+		save_stalls(t);
+		rc = complete(v, base, err);
+		if (rc != 0)
+			tracked_drop(s, &v->id, NULL);
+	}
+	if (rc == 0)
+		*view = v;
+	else
+		view_free(v);
+	return rc;
+}
+
+int tracked_reopen(struct sosie_source *s, const struct sosie_view_id *base, const struct sosie_view_id *id,
+                   struct sosie_view **view, struct sosie_err *err)
+{
+	struct tracked *t = (struct tracked *)s;
+	struct sosie_view *v;
+	int rc;
+
+	*view = NULL;
+	if (!view_id_valid(id, t->ops->letter) || !tracked_whole(t, id))
+		return sosie_err_set(err, SOSIE_ENOTFOUND, "view %s is not held by driver %s",
+		                     id->s[0] ? id->s : "(none)", t->base.ops->name);
+	rc = view_new(t, &v, err);
+	if (rc != 0)
+		return rc;
+	v->id = *id;
+	rc = complete(v, base, err);
+	if (rc == 0)
+		*view = v;
+	else
+		view_free(v);
+	return rc;
+}
+
+void view_id(const struct sosie_view *v, struct sosie_view_id *out)
+{
+	*out = v->id;
+}
+
+int view_path(struct sosie_view *v, unsigned volume, const char **path, uint64_t *size, struct sosie_err *err)
+{
+	if (volume >= v->source->count)
+		return sosie_err_set(err, SOSIE_EINTERNAL, "volume %u of %u", volume, v->source->count);
+	*path = v->volumes[volume].path;
+	*size = v->volumes[volume].size;
+	return 0;
+}
+
+const char *view_base_path(struct sosie_view *v, unsigned volume, uint64_t *size)
+{
+	*size = v->volumes[volume].base_size;
+	return v->volumes[volume].base_path;
+}
+
+/* The changed range at or behind from, widened to whole leaves, within the volume. False: none is left. */
+static bool next_changed(struct view_volume *f, uint64_t from, uint64_t *start, uint64_t *end)
+{
+	/* A range that ends inside this leaf still covers all of it. */
+	if (!changes_next(f->changes, from - from % SOSIE_LEAF, start, end) || *start >= f->size)
+		return false;
+	*start -= *start % SOSIE_LEAF;
+	*start = *start > from ? *start : from;
+	*end = *end >= f->size || f->size - *end < SOSIE_LEAF
+	               ? f->size
+	               : (*end + SOSIE_LEAF - 1) / SOSIE_LEAF * SOSIE_LEAF;
+	return true;
+}
+
+int view_next(struct sosie_view *v, unsigned volume, struct sosie_io *io, struct sosie_file *file,
+              uint64_t from, struct sosie_extent *out, struct sosie_err *err)
+{
+	struct view_volume *f = &v->volumes[volume];
+	uint64_t start, end, data, data_end;
+	int rc;
+
+	*out = (struct sosie_extent){SOSIE_EXTENT_END, f->size, f->size};
+	if (from >= f->size)
+		return 0;
+	if (!next_changed(f, from, &start, &end)) {
+		*out = (struct sosie_extent){SOSIE_EXTENT_SAME, from, f->size};
+		return 0;
+	}
+	if (start > from) {
+		*out = (struct sosie_extent){SOSIE_EXTENT_SAME, from, start};
+		return 0;
+	}
+	rc = sosie_io_next_data(io, file, from, &data, &data_end, err);
+	if (rc != 0)
+		return rc;
+	if (data >= data_end && data_end < f->size)
+		return sosie_err_set(err, SOSIE_EIO, "view %s of volume %s became smaller: it was changed",
+		                     v->id.s, v->source->volumes[volume].name.s);
+	if (data > from)
+		*out = (struct sosie_extent){SOSIE_EXTENT_HOLE, from, data < end ? data : end};
+	else
+		*out = (struct sosie_extent){SOSIE_EXTENT_DATA, from, data_end < end ? data_end : end};
+	return 0;
+}
+
+int view_release(struct sosie_view *v, bool keep, enum sosie_consistency *consistency, struct sosie_err *err)
+{
+	int rc = 0;
+
+	*consistency = v->label;
+	if (keep)
+		remember(v->source, v);
+	else
+		rc = tracked_drop(&v->source->base, &v->id, err);
+	view_free(v);
+	return rc;
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What reflink and btrfs share: views that are kept on disk under a name, change sets against a base, and
+ * walking them. A driver adds how to take a view, where its files are, and how to compare two.
+ *
+ *   cut:     taking → named (durable) → compared → read → released: kept, or removed
+ *   reopen:  named before → compared → read → released
+ *
+ * A source is used by one thread at a time; a view's next by any, one at a time.
+ */
+#ifndef ENGINE_SOURCE_VIEWS_H
+#define ENGINE_SOURCE_VIEWS_H
+
+#include "engine/source/changes.h"
+#include "engine/source/pause.h"
+#include "engine/source/places.h"
+#include "engine/source/stalls.h"
+#include "sosie/source.h"
+
+#define QUIET_NS                                                                                             \
+	20000000ll /* ctime advances in ticks of up to 10 ms: a change that recent may hide another */
+#define KEPT_MAX 4u
+
+/* What stat said of a volume. */
+struct stamp {
+	uint64_t dev, ino, size;
+	int64_t ctime_ns;
+};
+bool stamp_of(const char *path, struct stamp *out);
+bool stamp_equal(const struct stamp *a, const struct stamp *b);
+int64_t wall_now_ns(void);
+
+/* A view that this process has cut and that was kept. */
+struct kept {
+	struct sosie_view_id id;
+	struct stamp *stamps; /* one for each volume, none so young that a write may hide; NULL: free slot */
+};
+
+struct tracked;
+struct tracked_ops {
+	char letter;
+	/* Makes the view durable and fills in id, held and cloning time, and stamps where the driver uses
+	 * them. On an error nothing is left. */
+	int (*take)(struct tracked *t, struct sosie_view *v, struct sosie_err *err);
+	/* Fills the sets of all volumes that have a base; what fails means that all has changed. */
+	int (*compare)(struct tracked *t, struct sosie_view *v, struct sosie_err *err);
+	void (*path_in)(const struct tracked *t, const struct sosie_view_id *id, unsigned volume, char *dst,
+	                size_t size);
+	int (*extents)(struct tracked *t, uint64_t *out, struct sosie_err *err); /* NULL: do not matter */
+};
+
+struct tracked {
+	struct sosie_source base;
+	const struct tracked_ops *ops;
+	const struct sosie_volume *volumes;
+	unsigned count;
+	struct place *places; /* one for each volume */
+	char prefix[PREFIX_SIZE];
+	struct pause pause;
+	struct stalls stalls;
+	char stalls_store[4096]; /* the folder .sosie in which they are kept */
+	struct kept kept[KEPT_MAX];
+	unsigned next_kept;
+	bool holds;          /* at least one view is kept, as far as we know */
+	uint64_t last_bytes; /* of the last change set; UINT64_MAX: not known */
+};
+
+struct view_volume {
+	char *path, *base_path; /* base_path NULL: no base */
+	uint64_t size, base_size;
+	struct changes *changes; /* sealed */
+	struct stamp stamp;
+};
+struct sosie_view {
+	struct tracked *source;
+	struct sosie_view_id id, base; /* base empty: none */
+	enum sosie_consistency label;
+	bool quiet;
+	int64_t held_us, cloning_us;
+	struct view_volume *volumes;
+};
+
+/* --- a driver's own open and the seam's functions */
+int tracked_init(struct tracked *t, const struct sosie_source_options *o, const struct tracked_ops *ops,
+                 const struct sosie_source_ops *seam, struct sosie_err *err);
+void tracked_use_stalls(struct tracked *t, const char *store); /* once its folder is known to be there */
+void tracked_destroy(struct sosie_source *s);
+int tracked_settle(struct sosie_source *s, const struct sosie_view_id *ids, unsigned count, bool *held,
+                   struct sosie_err *err);
+int tracked_facts(struct sosie_source *s, struct sosie_cut_facts *out, struct sosie_err *err);
+int tracked_cut(struct sosie_source *s, const struct sosie_view_id *base, struct sosie_view **view,
+                struct sosie_err *err);
+int tracked_reopen(struct sosie_source *s, const struct sosie_view_id *base, const struct sosie_view_id *id,
+                   struct sosie_view **view, struct sosie_err *err);
+int tracked_drop(struct sosie_source *s, const struct sosie_view_id *id, struct sosie_err *err);
+void view_id(const struct sosie_view *v, struct sosie_view_id *out);
+int view_path(struct sosie_view *v, unsigned volume, const char **path, uint64_t *size,
+              struct sosie_err *err);
+const char *view_base_path(struct sosie_view *v, unsigned volume, uint64_t *size);
+int view_next(struct sosie_view *v, unsigned volume, struct sosie_io *io, struct sosie_file *file,
+              uint64_t from, struct sosie_extent *out, struct sosie_err *err);
+int view_release(struct sosie_view *v, bool keep, enum sosie_consistency *consistency, struct sosie_err *err);
+
+/* All volumes of the view are there. */
+bool tracked_whole(const struct tracked *t, const struct sosie_view_id *id);
+/* What stat says of the volumes, after the cut: a write meanwhile is seen as one that is too young to be
+ * trusted. begun_ns: wall clock before anything was flushed for the cut. */
+void tracked_stamp(struct sosie_view *v, int64_t begun_ns);
+/* By what was stamped in this process; false for other views. */
+bool tracked_unchanged(struct sosie_source *s, const struct sosie_view_id *id);
+/* The pause ended too late: the cut is no cut. */
+int tracked_too_late(const struct tracked *t, struct sosie_err *err);
+/* The drivers. SOSIE_EUNSUPPORTED: what does not allow it, in err. */
+int reflink_open(const struct sosie_source_options *o, struct sosie_source **out, struct sosie_err *err);
+int btrfs_open(const struct sosie_source_options *o, struct sosie_source **out, char *reason, size_t size,
+               struct sosie_err *err);
+
+#endif

@@ -1,0 +1,952 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The drivers reflink and btrfs on loop-mounted filesystems: views kept, found again, settled and dropped;
+ * changes against a byte comparison; unchanged; labels, judged by numbered blocks; facts; a full disk; what
+ * auto chooses. SOSIE_ROUNDS: cuts under the alternating writer (default 6, full 200).
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "engine/source/stalls.h"
+#include "sosie/source.h"
+#include "tests/support/mounted.h"
+#include "tests/support/order.h"
+
+#define VOLUME_BYTES (8u << 20)
+#define BLOCK 4096u
+
+struct flavour {
+	const char *name, *mkfs, *options;
+	enum sosie_source_kind kind;
+	bool nodatacow;
+};
+static const struct flavour flavours[] = {
+        {"reflink on xfs", "mkfs.xfs -q", "", SOSIE_SOURCE_REFLINK, false},
+        {"reflink on btrfs", "mkfs.btrfs -q", "", SOSIE_SOURCE_REFLINK, false},
+        {"reflink on btrfs nodatacow", "mkfs.btrfs -q", "", SOSIE_SOURCE_REFLINK, true},
+        {"btrfs", "mkfs.btrfs -q", "", SOSIE_SOURCE_BTRFS, false},
+};
+#define FLAVOURS (sizeof(flavours) / sizeof(flavours[0]))
+
+struct lab {
+	const struct flavour *flavour;
+	struct mounted fs;
+	struct sosie_io *io;
+	struct sosie_volume v[2];
+	struct sosie_hooks hooks;
+	struct sosie_source_options o;
+	struct sosie_source *s;
+	struct sosie_err err;
+	char reason[512];
+	uint64_t seed;
+};
+
+static const char *impossible;
+
+#define NEED_MOUNTS()                                                                                        \
+	do {                                                                                                 \
+		if (impossible) {                                                                            \
+			print_message("  skipped: %s\n", impossible);                                        \
+			skip();                                                                              \
+		}                                                                                            \
+	} while (0)
+
+static void line(const struct lab *l)
+{
+	char text[1200];
+
+	print_message("  %s: %s\n", l->flavour->name, sosie_err_line(&l->err, text, sizeof(text)));
+}
+
+static void must(const struct lab *l, int rc, const char *what)
+{
+	if (rc == 0)
+		return;
+	print_message("  %s failed\n", what);
+	line(l);
+	fail();
+}
+
+static uint64_t next_random(uint64_t *seed)
+{
+	*seed ^= *seed << 13;
+	*seed ^= *seed >> 7;
+	*seed ^= *seed << 17;
+	return *seed;
+}
+
+static void random_block(struct lab *l, uint8_t *block)
+{
+	for (unsigned i = 0; i < BLOCK; i += 8) {
+		uint64_t r = next_random(&l->seed);
+
+		memcpy(block + i, &r, 8);
+	}
+}
+
+static void put_block(struct lab *l, unsigned v, uint64_t at)
+{
+	uint8_t block[BLOCK];
+	int fd = open(l->v[v].path, O_WRONLY | O_CLOEXEC);
+
+	random_block(l, block);
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, block, BLOCK, (off_t)at), BLOCK);
+	close(fd);
+}
+
+static void make_volume(struct lab *l, unsigned i)
+{
+	char text[300];
+	int fd;
+
+	snprintf(text, sizeof(text), "v%u=%s/images/v%u.raw", i, l->fs.dir, i);
+	assert_int_equal(sosie_volume_parse(text, &l->v[i], &l->err), 0);
+	fd = open(l->v[i].path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, VOLUME_BYTES), 0);
+	close(fd);
+	for (uint64_t at = 0; at < VOLUME_BYTES / 2; at += 2 * BLOCK)
+		put_block(l, i, at);
+}
+
+static void open_source(struct lab *l)
+{
+	must(l, sosie_source_open(&l->o, &l->s, l->reason, sizeof(l->reason), &l->err), "open");
+}
+
+/* Without a source yet. */
+static void lab_up(struct lab *l, const struct flavour *flavour, unsigned volumes, unsigned mib)
+{
+	memset(l, 0, sizeof(*l));
+	l->flavour = flavour;
+	l->seed = 88172645463325252u;
+	assert_true(mounted_up(&l->fs, flavour->mkfs, flavour->options, mib));
+	assert_int_equal(mounted_run("mkdir %s/images%s", l->fs.dir, ""), 0);
+	if (flavour->nodatacow)
+		assert_int_equal(mounted_run("chattr +C %s/images", l->fs.dir), 0);
+	assert_int_equal(sosie_io_posix(&l->io, &l->err), 0);
+	for (unsigned i = 0; i < volumes; i++)
+		make_volume(l, i);
+	l->o = (struct sosie_source_options){.kind = flavour->kind,
+	                                     .volumes = l->v,
+	                                     .count = volumes,
+	                                     .tenant = "acme",
+	                                     .group = "erp",
+	                                     .tag = "0123abcd",
+	                                     .clock = sosie_clock_real()};
+}
+
+static void lab_down(struct lab *l)
+{
+	if (l->s)
+		l->s->ops->destroy(l->s);
+	sosie_io_free(l->io);
+	mounted_down(&l->fs);
+}
+
+static const char *store_of(const struct lab *l, char *dst, size_t size)
+{
+	snprintf(dst, size, "%s/%s.sosie", l->fs.dir,
+	         l->flavour->kind == SOSIE_SOURCE_BTRFS ? "" : "images/");
+	return dst;
+}
+
+/* Names in .sosie that are views or temporaries. */
+static unsigned views_left(const struct lab *l)
+{
+	char path[200];
+	DIR *dir = opendir(store_of(l, path, sizeof(path)));
+	struct dirent *e;
+	unsigned n = 0;
+
+	while (dir && (e = readdir(dir)) != NULL)
+		n += e->d_name[0] != '.' && !strstr(e->d_name, "stalls");
+	if (dir)
+		closedir(dir);
+	return n;
+}
+
+static uint8_t *slurp(const char *path, size_t *len)
+{
+	struct stat st;
+	uint8_t *bytes;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	*len = (size_t)st.st_size;
+	bytes = malloc(*len + 1);
+	assert_non_null(bytes);
+	assert_int_equal(read(fd, bytes, *len), st.st_size);
+	close(fd);
+	return bytes;
+}
+
+static void same_content(const char *a, const char *b)
+{
+	size_t len_a, len_b;
+	uint8_t *x = slurp(a, &len_a), *y = slurp(b, &len_b);
+
+	assert_int_equal(len_a, len_b);
+	assert_memory_equal(x, y, len_a);
+	free(x);
+	free(y);
+}
+
+static struct sosie_view *cut(struct lab *l, const struct sosie_view_id *base)
+{
+	struct sosie_view *view;
+
+	must(l, l->s->ops->cut(l->s, base, &view, &l->err), "cut");
+	return view;
+}
+
+static enum sosie_consistency release(struct lab *l, struct sosie_view *view, bool keep,
+                                      struct sosie_view_id *id)
+{
+	enum sosie_consistency label;
+
+	if (id)
+		l->s->ops->id(view, id);
+	must(l, l->s->ops->release(view, keep, &label, &l->err), "release");
+	return label;
+}
+
+static const char *path_of(struct lab *l, struct sosie_view *view, unsigned v, uint64_t *size)
+{
+	const char *path;
+
+	must(l, l->s->ops->path(view, v, &path, size, &l->err), "path");
+	return path;
+}
+
+/* Walks volume v of the view: extents tile it, what is told SAME is so. Returns the bytes that may differ. */
+static uint64_t walk(struct lab *l, struct sosie_view *view, unsigned v)
+{
+	struct sosie_extent e = {SOSIE_EXTENT_SAME, 0, 0};
+	struct sosie_file *file;
+	uint64_t size, base_size, at = 0, changed = 0, same = 0;
+	const char *path = path_of(l, view, v, &size), *base = l->s->ops->base_path(view, v, &base_size);
+	size_t len, base_len = 0;
+	uint8_t *now = slurp(path, &len), *then = base ? slurp(base, &base_len) : NULL;
+
+	assert_int_equal(size, len);
+	must(l, sosie_io_openat(l->io, path, SOSIE_READ, 0, &file, &l->err), "open of a view");
+	for (;;) {
+		must(l, l->s->ops->next(view, v, l->io, file, at, &e, &l->err), "next");
+		if (e.kind == SOSIE_EXTENT_END)
+			break;
+		assert_true(e.start == at && e.end > at && e.end <= size);
+		assert_true(e.end % BLOCK == 0 || e.end == size);
+		if (e.kind == SOSIE_EXTENT_SAME) {
+			assert_true(then && e.end <= base_len);
+			assert_memory_equal(now + e.start, then + e.start, e.end - e.start);
+			same += e.end - e.start;
+		} else {
+			changed += e.end - e.start;
+		}
+		for (uint64_t i = e.start; e.kind == SOSIE_EXTENT_HOLE && i < e.end; i++)
+			assert_int_equal(now[i], 0);
+		at = e.end;
+	}
+	assert_true(at == size && e.start == size && changed + same == size);
+	sosie_io_close(l->io, file, NULL);
+	free(now);
+	free(then);
+	return changed;
+}
+
+/* --- views -------------------------------------------------------------------------------------------------
+ */
+
+static void views_live(struct lab *l)
+{
+	struct sosie_view_id ids[3] = {{""}, {""}, {""}};
+	struct sosie_view *view;
+	bool held[3];
+	uint64_t size;
+
+	open_source(l);
+	must(l, l->s->ops->settle(l->s, NULL, 0, NULL, &l->err), "settle");
+	view = cut(l, NULL);
+	same_content(path_of(l, view, 0, &size), l->v[0].path);
+	same_content(path_of(l, view, 1, &size), l->v[1].path);
+	assert_int_equal(walk(l, view, 0), size);
+	release(l, view, true, &ids[0]);
+	release(l, cut(l, &ids[0]), true, &ids[1]);
+	release(l, cut(l, &ids[0]), false, &ids[2]);
+	l->s->ops->destroy(l->s);
+	open_source(l);
+	must(l, l->s->ops->settle(l->s, ids, 3, held, &l->err), "settle");
+	assert_true(held[0] && held[1] && !held[2]);
+	must(l, l->s->ops->reopen(l->s, &ids[0], &ids[1], &view, &l->err), "reopen");
+	assert_int_equal(walk(l, view, 1), 0);
+	assert_int_equal(release(l, view, true, NULL), SOSIE_CONSISTENCY_CRASH);
+	must(l, l->s->ops->settle(l->s, &ids[1], 1, held, &l->err), "settle");
+	assert_true(held[0]);
+	assert_int_equal(l->s->ops->reopen(l->s, NULL, &ids[0], &view, &l->err), -SOSIE_ENOTFOUND);
+	view = cut(l, &ids[0]); /* a base that is gone: all has changed */
+	assert_int_equal(walk(l, view, 0), VOLUME_BYTES);
+	assert_null(l->s->ops->base_path(view, 0, &size));
+	release(l, view, false, NULL);
+	must(l, l->s->ops->drop(l->s, &ids[1], &l->err), "drop");
+	must(l, l->s->ops->drop(l->s, &ids[1], &l->err), "drop again");
+	assert_int_equal(views_left(l), 0);
+}
+
+static void test_views_kept_reopened_settled_and_dropped(void **state)
+{
+	(void)state;
+	NEED_MOUNTS();
+	for (size_t i = 0; i < FLAVOURS; i++) {
+		struct lab l;
+
+		lab_up(&l, &flavours[i], 2, 512);
+		views_live(&l);
+		lab_down(&l);
+	}
+}
+
+static void change_some(struct lab *l)
+{
+	int fd = open(l->v[0].path, O_RDWR | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 65536, 16384), 0);
+	assert_int_equal(pwrite(fd, "tail", 4, VOLUME_BYTES + 10000), 4);
+	close(fd);
+	for (unsigned i = 0; i < 10; i++)
+		put_block(l, 0, next_random(&l->seed) % (VOLUME_BYTES / BLOCK) * BLOCK);
+}
+
+static void changes_told(struct lab *l)
+{
+	struct sosie_view_id a, b;
+	struct sosie_view *view;
+	uint64_t size, base_size, told;
+
+	open_source(l);
+	assert_int_equal(truncate(l->v[1].path, VOLUME_BYTES - 1000), 0);
+	release(l, cut(l, NULL), true, &a);
+	change_some(l);
+	view = cut(l, &a);
+	same_content(path_of(l, view, 0, &size), l->v[0].path);
+	assert_int_equal(size, VOLUME_BYTES + 10004);
+	assert_non_null(l->s->ops->base_path(view, 0, &base_size));
+	assert_int_equal(base_size, VOLUME_BYTES);
+	told = walk(l, view, 0);
+	assert_true(told >= 10004 + 16384 + BLOCK && told < 1 << 20);
+	assert_int_equal(walk(l, view, 1), 0);
+	release(l, view, true, &b);
+	must(l, l->s->ops->drop(l->s, &a, &l->err), "drop");
+	assert_int_equal(truncate(l->v[0].path, VOLUME_BYTES / 4 + 5), 0);
+	view = cut(l, &b);
+	assert_true(walk(l, view, 0) >= 5);
+	release(l, view, false, NULL);
+}
+
+static void test_changes_match_a_byte_comparison(void **state)
+{
+	(void)state;
+	NEED_MOUNTS();
+	for (size_t i = 0; i < FLAVOURS; i++) {
+		struct lab l;
+
+		lab_up(&l, &flavours[i], 2, 512);
+		changes_told(&l);
+		lab_down(&l);
+	}
+}
+
+/* The freeze command kills whoever cuts: what was made for the cut is there, and is no view. */
+static void test_killed_in_a_cut_leaves_what_settle_removes(void **state)
+{
+	(void)state;
+	NEED_MOUNTS();
+	for (size_t i = 0; i < FLAVOURS; i++) {
+		struct lab l;
+		struct sosie_view *view;
+		pid_t pid;
+		int status;
+
+		lab_up(&l, &flavours[i], 2, 512);
+		l.hooks = (struct sosie_hooks){.freeze = "kill -9 $PPID", .thaw = "true"};
+		l.o.hooks = &l.hooks;
+		open_source(&l);
+		pid = fork();
+		if (pid == 0) {
+			l.s->ops->cut(l.s, NULL, &view, NULL);
+			_exit(0);
+		}
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+		if (l.flavour->kind == SOSIE_SOURCE_REFLINK)
+			assert_int_equal(views_left(&l), 2);
+		must(&l, l.s->ops->settle(l.s, NULL, 0, NULL, &l.err), "settle");
+		assert_int_equal(views_left(&l), 0);
+		lab_down(&l);
+	}
+}
+
+static void test_volume_added_has_no_base(void **state)
+{
+	(void)state;
+	NEED_MOUNTS();
+	for (size_t i = 0; i < FLAVOURS; i++) {
+		struct lab l;
+		struct sosie_view_id a;
+		struct sosie_view *view;
+		bool held;
+
+		lab_up(&l, &flavours[i], 1, 512);
+		open_source(&l);
+		release(&l, cut(&l, NULL), true, &a);
+		l.s->ops->destroy(l.s);
+		make_volume(&l, 1);
+		l.o.count = 2;
+		open_source(&l);
+		must(&l, l.s->ops->settle(l.s, &a, 1, &held, &l.err), "settle");
+		assert_false(held);
+		view = cut(&l, &a);
+		assert_int_equal(walk(&l, view, 0), 0);
+		assert_int_equal(walk(&l, view, 1), VOLUME_BYTES);
+		release(&l, view, false, NULL);
+		lab_down(&l);
+	}
+}
+
+/* --- unchanged ---------------------------------------------------------------------------------------------
+ */
+
+static void write_buffered(struct lab *l, uint8_t *map)
+{
+	(void)map;
+	put_block(l, 0, 5 * BLOCK);
+}
+
+static void write_direct(struct lab *l, uint8_t *map)
+{
+	void *block = aligned_alloc(BLOCK, BLOCK);
+	int fd = open(l->v[0].path, O_WRONLY | O_DIRECT | O_CLOEXEC);
+
+	(void)map;
+	assert_true(fd >= 0 && block);
+	random_block(l, block);
+	assert_int_equal(pwrite(fd, block, BLOCK, 7 * BLOCK), BLOCK);
+	close(fd);
+	free(block);
+}
+
+static void write_mapped(struct lab *l, uint8_t *map)
+{
+	(void)l;
+	map[3 * BLOCK] ^= 0x5a; /* dirty at an earlier cut already: the mapping has been writable */
+}
+
+static void write_size(struct lab *l, uint8_t *map)
+{
+	(void)map;
+	assert_int_equal(truncate(l->v[0].path, VOLUME_BYTES + BLOCK), 0);
+}
+
+static void wait_ms(int ms)
+{
+	poll(NULL, 0, ms);
+}
+
+/* Cuts until the source says unchanged; how many it took. A write's ctime must be older than 20 ms. */
+static unsigned cuts_until_unchanged(struct lab *l, struct sosie_view_id *id)
+{
+	for (unsigned n = 1; n <= 5; n++) {
+		release(l, cut(l, NULL), true, id);
+		if (l->s->ops->unchanged(l->s, id))
+			return n;
+		must(l, l->s->ops->drop(l->s, id, &l->err), "drop");
+		wait_ms(40);
+	}
+	return 0;
+}
+
+static void unchanged_until_written(struct lab *l)
+{
+	static void (*const writes[])(struct lab *, uint8_t *) = {write_buffered, write_mapped, write_direct,
+	                                                          write_mapped, write_size};
+	struct sosie_view_id id, other;
+	int fd = open(l->v[0].path, O_RDWR | O_CLOEXEC);
+	uint8_t *map = mmap(NULL, VOLUME_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	unsigned cuts;
+
+	assert_true(fd >= 0 && map != MAP_FAILED);
+	map[3 * BLOCK] ^= 1;
+	open_source(l);
+	for (size_t i = 0; i < sizeof(writes) / sizeof(writes[0]); i++) {
+		cuts = cuts_until_unchanged(l, &id);
+		if (cuts == 0 || cuts > 2)
+			print_message("  %s: unchanged after %u cuts, write %zu\n", l->flavour->name, cuts,
+			              i);
+		assert_in_range(cuts, 1, 2);
+		for (unsigned k = 0; k < 3; k++) { /* other views come and go */
+			release(l, cut(l, &id), true, &other);
+			must(l, l->s->ops->drop(l->s, &other, &l->err), "drop");
+			assert_true(l->s->ops->unchanged(l->s, &id));
+		}
+		assert_int_equal(mounted_run("sync -f %s", l->fs.dir), 0);
+		assert_true(l->s->ops->unchanged(l->s, &id));
+		writes[i](l, map);
+		if (l->s->ops->unchanged(l->s, &id))
+			print_message("  %s: write %zu is not seen\n", l->flavour->name, i);
+		assert_false(l->s->ops->unchanged(l->s, &id));
+		must(l, l->s->ops->drop(l->s, &id, &l->err), "drop");
+	}
+	munmap(map, VOLUME_BYTES);
+	close(fd);
+}
+
+static void test_unchanged_until_any_kind_of_write(void **state)
+{
+	(void)state;
+	NEED_MOUNTS();
+	for (size_t i = 0; i < FLAVOURS; i++) {
+		struct lab l;
+
+		lab_up(&l, &flavours[i], 1, 512);
+		unchanged_until_written(&l);
+		lab_down(&l);
+	}
+}
+
+/* It ends with the test, also with one that fails. */
+static pid_t fork_writer(void)
+{
+	pid_t pid = fork();
+
+	if (pid == 0 && prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
+		_exit(1);
+	return pid;
+}
+
+/* A writer that never pauses for long: each view that calls itself unchanged has the volume's content. */
+static void test_unchanged_never_while_written(void **state)
+{
+	(void)state;
+	NEED_MOUNTS();
+	for (size_t i = 0; i < FLAVOURS; i++) {
+		struct lab l;
+		unsigned changed = 0;
+		pid_t pid;
+
+		lab_up(&l, &flavours[i], 1, 512);
+		open_source(&l);
+		pid = fork_writer();
+		while (pid == 0) {
+			put_block(&l, 0, next_random(&l.seed) % (VOLUME_BYTES / BLOCK) * BLOCK);
+			wait_ms(3);
+		}
+		for (unsigned k = 0; k < 5; k++) {
+			struct sosie_view_id id;
+
+			release(&l, cut(&l, NULL), true, &id);
+			wait_ms(25);
+			changed += !l.s->ops->unchanged(l.s, &id);
+			must(&l, l.s->ops->drop(l.s, &id, &l.err), "drop");
+		}
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		assert_int_equal(changed, 5);
+		lab_down(&l);
+	}
+}
+
+/* btrfs remembers in the snapshot itself; reflink does not claim what it cannot know. */
+static void test_unchanged_after_restart(void **state)
+{
+	(void)state;
+	NEED_MOUNTS();
+	for (size_t i = 0; i < FLAVOURS; i++) {
+		struct lab l;
+		struct sosie_view_id id;
+		bool held;
+
+		lab_up(&l, &flavours[i], 1, 512);
+		open_source(&l);
+		if (l.flavour->kind == SOSIE_SOURCE_BTRFS)
+			wait_ms(5500); /* the margin: it is about a time that must pass */
+		assert_in_range(cuts_until_unchanged(&l, &id), 1, 2);
+		l.s->ops->destroy(l.s);
+		open_source(&l);
+		must(&l, l.s->ops->settle(l.s, &id, 1, &held, &l.err), "settle");
+		assert_true(held);
+		assert_int_equal(l.s->ops->unchanged(l.s, &id), l.flavour->kind == SOSIE_SOURCE_BTRFS);
+		put_block(&l, 0, 0);
+		assert_false(l.s->ops->unchanged(l.s, &id));
+		lab_down(&l);
+	}
+}
+
+/* --- labels ------------------------------------------------------------------------------------------------
+ */
+
+static void test_labels_by_volumes_and_pause(void **state)
+{
+	(void)state;
+	NEED_MOUNTS();
+	for (size_t i = 0; i < FLAVOURS; i++) {
+		struct lab l;
+		struct sosie_view_id id;
+		struct sosie_view *view;
+
+		lab_up(&l, &flavours[i], 2, 512);
+		l.o.count = 1;
+		open_source(&l);
+		assert_int_equal(release(&l, cut(&l, NULL), false, NULL), SOSIE_CONSISTENCY_CRASH);
+		l.s->ops->destroy(l.s);
+		l.o.count = 2;
+		open_source(&l);
+		assert_int_equal(release(&l, cut(&l, NULL), false, NULL), SOSIE_CONSISTENCY_CRASH);
+		l.s->ops->destroy(l.s);
+		l.hooks = (struct sosie_hooks){.freeze = "true", .thaw = "true"};
+		l.o.hooks = &l.hooks;
+		open_source(&l);
+		assert_int_equal(release(&l, cut(&l, NULL), true, &id), SOSIE_CONSISTENCY_APP);
+		must(&l, l.s->ops->reopen(l.s, NULL, &id, &view, &l.err), "reopen");
+		assert_int_equal(release(&l, view, false, NULL), SOSIE_CONSISTENCY_APP);
+		l.s->ops->destroy(l.s);
+		l.hooks.freeze = "sleep 0.2"; /* the limit of the pause is over when it is frozen */
+		l.o.pause = (struct sosie_pause){.kind = SOSIE_PAUSE_COMMANDS, .limit_ms = 100};
+		open_source(&l);
+		assert_int_equal(l.s->ops->cut(l.s, NULL, &view, &l.err), -SOSIE_EHOOK);
+		l.s->ops->destroy(l.s);
+		l.hooks.freeze = "sleep 0.09";
+		l.hooks.thaw = "true";
+		open_source(&l);
+		(void)l.s->ops->cut(l.s, NULL, &view, &l.err); /* either; nothing may be left if it failed */
+		lab_down(&l);
+	}
+}
+
+/* Numbers to two volumes in turn, each durable before the next. */
+static _Noreturn void write_in_turn(struct lab *l, const struct order_map *map)
+{
+	void *block = aligned_alloc(BLOCK, BLOCK);
+	int fds[2] = {open(l->v[0].path, O_WRONLY | O_DIRECT | O_DSYNC),
+	              open(l->v[1].path, O_WRONLY | O_DIRECT | O_DSYNC)};
+
+	for (uint64_t n = 1; block && fds[0] >= 0 && fds[1] >= 0; n++) {
+		order_block_make(block, map->seed, n);
+		if (pwrite(fds[n % 2], block, BLOCK, (off_t)(order_slot(map, n) * BLOCK)) != BLOCK)
+			break;
+	}
+	_exit(1);
+}
+
+static bool judge(struct lab *l, struct sosie_view *view, const struct order_map *map, uint64_t *newest)
+{
+	struct order_verdict verdict;
+	uint64_t *held[2], size;
+	bool holds;
+
+	for (unsigned v = 0; v < 2; v++) {
+		size_t len;
+		uint8_t *bytes = slurp(path_of(l, view, v, &size), &len);
+
+		held[v] = calloc(map->slots, sizeof(uint64_t));
+		for (uint64_t slot = 0; slot < map->slots; slot++)
+			assert_true(order_block_read(bytes + slot * BLOCK, map->seed, &held[v][slot]));
+		free(bytes);
+	}
+	holds = order_judge(map, false, held, &verdict);
+	*newest = verdict.newest;
+	free(held[0]);
+	free(held[1]);
+	return holds;
+}
+
+static void test_labels_under_a_writer_are_never_wrong(void **state)
+{
+	const char *text = getenv("SOSIE_ROUNDS");
+	unsigned rounds = text && strcmp(text, "full") == 0 ? 200 : 6;
+
+	(void)state;
+	NEED_MOUNTS();
+	for (size_t i = 0; i < FLAVOURS; i++) {
+		unsigned labels[3] = {0, 0, 0}, broken = 0;
+		struct order_map map;
+		struct lab l;
+		pid_t pid;
+
+		lab_up(&l, &flavours[i], 2, 512);
+		for (unsigned v = 0; v < 2; v++)
+			assert_int_equal(truncate(l.v[v].path, 0) | truncate(l.v[v].path, VOLUME_BYTES), 0);
+		order_map_init(&map, 4711 + i, VOLUME_BYTES / BLOCK);
+		open_source(&l);
+		pid = fork_writer();
+		if (pid == 0)
+			write_in_turn(&l, &map);
+		wait_ms(200);
+		for (unsigned k = 0; k < rounds; k++) {
+			struct sosie_view *view = cut(&l, NULL);
+			uint64_t newest = 0;
+			bool holds = judge(&l, view, &map, &newest);
+			enum sosie_consistency label = release(&l, view, false, NULL);
+
+			labels[label]++;
+			broken += !holds;
+			assert_true(newest > 0);
+			if (!holds && label != SOSIE_CONSISTENCY_FUZZY)
+				print_message("  %s: seed %zu: not one instant, and labelled %d\n",
+				              l.flavour->name, 4711 + i, (int)label);
+			assert_true(holds || label == SOSIE_CONSISTENCY_FUZZY);
+		}
+		assert_int_equal(kill(pid, 0), 0);
+		kill(pid, SIGKILL);
+		assert_int_equal(waitpid(pid, NULL, 0), pid);
+		print_message("  %s: %u crash, %u fuzzy, of those %u not one instant\n", l.flavour->name,
+		              labels[SOSIE_CONSISTENCY_CRASH], labels[SOSIE_CONSISTENCY_FUZZY], broken);
+		if (l.flavour->kind == SOSIE_SOURCE_BTRFS)
+			assert_int_equal(labels[SOSIE_CONSISTENCY_CRASH], rounds);
+		lab_down(&l);
+	}
+}
+
+/* --- facts -------------------------------------------------------------------------------------------------
+ */
+
+static void test_facts_tell_extents_and_stalls(void **state)
+{
+	(void)state;
+	NEED_MOUNTS();
+	for (size_t i = 0; i < FLAVOURS; i++) {
+		struct lab l;
+		struct sosie_cut_facts before, after, again;
+		struct sosie_view_id id;
+		bool clones = flavours[i].kind == SOSIE_SOURCE_REFLINK;
+
+		lab_up(&l, &flavours[i], 1, 512);
+		assert_int_equal(mounted_run("sync -f %s", l.fs.dir), 0);
+		open_source(&l);
+		must(&l, l.s->ops->facts(l.s, &before, &l.err), "facts");
+		assert_true(before.last_us == -1 && before.last_predicted_us == -1 && before.view_bytes == 0);
+		assert_true(clones ? before.extents >= 400 : before.extents == 0);
+		assert_int_equal(before.stall_us, clones ? (int64_t)before.extents * 15 : -1);
+		release(&l, cut(&l, NULL), true, &id);
+		must(&l, l.s->ops->facts(l.s, &after, &l.err), "facts");
+		assert_true(after.last_us > 0 && after.stall_us > 0 && !after.growing);
+		assert_int_equal(after.last_predicted_us, before.stall_us);
+		assert_true(after.view_bytes > 0 && after.view_bytes <= VOLUME_BYTES);
+		put_block(&l, 0, 0);
+		release(&l, cut(&l, &id), true, &id);
+		must(&l, l.s->ops->facts(l.s, &again, &l.err), "facts");
+		assert_true(again.view_bytes < 1 << 20);
+		print_message("  %s: %" PRIu64 " extents, predicted %" PRId64 " us, held %" PRId64 " us\n",
+		              l.flavour->name, before.extents, again.last_predicted_us, again.last_us);
+		l.s->ops->destroy(l.s);
+		open_source(&l); /* a restart still knows what cuts cost */
+		must(&l, l.s->ops->facts(l.s, &before, &l.err), "facts");
+		assert_int_equal(before.stall_us, again.stall_us);
+		lab_down(&l);
+	}
+}
+
+static void test_stalls_predict_and_see_growth(void **state)
+{
+	struct stalls s, loaded;
+	char dir[] = "/tmp/sosie-stalls-XXXXXX", path[64];
+	int fd;
+
+	(void)state;
+	stalls_init(&s);
+	assert_int_equal(stalls_predict(&s, 0), -1);
+	assert_int_equal(stalls_predict(&s, 100000), 1500000);
+	for (unsigned i = 0; i < 12; i++) {
+		stalls_note(&s, 10000, 0, 105000, 100000); /* 10 us each, 5 ms on top */
+		assert_false(stalls_growing(&s));
+	}
+	assert_int_equal(stalls_predict(&s, 20000), 205000);
+	for (unsigned i = 0; i < 9; i++)
+		stalls_note(&s, 20000 + i, 0, 205000, 200000);
+	assert_true(stalls_growing(&s));
+	assert_non_null(mkdtemp(dir));
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	stalls_save(&s, fd, "stalls", "~stalls");
+	stalls_load(&loaded, fd, "stalls");
+	assert_true(stalls_growing(&loaded));
+	assert_int_equal(stalls_predict(&loaded, 20000), stalls_predict(&s, 20000));
+	snprintf(path, sizeof(path), "%s/stalls", dir);
+	assert_int_equal(truncate(path, 10), 0); /* damaged: as none */
+	stalls_load(&loaded, fd, "stalls");
+	assert_int_equal(stalls_predict(&loaded, 0), -1);
+	close(fd);
+	unlink(path);
+	rmdir(dir);
+}
+
+/* --- where it cannot be ------------------------------------------------------------------------------------
+ */
+
+static void fill(const struct lab *l)
+{
+	(void)mounted_run("dd if=/dev/zero of=%s/filler bs=64k 2>/dev/null; "
+	                  "dd if=/dev/zero of=%s/filler2 bs=4k 2>/dev/null; sync -f %s; true",
+	                  l->fs.dir, l->fs.dir, l->fs.dir);
+}
+
+/* Cuts on a full disk until one does not fit any more: told as such, nothing half made is left. */
+static void test_no_space_is_told_and_cleaned_up(void **state)
+{
+	struct lab l;
+	unsigned views = 0;
+	int rc = 0;
+
+	(void)state;
+	NEED_MOUNTS();
+	lab_up(&l, &flavours[0], 2, 320);
+	open_source(&l);
+	release(&l, cut(&l, NULL), true, NULL);
+	views = views_left(&l);
+	fill(&l);
+	for (unsigned i = 0; rc == 0 && i < 3000; i++) {
+		struct sosie_view *view;
+
+		rc = l.s->ops->cut(l.s, NULL, &view, &l.err);
+		if (rc != 0)
+			break;
+		release(&l, view, true, NULL);
+		views += 2;
+	}
+	line(&l);
+	assert_int_equal(rc, -SOSIE_ENOSPACE);
+	assert_int_equal(views_left(&l), views);
+	must(&l, l.s->ops->settle(l.s, NULL, 0, NULL, &l.err), "settle");
+	assert_int_equal(views_left(&l), 0);
+	lab_down(&l);
+}
+
+static void chosen(struct lab *l, enum sosie_source_kind kind, const char *driver, const char *reason)
+{
+	l->o.kind = kind;
+	open_source(l);
+	print_message("  %s: %s\n", l->flavour->mkfs, l->reason);
+	assert_string_equal(l->s->ops->name, driver);
+	assert_non_null(strstr(l->reason, reason));
+	l->s->ops->destroy(l->s);
+	l->s = NULL;
+}
+
+static void refused(struct lab *l, enum sosie_source_kind kind, int code)
+{
+	l->o.kind = kind;
+	assert_int_equal(sosie_source_open(&l->o, &l->s, l->reason, sizeof(l->reason), &l->err), -code);
+	assert_null(l->s);
+	line(l);
+}
+
+/* As cuts of before would have told. */
+static void grow_without_end(const struct lab *l)
+{
+	char path[200];
+	struct stalls s;
+	int fd = open(store_of(l, path, sizeof(path)), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	stalls_init(&s);
+	for (unsigned i = 0; i <= STALLS_GROWTH; i++)
+		stalls_note(&s, 300 + i, 0, 300000, 300000);
+	stalls_save(&s, fd, "acme.erp.0123abcd.r.stalls", "~acme.erp.0123abcd.r.stalls");
+	close(fd);
+}
+
+static void test_auto_takes_the_best_that_the_path_allows(void **state)
+{
+	static const struct flavour ext4 = {"ext4", "mkfs.ext4 -q", "", SOSIE_SOURCE_AUTO, false};
+	struct lab l;
+	char path[256];
+
+	(void)state;
+	NEED_MOUNTS();
+	lab_up(&l, &ext4, 1, 128);
+	chosen(&l, SOSIE_SOURCE_AUTO, "scan", "ext4 has no reflink");
+	refused(&l, SOSIE_SOURCE_REFLINK, SOSIE_EUNSUPPORTED);
+	refused(&l, SOSIE_SOURCE_BTRFS, SOSIE_EUNSUPPORTED);
+	chosen(&l, SOSIE_SOURCE_SCAN, "scan", "asked for");
+	assert_int_equal(views_left(&l), 0);
+	lab_down(&l);
+
+	lab_up(&l, &flavours[0], 2, 512);
+	chosen(&l, SOSIE_SOURCE_AUTO, "reflink", "no file on btrfs");
+	grow_without_end(&l);
+	chosen(&l, SOSIE_SOURCE_AUTO, "reflink", "no file on btrfs");
+	l.o.max_stall_us = 1000;
+	chosen(&l, SOSIE_SOURCE_AUTO, "scan", "extents, growing");
+	chosen(&l, SOSIE_SOURCE_REFLINK, "reflink", "asked for");
+	l.hooks = (struct sosie_hooks){.view = "true"};
+	l.o.hooks = &l.hooks;
+	chosen(&l, SOSIE_SOURCE_AUTO, "scan", "view command");
+	refused(&l, SOSIE_SOURCE_REFLINK, SOSIE_EUNSUPPORTED);
+	l.o.hooks = NULL;
+	assert_int_equal(mounted_run("chmod 755 %s/images/.sosie", l.fs.dir), 0);
+	chosen(&l, SOSIE_SOURCE_AUTO, "scan", "not ours alone");
+	assert_int_equal(mounted_run("rm -r %s/images/.sosie && mount -o remount,ro %s", l.fs.dir, l.fs.dir),
+	                 0);
+	chosen(&l, SOSIE_SOURCE_AUTO, "scan", "Read-only");
+	refused(&l, SOSIE_SOURCE_REFLINK, SOSIE_EUNSUPPORTED);
+	assert_int_equal(mounted_run("mount -o remount,rw %s && rm %s", l.fs.dir, l.v[1].path), 0);
+	refused(&l, SOSIE_SOURCE_AUTO, SOSIE_ENOTFOUND);
+	lab_down(&l);
+
+	lab_up(&l, &flavours[3], 2, 512);
+	chosen(&l, SOSIE_SOURCE_AUTO, "btrfs", "subvolume 5");
+	chosen(&l, SOSIE_SOURCE_REFLINK, "reflink", "asked for");
+	assert_int_equal(mounted_run("btrfs subvolume create %s/sub && mv %s %s/sub/", l.fs.dir, l.v[1].path,
+	                             l.fs.dir),
+	                 0);
+	snprintf(path, sizeof(path), "v1=%s/sub/v1.raw", l.fs.dir);
+	assert_int_equal(sosie_volume_parse(path, &l.v[1], &l.err), 0);
+	chosen(&l, SOSIE_SOURCE_AUTO, "reflink", "different subvolumes");
+	refused(&l, SOSIE_SOURCE_BTRFS, SOSIE_EUNSUPPORTED);
+	l.o.kind = SOSIE_SOURCE_AUTO; /* clones in two subvolumes, one label */
+	open_source(&l);
+	assert_int_equal(release(&l, cut(&l, NULL), false, NULL), SOSIE_CONSISTENCY_CRASH);
+	lab_down(&l);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(test_views_kept_reopened_settled_and_dropped),
+	        cmocka_unit_test(test_changes_match_a_byte_comparison),
+	        cmocka_unit_test(test_killed_in_a_cut_leaves_what_settle_removes),
+	        cmocka_unit_test(test_volume_added_has_no_base),
+	        cmocka_unit_test(test_unchanged_until_any_kind_of_write),
+	        cmocka_unit_test(test_unchanged_never_while_written),
+	        cmocka_unit_test(test_unchanged_after_restart),
+	        cmocka_unit_test(test_labels_by_volumes_and_pause),
+	        cmocka_unit_test(test_labels_under_a_writer_are_never_wrong),
+	        cmocka_unit_test(test_facts_tell_extents_and_stalls),
+	        cmocka_unit_test(test_stalls_predict_and_see_growth),
+	        cmocka_unit_test(test_no_space_is_told_and_cleaned_up),
+	        cmocka_unit_test(test_auto_takes_the_best_that_the_path_allows),
+	};
+
+	impossible = mounted_possible("mkfs.xfs");
+	if (!impossible)
+		impossible = mounted_possible("mkfs.btrfs");
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
