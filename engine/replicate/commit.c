@@ -11,7 +11,7 @@
 static int set_volumes(struct sosie_replicator *r, struct sosie_manifest *m, struct sosie_err *err)
 {
 	m->volumes = calloc(r->volume_count, sizeof(*m->volumes));
-	m->attachments = calloc(r->o.attachment_count + 1, sizeof(*m->attachments));
+	m->attachments = calloc(r->attachment_count + 1, sizeof(*m->attachments));
 	m->parts = calloc(r->upload.part_count + 1, sizeof(*m->parts));
 	if (!m->volumes || !m->attachments || !m->parts)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a manifest");
@@ -32,7 +32,7 @@ static void set_lists(struct sosie_replicator *r, struct sosie_manifest *m)
 {
 	const struct upload *u = &r->upload;
 
-	m->attachment_count = r->o.attachment_count;
+	m->attachment_count = r->attachment_count;
 	for (unsigned i = 0; i < m->attachment_count; i++)
 		m->attachments[i] = r->attachments[i].entry;
 	m->part_count = u->part_count;
@@ -45,21 +45,16 @@ static void set_lists(struct sosie_replicator *r, struct sosie_manifest *m)
 	m->discard = u->counters.discard;
 }
 
-static void set_head(struct sosie_replicator *r, struct sosie_manifest *m, enum sosie_consistency label,
-                     int64_t cut_mono_ms)
+static void set_head(struct sosie_replicator *r, struct sosie_manifest *m, enum sosie_consistency label)
 {
-	struct sosie_session_info info = {0};
-
-	if (r->sessions[0])
-		sosie_session_info(r->sessions[0], &info);
 	m->kind = SOSIE_MANIFEST_SEGMENT;
 	snprintf(m->tenant.s, sizeof(m->tenant.s), "%s", r->o.tenant);
 	snprintf(m->group.s, sizeof(m->group.s), "%s", r->o.group);
 	m->epoch = r->state.pending.epoch;
 	m->parent = r->state.pending.base;
-	m->cut_ms = sosie_wall_ms(r->o.clock) - (sosie_mono_ms(r->o.clock) - cut_mono_ms);
-	m->standby_at_ms = info.standby_ms;
-	m->standby_plus_ms = cut_mono_ms - info.mono_ms;
+	m->cut_ms = r->cut.wall_ms;
+	m->standby_at_ms = r->cut.standby_at_ms;
+	m->standby_plus_ms = r->cut.standby_plus_ms;
 	m->consistency = label;
 	snprintf(m->software, sizeof(m->software), "%s", SOFTWARE);
 }
@@ -72,28 +67,33 @@ static int keep_manifest(struct sosie_replicator *r, const char *text, size_t le
 
 	for (unsigned i = 0; rc == 0 && i < r->volume_count; i++)
 		rc = sosie_tree_sync(r->volumes[i].tree, err);
+	/* Not flushed: read_manifest. */
 	state_file(&r->dir, path, "pending", ".manifest");
 	if (rc == 0)
-		rc = sosie_io_write_file(r->dir.io, path, text, len, 0600, err);
+		rc = state_put(&r->dir, path, text, len, false, err);
 	if (rc != 0)
 		return rc;
 	for (unsigned i = 0; i < r->volume_count && i < p->volumes.count; i++)
 		p->volumes.v[i].identity = r->volumes[i].identity;
 	p->attachments = r->attachments_digest;
+	p->cut = r->cut;
+	/* Begun from no view that was kept, or from one that is gone, and finished from this one: all was
+	 * read. */
+	p->view = r->view_id;
+	r->pending_held = p->view.s[0] != '\0';
 	p->committed = true;
 	sosie_manifest_digest(r->hash, text, len, &p->manifest);
-	return state_save(&r->dir, &r->state, err);
+	return state_save(&r->dir, &r->state, true, err);
 }
 
-static int make_manifest(struct sosie_replicator *r, enum sosie_consistency label, int64_t cut_mono_ms,
-                         struct sosie_err *err)
+static int make_manifest(struct sosie_replicator *r, enum sosie_consistency label, struct sosie_err *err)
 {
 	struct sosie_manifest m = {0};
 	char *text = NULL;
 	size_t len = 0;
 	int rc;
 
-	set_head(r, &m, label, cut_mono_ms);
+	set_head(r, &m, label);
 	rc = set_volumes(r, &m, err);
 	if (rc == 0) {
 		set_lists(r, &m);
@@ -124,14 +124,16 @@ static int send_attachments(struct sosie_replicator *r, struct sosie_err *err)
 	struct sender *s;
 	int rc;
 
-	if (r->o.attachment_count == 0)
+	if (r->attachment_count == 0)
 		return 0;
+	r->part_at_risk = true;
 	rc = sender_new(r, 0, &s, err);
 	if (rc == 0)
 		rc = sender_attachments(s, err);
 	if (rc == 0)
 		rc = sender_end(s, err);
 	sender_free(s);
+	r->part_at_risk = rc != 0;
 	return rc;
 }
 
@@ -175,14 +177,34 @@ static int take_verdict(struct sosie_replicator *r, const struct sosie_verdict *
 	return pending_accepted(r, &v->head, err);
 }
 
-static int send_commit(struct sosie_replicator *r, struct sosie_session *s, struct sosie_err *err)
+/* The state knows its digest; the text itself is not flushed, and may be lost in a power cut: SOSIE_ECORRUPT.
+ */
+static int read_manifest(struct sosie_replicator *r, char **text, size_t *len, struct sosie_err *err)
 {
-	char path[STATE_FILE_MAX], *text = NULL;
-	size_t len = 0;
+	struct sosie_digest digest;
+	char path[STATE_FILE_MAX];
 	int rc;
 
 	state_file(&r->dir, path, "pending", ".manifest");
-	rc = sosie_io_read_file(r->dir.io, path, SOSIE_MANIFEST_MAX, &text, &len, err);
+	rc = sosie_io_read_file(r->dir.io, path, SOSIE_MANIFEST_MAX, text, len, err);
+	if (rc == -SOSIE_ENOTFOUND)
+		return sosie_err_set(err, SOSIE_ECORRUPT, "the pending upload's manifest is gone");
+	if (rc != 0)
+		return rc;
+	sosie_manifest_digest(r->hash, *text, *len, &digest);
+	if (sosie_digest_equal(&digest, &r->state.pending.manifest))
+		return 0;
+	free(*text);
+	*text = NULL;
+	return sosie_err_set(err, SOSIE_ECORRUPT, "the pending upload's manifest is damaged");
+}
+
+static int send_commit(struct sosie_replicator *r, struct sosie_session *s, struct sosie_err *err)
+{
+	char *text = NULL;
+	size_t len = 0;
+	int rc = read_manifest(r, &text, &len, err);
+
 	if (rc == 0)
 		rc = sosie_session_commit(s, r->o.group, &r->state.pending.upload, text, len, &r->keeper,
 		                          err);
@@ -205,12 +227,14 @@ static int parts_are_there(struct sosie_replicator *r, const struct sosie_part_s
                            bool *all, struct sosie_err *err)
 {
 	struct sosie_manifest m = {0};
-	char path[STATE_FILE_MAX], *text = NULL;
+	char *text = NULL;
 	size_t len = 0;
-	int rc;
+	int rc = read_manifest(r, &text, &len, err);
 
-	state_file(&r->dir, path, "pending", ".manifest");
-	rc = sosie_io_read_file(r->dir.io, path, SOSIE_MANIFEST_MAX, &text, &len, err);
+	if (rc == -SOSIE_ECORRUPT) {
+		*all = false; /* the commit cannot be sent again: a new one is made */
+		return 0;
+	}
 	if (rc == 0)
 		rc = sosie_manifest_parse(text, len, &m, err);
 	*all = rc == 0;
@@ -225,7 +249,7 @@ static int parts_are_there(struct sosie_replicator *r, const struct sosie_part_s
 static int reopen_pending(struct sosie_replicator *r, struct sosie_err *err)
 {
 	r->state.pending.committed = false;
-	return state_save(&r->dir, &r->state, err);
+	return state_save(&r->dir, &r->state, true, err);
 }
 
 int commit_pending(struct sosie_replicator *r, struct sosie_err *err)
@@ -272,8 +296,7 @@ free_all:
 	return rc;
 }
 
-int commit_point(struct sosie_replicator *r, enum sosie_consistency label, int64_t cut_mono_ms,
-                 struct sosie_err *err)
+int commit_point(struct sosie_replicator *r, enum sosie_consistency label, struct sosie_err *err)
 {
 	struct sosie_verdict *v = NULL;
 	struct sosie_session *s;
@@ -282,7 +305,7 @@ int commit_point(struct sosie_replicator *r, enum sosie_consistency label, int64
 	if (rc == 0)
 		rc = send_attachments(r, err);
 	if (rc == 0)
-		rc = make_manifest(r, label, cut_mono_ms, err);
+		rc = make_manifest(r, label, err);
 	if (rc == 0)
 		rc = session_get(r, 0, &s, err);
 	if (rc == 0)
@@ -316,33 +339,20 @@ static int record_identities(struct sosie_replicator *r, struct sosie_err *err)
 			snprintf(old->path, sizeof(old->path), "%s", r->volumes[i].given->path);
 			changed = true;
 		}
-	return changed ? state_save(&r->dir, &r->state, err) : 0;
+	return changed ? state_save(&r->dir, &r->state, true, err) : 0;
 }
 
 int commit_same(struct sosie_replicator *r, struct sosie_err *err)
 {
-	struct sosie_json *doc = sosie_json_new(), *o;
-	char time[SOSIE_TIME_TEXT], *text = NULL;
+	struct sosie_same one = {
+	        .digest = r->state.digest, .point = r->head->point, .mono_ms = r->result->cut_mono_ms};
 	struct sosie_session *s;
-	size_t len = 0;
-	int rc;
+	unsigned taken;
+	int rc = sosie_name_set(&one.group, SOSIE_NAME_GROUP, r->o.group, err);
 
-	if (!doc)
-		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a message");
-	sosie_time_text(time,
-	                sosie_wall_ms(r->o.clock) - (sosie_mono_ms(r->o.clock) - r->result->cut_mono_ms));
-	sosie_json_set_u64(doc, "format", 1);
-	sosie_json_set_str(doc, "kind", "same");
-	o = sosie_json_push_obj(sosie_json_add_arr(doc, "groups"));
-	sosie_json_set_str(o, "group", r->o.group);
-	sosie_json_set_hex(o, "digest", r->state.digest.b, SOSIE_DIGEST_LEN);
-	sosie_json_set_str(doc, "cut_time", time);
-	rc = sosie_json_text(doc, 0, &text, &len, err);
-	sosie_json_free(doc);
 	if (rc == 0)
 		rc = session_get(r, 0, &s, err);
 	if (rc == 0)
-		rc = sosie_session_same(s, text, len, &r->keeper, err);
-	free(text);
+		rc = same_send(s, r->o.clock, &one, 1, &taken, &r->keeper, err);
 	return rc == 0 ? record_identities(r, err) : rc;
 }

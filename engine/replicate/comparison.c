@@ -387,7 +387,7 @@ static int record_head(struct sosie_replicator *r, struct sosie_err *err)
 	s->digest = r->head->digest;
 	s->manifest = r->head->manifest;
 	if (rc == 0)
-		rc = state_save(&r->dir, s, err);
+		rc = state_save(&r->dir, s, true, err);
 	s->exists = rc == 0;
 	return rc;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One cycle: ask for the head, judge it, finish what is pending, cut, read and send, commit. Any error closes
- * the sessions and trees; the state on disk then decides how the next cycle goes on, exactly as after a kill.
+ * One cycle: ask for the head, judge it, finish what is pending, cut, read and send, commit. At its end trees
+ * and journal are closed, sessions go back to the pool, and what it needed is freed; the state decides how
+ * the next cycle goes on, after an error exactly as after a kill.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -15,15 +16,30 @@ const char *group_name(const struct sosie_replicator *r, char *dst, size_t size)
 	return dst;
 }
 
+static bool is_set(const bool *flag)
+{
+	return flag && __atomic_load_n(flag, __ATOMIC_RELAXED);
+}
+
 bool stop_asked(const struct sosie_replicator *r)
 {
-	return r->o.stop && __atomic_load_n(r->o.stop, __ATOMIC_RELAXED);
+	return is_set(r->o.stop) || (r->holds_views && is_set(r->o.let_views_go));
 }
 
 int stop_error(struct sosie_err *err)
 {
 	sosie_err_set(err, SOSIE_EINTR, "stopped by a signal");
 	return sosie_err_action(err, "run again: what is durable at the standby is not sent twice");
+}
+
+/* Stopped, but not by a signal: views are to go. */
+static int tell_why(const struct sosie_replicator *r, int rc, struct sosie_err *err)
+{
+	if (rc != -SOSIE_EINTR || is_set(r->o.stop) || !is_set(r->o.let_views_go))
+		return rc;
+	sosie_err_set(err, SOSIE_ENOSPACE, "the source's filesystem is below its reserve: views were let go");
+	sosie_err_where(err, "%s/%s", r->o.tenant, r->o.group);
+	return sosie_err_action(err, "free space there; until then changes are found by comparing digests");
 }
 
 /* --- open and close
@@ -58,13 +74,11 @@ static int check_options(struct sosie_replicate_options *o, struct sosie_err *er
 static int allocate(struct sosie_replicator *r, struct sosie_err *err)
 {
 	r->hash = sosie_hash_new();
-	r->head = calloc(1, sizeof(*r->head));
 	r->volumes = calloc(r->o.volume_count, sizeof(*r->volumes));
-	r->attachments = calloc(r->o.attachment_count + 1, sizeof(*r->attachments));
-	r->upload.parts = calloc(SOSIE_PARTS_MAX, sizeof(*r->upload.parts));
-	if (!r->hash || !r->head || !r->volumes || !r->attachments || !r->upload.parts)
+	if (!r->hash || !r->volumes)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a replicator");
 	r->volume_count = r->o.volume_count;
+	state_boot_id(r->boot);
 	for (unsigned i = 0; i < STREAMS_MAX; i++)
 		level_init(&r->levels[i], r->o.level);
 	sosie_context_group(r->hash, r->o.tenant, r->o.group, &r->group_ctx);
@@ -113,7 +127,6 @@ void sosie_replicator_close(struct sosie_replicator *r)
 {
 	if (!r)
 		return;
-	sessions_close(r);
 	if (r->dir.io) {
 		trees_close(r);
 		journal_close(&r->upload.journal);
@@ -121,10 +134,8 @@ void sosie_replicator_close(struct sosie_replicator *r)
 	}
 	state_fini(&r->state);
 	sosie_hash_free(r->hash);
-	free(r->head);
 	free(r->volumes);
-	free(r->attachments);
-	free(r->upload.parts);
+	attachments_free(r);
 	pthread_mutex_destroy(&r->lock);
 	pthread_mutex_destroy(&r->upload.lock);
 	pthread_mutex_destroy(&r->rate.lock);
@@ -135,9 +146,8 @@ void sosie_replicator_close(struct sosie_replicator *r)
  * ---------------------------------------------------------------------------------------------------------------
  */
 
-static void close_all(struct sosie_replicator *r)
+static void close_files(struct sosie_replicator *r)
 {
-	sessions_close(r);
 	trees_close(r);
 	journal_close(&r->upload.journal);
 }
@@ -145,13 +155,17 @@ static void close_all(struct sosie_replicator *r)
 /* A state that begins at the head: nothing is known, or (compare) will be known after the comparison. */
 static int start_anew(struct sosie_replicator *r, bool compare, struct sosie_err *err)
 {
+	struct sosie_view_id accepted = r->state.view, pending = r->state.pending.view;
 	int rc;
 
-	trees_close(r);
-	journal_close(&r->upload.journal);
+	close_files(r);
 	rc = state_forget(&r->dir, &r->state, err);
+	r->pending_held = false;
+	r->views_settled = r->views_settled && rc == 0;
 	if (rc != 0)
 		return rc;
+	views_drop(r, &accepted);
+	views_drop(r, &pending);
 	r->state.exists = !compare;
 	r->state.store = r->head->store;
 	r->state.epoch = r->head->epoch;
@@ -262,24 +276,34 @@ static int read_view(struct sosie_replicator *r, struct sosie_view *view, bool c
 	return rc == 0 ? pass_run(r, view, PASS_SEND, err) : rc;
 }
 
+/* The kept view of a pending upload is gone after all: what was sent of it is let go. */
+static int cut_anew(struct sosie_replicator *r, struct sosie_view **view, struct sosie_err *err)
+{
+	int rc;
+
+	r->pending_held = false;
+	r->result->resumed = false;
+	forget_upload(r);
+	rc = pending_drop(r, err);
+	if (rc == 0)
+		rc = trees_open(r, err);
+	return rc == 0 ? views_cut(r, true, view, err) : rc;
+}
+
 static int cut_and_read(struct sosie_replicator *r, bool compare, struct sosie_err *hook_err,
                         struct sosie_err *err)
 {
-	struct sosie_session_info info;
 	struct sosie_view *view;
-	int rc, rc_hook;
+	int rc = views_cut(r, !compare, &view, err);
 
-	sosie_session_info(r->sessions[0], &info);
-	r->result->cut_mono_ms = sosie_mono_ms(r->o.clock);
-	r->result->cut_ms = info.standby_ms + (r->result->cut_mono_ms - info.mono_ms);
-	rc = r->o.source->ops->cut(r->o.source, &view, err);
+	if (rc == -SOSIE_ENOTFOUND && r->pending_held)
+		rc = cut_anew(r, &view, err);
 	if (rc != 0)
 		return rc;
-	rc = read_view(r, view, compare, err);
-	/* A hook that failed afterwards takes nothing from the point: it is told at the end. */
-	rc_hook = r->o.source->ops->release(view, &r->result->consistency, hook_err);
-	if (rc_hook == 0)
-		sosie_err_clear(hook_err);
+	r->part_at_risk = true;
+	rc = tell_why(r, read_view(r, view, compare, err), err);
+	r->part_at_risk = rc != 0;
+	views_release(r, view, rc, hook_err);
 	return rc;
 }
 
@@ -289,11 +313,13 @@ static int finish(struct sosie_replicator *r, struct sosie_err *err)
 	            sosie_digest_equal(&r->attachments_digest, &r->state.attachments);
 	int rc;
 
-	if (!same)
+	if (!same) {
 		volumes_note_changes(r);
-	if (!same)
-		return commit_point(r, r->result->consistency, r->result->cut_mono_ms, err);
+		return commit_point(r, r->result->consistency, err);
+	}
 	rc = commit_same(r, err);
+	if (rc == 0 && r->view_id.s[0])
+		rc = views_replace(r, err);
 	r->result->same = true;
 	r->result->point = r->head->point;
 	return rc;
@@ -306,7 +332,11 @@ static int cycle(struct sosie_replicator *r, struct sosie_err *err)
 	int rc;
 
 	forget_upload(r);
-	rc = volumes_identify(r, err);
+	r->view_id = (struct sosie_view_id){""};
+	rc = views_settle(r, err);
+	r->holds_views = r->state.view.s[0] || r->state.pending.view.s[0];
+	if (rc == 0)
+		rc = volumes_identify(r, err);
 	if (rc == 0)
 		rc = attachments_measure(r, err);
 	if (rc == 0)
@@ -319,6 +349,7 @@ static int cycle(struct sosie_replicator *r, struct sosie_err *err)
 		rc = cut_and_read(r, compare, &hook_err, err);
 	if (rc == 0)
 		rc = finish(r, err);
+	views_end(r);
 	if (rc == 0 && hook_err.code != SOSIE_OK) {
 		if (err)
 			*err = hook_err;
@@ -346,9 +377,10 @@ static int open_new_folder(struct sosie_replicator *r, struct sosie_err *err)
 	sosie_log(SOSIE_LOG_WARNING,
 	          "%s/%s: the state folder %s was removed; a new one is made, and digests are compared",
 	          r->o.tenant, r->o.group, r->dir.path);
-	close_all(r);
+	close_files(r);
 	state_fini(&r->state);
 	state_dir_close(&r->dir);
+	r->views_settled = r->pending_held = r->state_unsaved = false;
 	rc = state_dir_open(&r->dir, err);
 	if (rc == 0)
 		rc = state_load(&r->dir, &r->state, err);
@@ -376,27 +408,127 @@ static int cycle_in_folder(struct sosie_replicator *r, struct sosie_err *err)
 	return rc == 0 ? cycle(r, err) : rc;
 }
 
-int sosie_replicator_cycle(struct sosie_replicator *r, struct sosie_cycle_result *out, struct sosie_err *err)
-{
-	uint64_t sent = sessions_sent(r), now;
-	struct sosie_err mine = {0};
-	int rc;
+/* --- one cycle, from what it needs to what it leaves
+ * ------------------------------------------------------------ */
 
+static int begin_cycle(struct sosie_replicator *r, struct sosie_cycle_result *out, struct sosie_err *err)
+{
 	memset(out, 0, sizeof(*out));
 	r->result = out;
-	rc = stop_asked(r) ? stop_error(&mine) : cycle_in_folder(r, &mine);
+	r->sent_bytes = 0;
+	r->steady = r->part_at_risk = r->holds_views = r->session_kept = false;
+	r->head = calloc(1, sizeof(*r->head));
+	r->upload.parts = calloc(SOSIE_PARTS_MAX, sizeof(*r->upload.parts));
+	if (!r->head || !r->upload.parts)
+		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a cycle of %s/%s", r->o.tenant,
+		                     r->o.group);
+	return stop_asked(r) ? stop_error(err) : 0;
+}
+
+/* Errors that come as a whole answer, between parts: the sessions are as good as before. */
+static bool sessions_whole(const struct sosie_replicator *r, int rc)
+{
+	switch (-rc) {
+	case SOSIE_OK:
+		return true;
+	case SOSIE_EPENDING:
+	case SOSIE_ENOKEEPER:
+	case SOSIE_EREFUSED:
+	case SOSIE_EFENCED:
+	case SOSIE_EPARENT:
+	case SOSIE_ELOSS:
+	case SOSIE_EVOLUME:
+	case SOSIE_ESHRUNK:
+		return !r->part_at_risk;
+	default:
+		return false;
+	}
+}
+
+static void end_cycle(struct sosie_replicator *r, int rc)
+{
+	close_files(r);
+	sessions_give(r, sessions_whole(r, rc));
+	free(r->head);
+	free(r->upload.parts);
+	free(r->doubtful);
+	r->head = NULL;
+	r->upload.parts = NULL;
+	r->doubtful = NULL;
+	r->doubtful_count = 0;
+	r->steady = rc == 0;
+	r->layers_dirty = r->layers_dirty || rc != 0;
+	r->holds_views = false;
+	r->result = NULL;
+}
+
+int sosie_replicator_cycle(struct sosie_replicator *r, struct sosie_cycle_result *out, struct sosie_err *err)
+{
+	struct sosie_err mine = {0};
+	int rc = begin_cycle(r, out, &mine);
+
+	if (rc == 0)
+		rc = cycle_in_folder(r, &mine);
 	if (rc == -SOSIE_EREFUSED && r->state.doubted && !out->compared)
 		rc = cycle_again(r, &mine);
+	rc = tell_why(r, rc, &mine);
 	out->done_mono_ms = sosie_mono_ms(r->o.clock);
-	now = sessions_sent(r);
-	out->wire_bytes = now > sent ? now - sent : now;
-	if (rc == 0) {
+	out->wire_bytes = sessions_sent(r);
+	end_cycle(r, rc);
+	if (rc == 0)
 		r->o.accept_standby_loss = false; /* one loss, once: the next is to be shown first */
-		return 0;
-	}
-	close_all(r);
-	r->layers_dirty = true;
-	if (err)
+	else if (err)
 		*err = mine;
 	return rc;
+}
+
+/* --- between cycles
+ * --------------------------------------------------------------------------------------------- */
+
+static bool volumes_as_recorded(const struct sosie_replicator *r)
+{
+	const struct state_volumes *list = &r->state.volumes;
+
+	if (list->count != r->volume_count)
+		return false;
+	for (unsigned i = 0; i < list->count; i++)
+		if (strcmp(list->v[i].name.s, r->volumes[i].given->name.s) != 0)
+			return false;
+	return true;
+}
+
+bool sosie_replicator_unchanged(struct sosie_replicator *r, struct sosie_same *out)
+{
+	const struct state *s = &r->state;
+
+	memset(out, 0, sizeof(*out));
+	out->mono_ms = sosie_mono_ms(r->o.clock);
+	/* steady: this process has seen the standby's head since. */
+	if (!r->steady || !r->dir.io || !s->exists || s->point == 0 || s->pending.present || s->doubted ||
+	    !r->views_settled || !s->view.s[0] || !volumes_as_recorded(r) || state_dir_gone(&r->dir))
+		return false;
+	if (!r->o.source->ops->unchanged(r->o.source, &s->view) || !attachments_unchanged(r))
+		return false;
+	snprintf(out->group.s, sizeof(out->group.s), "%s", r->o.group);
+	out->digest = s->digest;
+	out->point = s->point;
+	return true;
+}
+
+void sosie_replicator_status(const struct sosie_replicator *r, struct sosie_replicator_status *out)
+{
+	const struct state *s = &r->state;
+	bool known = s->cut.boot[0] != '\0', ours = known && strcmp(s->cut.boot, r->boot) == 0;
+
+	*out = (struct sosie_replicator_status){.age_ms = -1};
+	out->exists = s->exists && s->point > 0;
+	out->pending = s->pending.present;
+	out->view_held = s->view.s[0] != '\0';
+	if (!out->exists)
+		return;
+	out->epoch = s->epoch;
+	out->point = s->point;
+	out->cut_ms = known ? s->cut.standby_at_ms + s->cut.standby_plus_ms : 0;
+	if (ours)
+		out->age_ms = state_boot_ms() - s->cut.boot_ms;
 }

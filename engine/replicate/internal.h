@@ -34,6 +34,9 @@ struct volume {
 	struct sosie_digest ctx;
 	const char *path;        /* to read from, of the view */
 	uint64_t size;           /* in the view */
+	const char *base_path;   /* holds its content at the parent point (base view); NULL: nothing does */
+	uint64_t base_size;      /* there */
+	struct signatures *signatures; /* open with the tree; NULL: none are kept */
 	struct sosie_tree *tree; /* with its layer; while comparing: the base alone */
 	bool only_unknown; /* this cycle read it once already: only leaves that are unknown need reading */
 	bool compare;      /* the standby has something under this name */
@@ -57,39 +60,80 @@ struct upload {
 	struct journal journal;
 };
 
+/* What stat said of a file when it was looked at; sure: long enough after its last change that a later one
+ * shows. */
+struct seen_file {
+	uint64_t dev, ino, size;
+	int64_t mtime_ms, ctime_ns;
+	bool sure;
+};
+
 struct attachment {
-	const char *path;
+	char *path; /* owned */
+	bool follow; /* the operator named it: it may be a link */
+	struct seen_file seen;
 	struct sosie_manifest_attachment entry;
+};
+
+/* A configured path of attachments that is a folder, as it was when it was listed. */
+struct attachment_folder {
+	const char *path; /* of the options */
+	struct seen_file seen;
+};
+
+/* A chunk of which it is not known what the standby has, though the view may tell it unchanged. */
+struct doubtful {
+	uint16_t volume;
+	uint64_t chunk;
 };
 
 struct rate {
 	pthread_mutex_t lock;
 	uint64_t per_second;
-	int64_t next_ms; /* when the next read may start */
+	int64_t next_ns; /* when the next read may start */
 };
 
 struct sosie_replicator {
 	struct sosie_replicate_options o;
+	char boot[40]; /* this boot's id */
 	struct state_dir dir;
 	struct state state;
 	struct sosie_hash *hash;
 	struct sosie_digest group_ctx;
 	struct volume *volumes;
 	unsigned volume_count;
-	struct attachment *attachments;
+	struct attachment *attachments; /* found at the configured paths, kept between cycles */
+	unsigned attachment_count;
+	struct attachment_folder *folders;
+	unsigned folder_count;
+	bool attachments_known; /* all of it is as measured last */
 	struct sosie_digest attachments_digest;
 	bool trees_open;
 	bool layers_dirty; /* layers hold something that belongs to no pending upload */
 	struct upload upload;
 	struct rate rate;
 	pthread_mutex_t lock;
-	struct sosie_session *sessions[STREAMS_MAX];
-	int64_t session_used_ms[STREAMS_MAX];
+	/* Views (views.c). */
+	bool views_settled; /* ids in the state are of views that are there; what else there was is gone */
+	bool pending_held;  /* the pending upload's view is there */
+	bool state_unsaved; /* a save failed: what is on disk may be older than what is here */
+	bool steady;        /* the last cycle ended well, with what is given now accepted */
 	struct level levels[STREAMS_MAX]; /* of worker i, kept between cycles */
 	bool keeper;                      /* seen in the last answer */
-	/* Of the cycle under way. */
+	/* Of the cycle under way: made at its start, gone at its end. */
+	struct sosie_session *sessions[STREAMS_MAX]; /* of the pool */
+	int64_t session_used_ms[STREAMS_MAX];
+	uint64_t session_mark[STREAMS_MAX]; /* bytes that a session had sent when it was taken */
+	uint64_t sent_bytes;                /* by sessions that were given back or closed */
+	bool session_kept;                  /* session 0 had been used before this cycle */
+	bool part_at_risk;                  /* a part may be open in some session */
+	bool holds_views;                   /* views are there that may have to go at once */
 	struct sosie_head *head;
 	struct sosie_cycle_result *result;
+	struct sosie_view_id view_id; /* of the cut that is worked on; empty: none, or none that is kept */
+	struct state_cut cut;         /* of that cut, or of the one that an upload was begun from */
+	struct doubtful *doubtful;    /* ascending */
+	size_t doubtful_count;
 	uint64_t total_bytes;
 };
 
@@ -98,10 +142,18 @@ const char *group_name(const struct sosie_replicator *r, char *dst, size_t size)
 bool stop_asked(const struct sosie_replicator *r);
 int stop_error(struct sosie_err *err);
 
-/* session.c: the session of worker i, opened when it is needed; all closed after an error. */
+/* pool.c. fresh: it has not been used before. */
+int pool_take(struct sosie_pool *pool, struct sosie_session **out, bool *fresh, struct sosie_err *err);
+/* whole: it can be used again; else it is closed. */
+void pool_give(struct sosie_pool *pool, struct sosie_session *s, bool whole);
+/* Closes the idle ones: the standby has been away. */
+void pool_flush(struct sosie_pool *pool);
+
+/* session.c: the session of worker i, taken from the pool when it is needed; all given back after a cycle. */
 int session_get(struct sosie_replicator *r, unsigned i, struct sosie_session **out, struct sosie_err *err);
-void sessions_close(struct sosie_replicator *r);
-uint64_t sessions_sent(const struct sosie_replicator *r);
+/* whole: no part is open in any; else they are closed. */
+void sessions_give(struct sosie_replicator *r, bool whole);
+uint64_t sessions_sent(const struct sosie_replicator *r); /* bytes, in this cycle */
 /* Asks for the head; a session kept from before that has died meanwhile is opened anew, once. The genesis
  * where the standby says nothing. */
 int session_ask_head(struct sosie_replicator *r, struct sosie_head *head, struct sosie_err *err);
@@ -121,6 +173,23 @@ void volumes_note_changes(struct sosie_replicator *r);
 /* True when names or sizes differ from those of the head. */
 bool volumes_changed(const struct sosie_replicator *r);
 bool same_identity(const struct sosie_identity *a, const struct sosie_identity *b);
+
+/* views.c: which views are kept. The ids in the state decide; a view is removed only after a state that does
+ * not name it is durable. */
+int views_settle(struct sosie_replicator *r, struct sosie_err *err);
+/* base NULL: all is told as changed. */
+int views_cut(struct sosie_replicator *r, bool with_base, struct sosie_view **view, struct sosie_err *err);
+/* Releases the view that is worked on; rc: how reading it ended. */
+void views_release(struct sosie_replicator *r, struct sosie_view *view, int rc, struct sosie_err *hook_err);
+/* What the driver tells, and doubtful chunks as data where it tells them unchanged. Called under the pass's
+ * lock; in place of the driver's next. */
+int views_next(struct sosie_replicator *r, struct sosie_view *view, unsigned volume, struct sosie_io *io,
+               struct sosie_file *file, uint64_t from, struct sosie_extent *out, struct sosie_err *err);
+/* The view that is worked on becomes the accepted one: the content is the accepted point's. */
+int views_replace(struct sosie_replicator *r, struct sosie_err *err);
+void views_drop(struct sosie_replicator *r, const struct sosie_view_id *id); /* empty is fine */
+/* At a cycle's end: the view that was worked on goes if nothing needs it. */
+void views_end(struct sosie_replicator *r);
 
 /* trees.c */
 int trees_open(struct sosie_replicator *r, struct sosie_err *err);
@@ -144,8 +213,7 @@ int verdict_wait(struct sosie_replicator *r, const struct sosie_upload_id *id, s
 int verdict_error(const struct sosie_replicator *r, const struct sosie_verdict *v, struct sosie_err *err);
 
 /* commit.c */
-int commit_point(struct sosie_replicator *r, enum sosie_consistency label, int64_t cut_mono_ms,
-                 struct sosie_err *err);
+int commit_point(struct sosie_replicator *r, enum sosie_consistency label, struct sosie_err *err);
 /* Commits what is pending (again) and waits; accepted: the state says so. */
 int commit_pending(struct sosie_replicator *r, struct sosie_err *err);
 int commit_same(struct sosie_replicator *r, struct sosie_err *err);
@@ -155,53 +223,25 @@ int compare_volumes(struct sosie_replicator *r, struct sosie_view *view, struct 
 
 /* attach.c */
 int attachments_measure(struct sosie_replicator *r, struct sosie_err *err);
+bool attachments_unchanged(struct sosie_replicator *r); /* by looking only */
+void attachments_free(struct sosie_replicator *r);
+
+/* same.c */
+int same_send(struct sosie_session *s, struct sosie_clock *clock, const struct sosie_same *list, unsigned count,
+              unsigned *taken, bool *keeper, struct sosie_err *err);
 
 /* rate.c */
 void rate_wait(struct sosie_replicator *r, uint64_t bytes);
 
-/* --- a pass and its workers
+/* --- a pass (pass.h has the workers' side)
  * ------------------------------------------------------------------------------------------------- */
 enum pass_mode { PASS_SEND, PASS_DIGEST };
-
-struct pass {
-	struct sosie_replicator *r;
-	struct sosie_view *view;
-	enum pass_mode mode;
-	pthread_mutex_t lock; /* queue.lock */
-	unsigned volume;      /* cursor: extent `at` of this volume has been handed out up to at.start */
-	struct sosie_extent at;
-	uint64_t covered; /* bytes of the volume handed out, rounded to leaves */
-	bool failed;
-	int rc; /* of the first that failed */
-	struct sosie_err err;
-};
-
-struct piece {
-	enum { PIECE_NONE, PIECE_SWITCH, PIECE_DATA, PIECE_HOLE } kind;
-	unsigned volume;     /* SWITCH: open this one's file and ask again */
-	uint64_t start, end; /* leaf-aligned, end may be the volume's */
-};
-
-struct worker;
 int pass_run(struct sosie_replicator *r, struct sosie_view *view, enum pass_mode mode, struct sosie_err *err);
-int pass_take(struct pass *p, struct sosie_io *io, struct sosie_file *file, unsigned volume,
-              struct piece *out, struct sosie_err *err);
 
-/* worker.c: reads and digests. */
-int worker_new(struct pass *p, unsigned number, struct worker **out, struct sosie_err *err);
-int worker_run(struct worker *w, struct sosie_err *err);
-int worker_finish(struct worker *w, struct sosie_err *err); /* after release: attachments, end of the part */
-void worker_free(struct worker *w);
-
-/* sender.c: records, part, journal, layer. One a worker. */
+/* sender.c: records, part, journal, layer. One a worker; here what a sender of attachments needs. */
 struct sender;
 int sender_new(struct sosie_replicator *r, unsigned number, struct sender **out, struct sosie_err *err);
 void sender_free(struct sender *s);
-int sender_data(struct sender *s, unsigned volume, uint64_t leaf, const struct sosie_digest *digest,
-                const void *bytes, size_t len, struct sosie_err *err);
-int sender_zero(struct sender *s, enum sosie_record_kind kind, unsigned volume, uint64_t leaf,
-                struct sosie_err *err);
-int sender_flush(struct sender *s, struct sosie_err *err);
 int sender_attachments(struct sender *s, struct sosie_err *err);
 /* Ends the part; 0 when none was opened. */
 int sender_end(struct sender *s, struct sosie_err *err);

@@ -11,6 +11,16 @@
 
 #include "engine/replicate/internal.h"
 
+#define LAYER_HEADER 4096u
+
+static int save(struct sosie_replicator *r, bool durable, struct sosie_err *err)
+{
+	int rc = state_save(&r->dir, &r->state, durable, err);
+
+	r->state_unsaved = rc != 0;
+	return rc;
+}
+
 static int list_volumes(const struct sosie_replicator *r, struct state_volumes *out, struct sosie_err *err)
 {
 	struct state_volume *list = calloc(r->volume_count, sizeof(*list));
@@ -37,7 +47,9 @@ int pending_begin(struct sosie_replicator *r, struct sosie_session *s, struct so
 	p->epoch = r->state.epoch;
 	p->committed = false;
 	memset(&p->manifest, 0, sizeof(p->manifest));
-	state_boot_id(p->boot);
+	memcpy(p->boot, r->boot, sizeof(p->boot));
+	p->view = r->view_id;
+	p->cut = r->cut;
 	if (rc == 0)
 		rc = sosie_session_begin(s, r->o.group, SOSIE_UPLOAD_SEGMENT, &p->base, p->epoch, &p->upload,
 		                         err);
@@ -47,11 +59,24 @@ int pending_begin(struct sosie_replicator *r, struct sosie_session *s, struct so
 		rc = journal_open(&r->upload.journal, r->dir.io, path, true, err);
 	if (rc == 0) {
 		p->present = true;
-		rc = state_save(&r->dir, &r->state, err);
+		r->pending_held = p->view.s[0] != '\0';
+		/* After a power cut the upload is not gone on with anyway, and a view that no state names is
+		 * removed. */
+		rc = save(r, false, err);
 	}
 	pthread_mutex_unlock(&r->lock);
 	r->upload.begun = rc == 0;
 	return rc;
+}
+
+/* Nothing was put into it: an empty layer is its header alone (docs/format.md, "Tree file"). */
+static bool is_untouched(const struct sosie_replicator *r, const struct state_volume *v, const char *layer)
+{
+	const struct state_volume *before = state_volumes_find(&r->state.volumes, v->name.s);
+	struct sosie_stat st;
+
+	return before && before->identity.size == v->identity.size &&
+	       sosie_io_stat(r->dir.io, layer, &st, NULL) == 0 && st.size == LAYER_HEADER;
 }
 
 static int merge_layers(struct sosie_replicator *r, struct sosie_err *err)
@@ -66,8 +91,9 @@ static int merge_layers(struct sosie_replicator *r, struct sosie_err *err)
 		state_file(&r->dir, base, list->v[i].name.s, ".tree");
 		state_file(&r->dir, layer, list->v[i].name.s, ".layer");
 		sosie_context_volume(r->hash, r->o.tenant, r->o.group, list->v[i].name.s, &ctx);
-		rc = sosie_io_exists(r->dir.io, layer) ? sosie_tree_merge(r->dir.io, base, layer, &ctx, err)
-		                                       : 0;
+		rc = sosie_io_exists(r->dir.io, layer) && !is_untouched(r, &list->v[i], layer)
+		             ? sosie_tree_merge(r->dir.io, base, layer, &ctx, err)
+		             : 0;
 		if (rc != 0)
 			return sosie_err_wrap(err, "accepted digests of volume %s", list->v[i].name.s);
 	}
@@ -77,6 +103,7 @@ static int merge_layers(struct sosie_replicator *r, struct sosie_err *err)
 /* Trees of volumes that are in the group no longer. */
 static void remove_trees(struct sosie_replicator *r)
 {
+	static const char *const endings[] = {".tree", ".layer"};
 	const struct state *s = &r->state;
 
 	for (unsigned i = 0; i < s->volumes.count; i++) {
@@ -84,9 +111,10 @@ static void remove_trees(struct sosie_replicator *r)
 
 		if (state_volumes_find(&s->pending.volumes, s->volumes.v[i].name.s))
 			continue;
-		state_file(&r->dir, path, s->volumes.v[i].name.s, ".tree");
-		sosie_io_unlink(r->dir.io, path,
-		                NULL); /* one that stays is made anew when the volume comes back */
+		for (unsigned k = 0; k < 2; k++) {
+			state_file(&r->dir, path, s->volumes.v[i].name.s, endings[k]);
+			sosie_io_unlink(r->dir.io, path, NULL); /* one that stays is made anew */
+		}
 	}
 }
 
@@ -97,9 +125,20 @@ static void close_upload(struct sosie_replicator *r)
 	r->upload.begun = false;
 }
 
+/* The pending upload has none any more. One that was named and not there may be another driver's: looked for
+ * at the next cycle. */
+static void forget_view(struct sosie_replicator *r)
+{
+	if (r->state.pending.view.s[0] && !r->pending_held)
+		r->views_settled = false;
+	r->state.pending.view = (struct sosie_view_id){""};
+	r->pending_held = false;
+}
+
 int pending_accepted(struct sosie_replicator *r, const struct sosie_head *head, struct sosie_err *err)
 {
 	struct state *s = &r->state;
+	struct sosie_view_id old = s->view;
 	int rc;
 
 	close_upload(r);
@@ -111,25 +150,37 @@ int pending_accepted(struct sosie_replicator *r, const struct sosie_head *head, 
 	s->volumes = s->pending.volumes;
 	s->pending.volumes = (struct state_volumes){0};
 	s->pending.present = false;
+	s->view = r->pending_held ? s->pending.view : (struct sosie_view_id){""};
+	s->cut = s->pending.cut;
+	forget_view(r);
 	s->attachments = s->pending.attachments;
 	s->epoch = head->epoch;
 	s->point = head->point;
 	s->digest = head->digest;
 	s->manifest = head->manifest;
-	rc = state_save(&r->dir, s, err);
+	/* Durable before the layers are used again: a power cut must not bring back the committed upload,
+	 * whose layers they would be taken for. */
+	rc = save(r, true, err);
+	if (rc == 0 && strcmp(old.s, s->view.s) != 0)
+		views_drop(r, &old);
+	/* Layers stay, empty, for the next upload. */
 	if (rc == 0)
-		rc = state_clean(&r->dir, err);
+		rc = state_clean_upload(&r->dir, err);
 	r->layers_dirty = rc != 0;
 	return rc;
 }
 
 int pending_drop(struct sosie_replicator *r, struct sosie_err *err)
 {
+	struct sosie_view_id old = r->state.pending.view;
 	int rc;
 
 	close_upload(r);
 	r->state.pending.present = false;
-	rc = state_save(&r->dir, &r->state, err);
+	forget_view(r);
+	rc = save(r, true, err);
+	if (rc == 0)
+		views_drop(r, &old);
 	if (rc == 0)
 		rc = state_clean(&r->dir, err);
 	r->layers_dirty = rc != 0;

@@ -227,9 +227,42 @@ static int forget_chunk(struct resume *x, const struct doubt_slot *d)
 	return sosie_tree_put(tree, d->chunk, block, x->err);
 }
 
+static int by_place(const void *a, const void *b)
+{
+	const struct doubtful *x = a, *y = b;
+
+	if (x->volume != y->volume)
+		return x->volume < y->volume ? -1 : 1;
+	return x->chunk < y->chunk ? -1 : x->chunk > y->chunk;
+}
+
+/* What is unknown is read also where the view says that it did not change. */
+static int list_unknown(struct resume *x)
+{
+	struct sosie_replicator *r = x->r;
+	size_t count = 0;
+
+	for (size_t i = 0; i < x->doubts.size; i++)
+		count += x->doubts.slots[i].used && x->doubts.slots[i].kind == DOUBT_UNKNOWN;
+	free(r->doubtful);
+	r->doubtful_count = 0;
+	r->doubtful = malloc((count ? count : 1) * sizeof(*r->doubtful));
+	if (!r->doubtful)
+		return sosie_err_set(x->err, SOSIE_ENOMEM, "no memory to resume");
+	for (size_t i = 0; i < x->doubts.size; i++) {
+		const struct doubt_slot *d = &x->doubts.slots[i];
+
+		if (d->used && d->kind == DOUBT_UNKNOWN)
+			r->doubtful[r->doubtful_count++] = (struct doubtful){d->volume, d->chunk};
+	}
+	if (count > 1)
+		qsort(r->doubtful, count, sizeof(*r->doubtful), by_place);
+	return 0;
+}
+
 static int settle_doubts(struct resume *x)
 {
-	int rc = 0;
+	int rc = list_unknown(x);
 
 	for (size_t i = 0; rc == 0 && i < x->doubts.size; i++) {
 		const struct doubt_slot *d = &x->doubts.slots[i];
@@ -279,10 +312,12 @@ static bool same_volumes(const struct sosie_replicator *r)
 static bool usable(const struct sosie_replicator *r)
 {
 	const struct state_pending *p = &r->state.pending;
-	char boot[40];
 
-	state_boot_id(boot);
-	return same_volumes(r) && boot[0] && strcmp(boot, p->boot) == 0 && p->epoch == r->head->epoch &&
+	/* Its view is gone, but what changed can be found from the accepted one: sooner done anew than by
+	 * reading all. */
+	if (p->view.s[0] && !r->pending_held && r->state.view.s[0])
+		return false;
+	return same_volumes(r) && r->boot[0] && strcmp(r->boot, p->boot) == 0 && p->epoch == r->head->epoch &&
 	       sosie_digest_equal(&p->base, &r->head->digest);
 }
 

@@ -4,41 +4,57 @@
  * layer, send. A kill between any two leaves either an entry behind the durable end (taken back on resume) or
  * a record that journal and layer both know.
  *
- * Three packs: data (up to 1 MiB of content), zero and discard. Leaves come ascending by (volume, leaf) for
- * each pack.
+ * Packs: data, patch and delta (up to 1 MiB of content each), zero and discard. Leaves come ascending by
+ * (volume, leaf) for each pack. A leaf is in one pack only, and a chunk comes from one worker only, so what a
+ * patch or a delta needs at its place in the segment is what the tree had when the leaf was given:
+ *   patch   leaves of one volume of which the base view has the content that the tree says (old.c); else the
+ *           pack goes as data
+ *   delta   one chunk, sent at once, before anything else that the packs hold of this chunk
+ * For journal and counters all three are data: what resuming needs is that the leaves have these digests.
  */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "engine/replicate/internal.h"
+#include "engine/replicate/pass.h"
 
 #define PACK_LEAVES (SOSIE_RECORD_PLAIN_MAX / SOSIE_LEAF)
 #define ZERO_LEAVES_MAX (1u << 20) /* of one zero or discard record: bounds its journal entries */
 #define ATTACHMENT_BYTES (256u << 10)
+
+/* Of a pack with content; made when it is first needed. */
+struct content {
+	struct sosie_digest digests[PACK_LEAVES];
+	struct sosie_digest old[PACK_LEAVES]; /* of patch */
+	size_t len;
+	uint8_t plain[SOSIE_RECORD_PLAIN_MAX];
+};
 
 struct pack {
 	enum sosie_record_kind kind;
 	struct sosie_range ranges[SOSIE_RECORD_RANGES_MAX];
 	unsigned count;
 	uint64_t leaves;
+	struct content *content; /* NULL: zero, discard, or not needed yet */
 };
 
 struct sender {
 	struct sosie_replicator *r;
 	unsigned number;
 	struct sosie_session *session;
-	struct sosie_encoder *enc;
+	struct sosie_encoder *enc; /* made with the first record */
 	struct sosie_hash *hash;
 	bool open; /* a part is */
 	uint32_t part;
 	struct part progress; /* of the open part */
 	struct counters counters;
-	struct pack data, zero, discard;
-	struct sosie_digest digests[PACK_LEAVES]; /* of data */
-	uint8_t *plain;
-	size_t plain_len;
+	struct pack data, patch, delta, zero, discard;
+	const void *delta_bytes; /* of the pack that is being sent */
+	size_t delta_len;
+	struct sosie_io *io; /* to read old content with; NULL: none is read */
+	struct old *old;     /* made when first needed, as the next */
+	struct chunk_delta *chunk_delta;
 	uint64_t noted_us;  /* when the costs of a record were noted last */
 	uint64_t waited_us; /* for the link, since then */
 };
@@ -80,7 +96,6 @@ static void note_costs(struct sender *s, uint64_t encode_us)
 int sender_new(struct sosie_replicator *r, unsigned number, struct sender **out, struct sosie_err *err)
 {
 	struct sender *s = calloc(1, sizeof(*s));
-	int rc;
 
 	*out = s;
 	if (!s)
@@ -88,16 +103,18 @@ int sender_new(struct sosie_replicator *r, unsigned number, struct sender **out,
 	s->r = r;
 	s->number = number;
 	s->data.kind = SOSIE_RECORD_DATA;
+	s->patch.kind = SOSIE_RECORD_PATCH;
+	s->delta.kind = SOSIE_RECORD_DELTA;
 	s->zero.kind = SOSIE_RECORD_ZERO;
 	s->discard.kind = SOSIE_RECORD_DISCARD;
-	s->plain = malloc(SOSIE_RECORD_PLAIN_MAX);
 	s->hash = sosie_hash_new();
-	if (!s->plain || !s->hash)
-		rc = sosie_err_set(err, SOSIE_ENOMEM, "no memory for a worker");
-	else
-		rc = sosie_encoder_new(&r->group_ctx, r->levels[number].level, &s->enc, err);
 	s->noted_us = now_us(CLOCK_MONOTONIC);
-	return rc;
+	return s->hash ? 0 : sosie_err_set(err, SOSIE_ENOMEM, "no memory for a worker");
+}
+
+void sender_reads_with(struct sender *s, struct sosie_io *io)
+{
+	s->io = io;
 }
 
 void sender_free(struct sender *s)
@@ -106,7 +123,11 @@ void sender_free(struct sender *s)
 		return;
 	sosie_encoder_free(s->enc);
 	sosie_hash_free(s->hash);
-	free(s->plain);
+	old_free(s->old);
+	chunk_delta_free(s->chunk_delta);
+	free(s->data.content);
+	free(s->patch.content);
+	free(s->delta.content);
 	free(s);
 }
 
@@ -132,8 +153,11 @@ static int give_number(struct sender *s, struct sosie_err *err)
 
 static int open_part(struct sender *s, struct sosie_err *err)
 {
-	int rc = session_get(s->r, s->number, &s->session, err);
+	int rc =
+	        s->enc ? 0 : sosie_encoder_new(&s->r->group_ctx, s->r->levels[s->number].level, &s->enc, err);
 
+	if (rc == 0)
+		rc = session_get(s->r, s->number, &s->session, err);
 	if (rc == 0)
 		rc = give_number(s, err);
 	if (rc == 0)
@@ -228,11 +252,18 @@ static int note_range(struct sender *s, struct note *n, const struct sosie_range
 	return 0;
 }
 
+static bool has_content(const struct pack *p)
+{
+	return p->kind == SOSIE_RECORD_DATA || p->kind == SOSIE_RECORD_PATCH || p->kind == SOSIE_RECORD_DELTA;
+}
+
 static int note_pack(struct sender *s, const struct pack *p, const struct part *after, struct sosie_err *err)
 {
-	struct note n = {
-	        .entry = {.part = s->part, .kind = p->kind, .end = after->length, .chain = after->digest}};
-	const struct sosie_digest *digests = p->kind == SOSIE_RECORD_DATA ? s->digests : NULL;
+	struct note n = {.entry = {.part = s->part,
+	                           .kind = has_content(p) ? SOSIE_RECORD_DATA : p->kind,
+	                           .end = after->length,
+	                           .chain = after->digest}};
+	const struct sosie_digest *digests = has_content(p) ? p->content->digests : NULL;
 	int rc = 0;
 
 	pthread_mutex_lock(&s->r->lock);
@@ -285,7 +316,7 @@ static void count_pack(struct sender *s, const struct pack *p)
 
 	for (unsigned i = 0; i < p->count; i++)
 		bytes += sosie_range_bytes(&p->ranges[i], s->r->volumes[p->ranges[i].volume].size);
-	if (p->kind == SOSIE_RECORD_DATA) {
+	if (has_content(p)) {
 		s->counters.data += bytes;
 		s->counters.plain += bytes;
 	} else if (p->kind == SOSIE_RECORD_ZERO) {
@@ -298,40 +329,76 @@ static void count_pack(struct sender *s, const struct pack *p)
 	pthread_mutex_unlock(&s->r->lock);
 }
 
+struct record {
+	const void *bytes;
+	size_t len;
+	uint64_t encode_us; /* reads of old content are no encoding */
+};
+
+static int fetch_old(struct sender *s, const struct pack *p, const void **old, struct sosie_err *err)
+{
+	int rc = s->old ? 0 : old_new(s->r, s->io, &s->old, err);
+
+	*old = NULL;
+	return rc == 0 ? old_fetch(s->old, p->ranges, p->count, p->content->old, old, err) : rc;
+}
+
+static int encode(struct sender *s, const struct pack *p, struct record *out, struct sosie_err *err)
+{
+	const struct content *c = p->content;
+	const void *old = NULL;
+	int rc = p->kind == SOSIE_RECORD_PATCH ? fetch_old(s, p, &old, err) : 0;
+
+	if (rc != 0)
+		return rc;
+	out->encode_us = now_us(CLOCK_MONOTONIC);
+	if (!has_content(p))
+		rc = sosie_encode_zero(s->enc, p->kind, p->ranges, p->count, &out->bytes, &out->len, err);
+	else if (old)
+		rc = sosie_encode_patch(s->enc, p->ranges, p->count, c->digests, c->plain, c->len, old,
+		                        &out->bytes, &out->len, NULL, err);
+	else if (p->kind == SOSIE_RECORD_DELTA)
+		rc = sosie_encode_delta(s->enc, p->ranges, p->count, c->digests, c->plain, c->len,
+		                        s->delta_bytes, s->delta_len, &out->bytes, &out->len, NULL, err);
+	else
+		rc = sosie_encode_data(s->enc, p->ranges, p->count, c->digests, c->plain, c->len, &out->bytes,
+		                       &out->len, err);
+	out->encode_us = now_us(CLOCK_MONOTONIC) - out->encode_us;
+	return rc;
+}
+
+static void empty_pack(struct pack *p)
+{
+	p->count = 0;
+	p->leaves = 0;
+	if (p->content)
+		p->content->len = 0;
+}
+
 static int flush_pack(struct sender *s, struct pack *p, struct sosie_err *err)
 {
-	const void *record;
+	struct record record;
 	struct part after;
-	uint64_t encode_us;
-	size_t len;
 	int rc = 0;
 
 	if (p->count == 0)
 		return 0;
 	if (!s->open)
 		rc = open_part(s, err);
-	encode_us = now_us(CLOCK_MONOTONIC);
-	if (rc == 0 && p->kind == SOSIE_RECORD_DATA)
-		rc = sosie_encode_data(s->enc, p->ranges, p->count, s->digests, s->plain, s->plain_len,
-		                       &record, &len, err);
-	else if (rc == 0)
-		rc = sosie_encode_zero(s->enc, p->kind, p->ranges, p->count, &record, &len, err);
+	if (rc == 0)
+		rc = encode(s, p, &record, err);
 	if (rc != 0)
 		return rc;
-	encode_us = now_us(CLOCK_MONOTONIC) - encode_us;
-	after = part_after(s, record, len);
+	after = part_after(s, record.bytes, record.len);
 	rc = note_pack(s, p, &after, err);
 	if (rc == 0)
-		rc = send_record(s, record, len, &after, err);
+		rc = send_record(s, record.bytes, record.len, &after, err);
 	if (rc != 0)
 		return rc;
-	if (p->kind == SOSIE_RECORD_DATA)
-		note_costs(s, encode_us);
+	if (has_content(p))
+		note_costs(s, record.encode_us);
 	count_pack(s, p);
-	p->count = 0;
-	p->leaves = 0;
-	if (p->kind == SOSIE_RECORD_DATA)
-		s->plain_len = 0;
+	empty_pack(p);
 	return 0;
 }
 
@@ -358,17 +425,41 @@ static int add_leaf(struct sender *s, struct pack *p, unsigned volume, uint64_t 
 	return 0;
 }
 
-int sender_data(struct sender *s, unsigned volume, uint64_t leaf, const struct sosie_digest *digest,
-                const void *bytes, size_t len, struct sosie_err *err)
+static int add_content(struct sender *s, struct pack *p, unsigned volume, uint64_t leaf,
+                       const struct sosie_digest *digest, const struct sosie_digest *old, const void *bytes,
+                       size_t len, struct sosie_err *err)
 {
-	int rc = add_leaf(s, &s->data, volume, leaf, PACK_LEAVES, err);
+	struct content *c = p->content;
+	int rc;
 
+	if (!c) {
+		p->content = c = malloc(sizeof(*c));
+		if (!c)
+			return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a record");
+		c->len = 0;
+	}
+	rc = add_leaf(s, p, volume, leaf, PACK_LEAVES, err);
 	if (rc != 0)
 		return rc;
-	s->digests[s->data.leaves - 1] = *digest;
-	memcpy(s->plain + s->plain_len, bytes, len);
-	s->plain_len += len;
+	c->digests[p->leaves - 1] = *digest;
+	c->old[p->leaves - 1] = *old;
+	memcpy(c->plain + c->len, bytes, len);
+	c->len += len;
 	return 0;
+}
+
+int sender_leaf(struct sender *s, unsigned volume, uint64_t leaf, const struct sosie_digest *digest,
+                const struct sosie_digest *old, const void *bytes, size_t len, struct sosie_err *err)
+{
+	const struct volume *v = &s->r->volumes[volume];
+	bool known = !sosie_digest_is_zero(old) && !sosie_digest_equal(old, &leaf_unknown);
+	int rc = 0;
+
+	if (!s->io || !v->base_path || !known || leaf * SOSIE_LEAF >= v->base_size)
+		return add_content(s, &s->data, volume, leaf, digest, old, bytes, len, err);
+	if (s->patch.count > 0 && s->patch.ranges[0].volume != volume)
+		rc = flush_pack(s, &s->patch, err);
+	return rc == 0 ? add_content(s, &s->patch, volume, leaf, digest, old, bytes, len, err) : rc;
 }
 
 int sender_zero(struct sender *s, enum sosie_record_kind kind, unsigned volume, uint64_t leaf,
@@ -380,11 +471,52 @@ int sender_zero(struct sender *s, enum sosie_record_kind kind, unsigned volume, 
 
 int sender_flush(struct sender *s, struct sosie_err *err)
 {
-	int rc = flush_pack(s, &s->data, err);
+	struct pack *packs[] = {&s->data, &s->patch, &s->zero, &s->discard};
+	int rc = 0;
 
+	for (unsigned i = 0; rc == 0 && i < sizeof(packs) / sizeof(packs[0]); i++)
+		rc = flush_pack(s, packs[i], err);
+	return rc;
+}
+
+/* --- deltas
+ * ------------------------------------------------------------------------------------------------------- */
+
+static int want_chunk_delta(struct sender *s, struct sosie_err *err)
+{
+	return s->chunk_delta ? 0 : chunk_delta_new(s->r, &s->chunk_delta, err);
+}
+
+int sender_delta(struct sender *s, const struct chunk_leaves *c, bool *sent, struct sosie_err *err)
+{
+	const struct volume *v = &s->r->volumes[c->volume];
+	struct pack *p = &s->delta;
+	int rc = want_chunk_delta(s, err);
+
+	*sent = false;
+	empty_pack(p);
+	for (unsigned i = 0; rc == 0 && i < c->count; i++) {
+		uint64_t leaf = c->chunk * SOSIE_FANOUT + i;
+
+		if (c->changed[i] && !sosie_digest_is_zero(&c->fresh[i]))
+			rc = add_content(s, p, c->volume, leaf, &c->fresh[i], &c->old[i], c->bytes[i],
+			                 leaf_bytes(v, leaf), err);
+	}
 	if (rc == 0)
-		rc = flush_pack(s, &s->zero, err);
-	return rc == 0 ? flush_pack(s, &s->discard, err) : rc;
+		rc = chunk_delta_make(s->chunk_delta, c, p->content->plain, p->content->len, &s->delta_bytes,
+		                      &s->delta_len, err);
+	if (rc != 0 || s->delta_len == 0)
+		return rc;
+	*sent = true;
+	return flush_pack(s, p, err);
+}
+
+int sender_sign(struct sender *s, const struct chunk_leaves *c, struct sosie_file *file,
+                struct sosie_err *err)
+{
+	int rc = want_chunk_delta(s, err);
+
+	return rc == 0 ? chunk_delta_sign(s->chunk_delta, c, s->io, file, err) : rc;
 }
 
 /* --- attachments: last in the part, so that a resume can end the part before them
@@ -419,7 +551,7 @@ static int send_attachment(struct sender *s, uint32_t index, struct sosie_io *io
 	struct sosie_file *file;
 	uint64_t at = 0;
 	size_t got = 1;
-	int rc = sosie_io_openat(io, a->path, SOSIE_READ | SOSIE_FOLLOW, 0, &file, err);
+	int rc = sosie_io_openat(io, a->path, SOSIE_READ | (a->follow ? SOSIE_FOLLOW : 0u), 0, &file, err);
 
 	if (rc != 0)
 		return sosie_err_wrap(err, "attachment %s", a->entry.name.s);
@@ -445,7 +577,7 @@ int sender_attachments(struct sender *s, struct sosie_err *err)
 	uint8_t *buf;
 	int rc = 0;
 
-	if (s->r->o.attachment_count == 0)
+	if (s->r->attachment_count == 0)
 		return 0;
 	if (!s->open)
 		rc = open_part(s, err);
@@ -456,7 +588,7 @@ int sender_attachments(struct sender *s, struct sosie_err *err)
 	buf = malloc(ATTACHMENT_BYTES);
 	if (!buf)
 		rc = sosie_err_set(err, SOSIE_ENOMEM, "no memory for attachments");
-	for (uint32_t i = 0; rc == 0 && i < s->r->o.attachment_count; i++)
+	for (uint32_t i = 0; rc == 0 && i < s->r->attachment_count; i++)
 		rc = send_attachment(s, i, io, buf, err);
 	free(buf);
 	sosie_io_free(io);

@@ -1,51 +1,69 @@
 /* SPDX-License-Identifier: MIT */
-/* Sessions of the workers: opened when one is needed, kept between cycles, all closed after an error (a part
- * may be open in any). */
+/* Sessions of the workers: taken from the pool when one is needed, given back at the cycle's end; closed
+ * after an error that may have left a part open in one. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/replicate/internal.h"
 
-#define IDLE_MS 20000 /* after that a kept session is asked whether it lives before it is relied on */
+#define IDLE_MS 20000 /* after that a session is asked whether it lives before it is relied on */
+
+static uint64_t sent_by(struct sosie_session *s)
+{
+	struct sosie_session_info info;
+
+	sosie_session_info(s, &info);
+	return info.sent;
+}
+
+static void give(struct sosie_replicator *r, unsigned i, bool whole)
+{
+	struct sosie_session *s = r->sessions[i];
+
+	if (!s)
+		return;
+	/* Workers may find theirs dead at the same time. */
+	__atomic_add_fetch(&r->sent_bytes, sent_by(s) - r->session_mark[i], __ATOMIC_RELAXED);
+	r->sessions[i] = NULL;
+	pool_give(r->o.pool, s, whole);
+}
 
 int session_get(struct sosie_replicator *r, unsigned i, struct sosie_session **out, struct sosie_err *err)
 {
 	int64_t now = sosie_mono_ms(r->o.clock);
+	bool fresh;
 	int rc = 0;
 
 	if (r->sessions[i] && now - r->session_used_ms[i] > IDLE_MS &&
-	    sosie_session_ping(r->sessions[i], NULL) != 0) {
-		sosie_session_close(r->sessions[i]);
-		r->sessions[i] = NULL;
+	    sosie_session_ping(r->sessions[i], NULL) != 0)
+		give(r, i, false);
+	if (!r->sessions[i]) {
+		rc = pool_take(r->o.pool, &r->sessions[i], &fresh, err);
+		if (rc != 0)
+			r->sessions[i] = NULL;
+		else
+			r->session_mark[i] = fresh ? 0 : sent_by(r->sessions[i]);
+		if (i == 0)
+			r->session_kept = rc == 0 && !fresh;
 	}
-	if (!r->sessions[i])
-		rc = sosie_session_open(r->o.connector, r->o.clock, SOFTWARE, &r->sessions[i], err);
-	if (rc != 0)
-		r->sessions[i] = NULL;
 	r->session_used_ms[i] = sosie_mono_ms(r->o.clock);
 	*out = r->sessions[i];
 	return rc;
 }
 
-void sessions_close(struct sosie_replicator *r)
+void sessions_give(struct sosie_replicator *r, bool whole)
 {
-	for (unsigned i = 0; i < STREAMS_MAX; i++) {
-		sosie_session_close(r->sessions[i]);
-		r->sessions[i] = NULL;
-	}
+	for (unsigned i = 0; i < STREAMS_MAX; i++)
+		give(r, i, whole);
 }
 
 uint64_t sessions_sent(const struct sosie_replicator *r)
 {
-	struct sosie_session_info info;
-	uint64_t sum = 0;
+	uint64_t sum = r->sent_bytes;
 
-	for (unsigned i = 0; i < STREAMS_MAX; i++) {
-		if (!r->sessions[i])
-			continue;
-		sosie_session_info(r->sessions[i], &info);
-		sum += info.sent;
-	}
+	for (unsigned i = 0; i < STREAMS_MAX; i++)
+		if (r->sessions[i])
+			sum += sent_by(r->sessions[i]) - r->session_mark[i];
 	return sum;
 }
 
@@ -103,12 +121,14 @@ static int ask(struct sosie_replicator *r, struct sosie_head *head, struct sosie
 
 int session_ask_head(struct sosie_replicator *r, struct sosie_head *head, struct sosie_err *err)
 {
-	bool kept = r->sessions[0] != NULL;
 	int rc = ask(r, head, err);
 
-	if (kept && (rc == -SOSIE_EPEER || rc == -SOSIE_ETIMEOUT)) {
-		sessions_close(r);
+	/* One that was kept from before may have died meanwhile, and with it all that lie idle. */
+	if (r->session_kept && (rc == -SOSIE_EPEER || rc == -SOSIE_ETIMEOUT)) {
+		sessions_give(r, false);
+		pool_flush(r->o.pool);
 		rc = ask(r, head, err);
 	}
+	r->session_kept = false;
 	return rc;
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "engine/replicate/state.h"
@@ -210,6 +211,19 @@ int state_clean(const struct state_dir *d, struct sosie_err *err)
 	return sweep(d, false, err);
 }
 
+int state_clean_upload(const struct state_dir *d, struct sosie_err *err)
+{
+	static const char *const endings[] = {".log", ".manifest"};
+	char path[STATE_FILE_MAX];
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < 2; i++) {
+		state_file(d, path, "pending", endings[i]);
+		rc = sosie_io_exists(d->io, path) ? sosie_io_unlink(d->io, path, err) : 0;
+	}
+	return rc;
+}
+
 int state_forget(const struct state_dir *d, struct state *s, struct sosie_err *err)
 {
 	char path[STATE_FILE_MAX];
@@ -223,6 +237,25 @@ int state_forget(const struct state_dir *d, struct state *s, struct sosie_err *e
 	}
 	state_fini(s);
 	return rc == 0 ? sweep(d, true, err) : rc;
+}
+
+int state_put(const struct state_dir *d, const char *path, const void *data, size_t len, bool flushed,
+              struct sosie_err *err)
+{
+	char tmp[STATE_FILE_MAX + 8];
+	struct sosie_file *f;
+	int rc, rc_close;
+
+	snprintf(tmp, sizeof(tmp), "%s.tmp", path);
+	rc = sosie_io_openat(d->io, tmp, SOSIE_WRITE | SOSIE_CREATE | SOSIE_TRUNC, 0600, &f, err);
+	if (rc != 0)
+		return rc;
+	rc = sosie_io_pwrite(d->io, f, data, len, 0, err);
+	if (rc == 0 && flushed)
+		rc = sosie_io_fsync(d->io, f, err);
+	rc_close = sosie_io_close(d->io, f, rc == 0 ? err : NULL);
+	rc = rc == 0 ? rc_close : rc;
+	return rc == 0 ? sosie_io_rename(d->io, tmp, path, err) : rc;
 }
 
 /* --- small things
@@ -263,4 +296,12 @@ void state_boot_id(char dst[40])
 	dst[n == 36 ? 36 : 0] = '\0';
 	if (fd >= 0)
 		close(fd);
+}
+
+int64_t state_boot_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_BOOTTIME, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }

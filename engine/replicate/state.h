@@ -31,8 +31,21 @@ struct state_volumes {
 	unsigned count;
 };
 
+/* When, and how well, a cut was made. boot empty: not known (state of an older release). */
+struct state_cut {
+	int64_t wall_ms;         /* this machine's clock */
+	int64_t standby_at_ms;   /* the standby's clock in its last message before */
+	int64_t standby_plus_ms; /* from that message to the cut, by our monotonic clock */
+	int64_t boot_ms;         /* CLOCK_BOOTTIME */
+	char boot[40];           /* of the boot that it counts from */
+	bool labelled;           /* consistency has been told */
+	enum sosie_consistency consistency;
+};
+
 struct state_pending {
 	bool present;
+	struct sosie_view_id view; /* what is sent is read from; empty: from no view that is kept */
+	struct state_cut cut;
 	struct sosie_upload_id upload;
 	struct sosie_digest base; /* head digest that it builds on */
 	uint64_t epoch;
@@ -51,6 +64,8 @@ struct state {
 	struct sosie_digest attachments; /* of the accepted point: see attach.h */
 	bool doubted; /* the standby refused roots made of these trees: digests are compared before more is
 	                 sent */
+	struct sosie_view_id view; /* holds what was accepted, and the trees say the same; empty: none */
+	struct state_cut cut;      /* of the accepted point */
 	struct state_volumes volumes;
 	struct state_pending pending;
 };
@@ -75,15 +90,24 @@ bool state_dir_gone(const struct state_dir *d);
 void state_file(const struct state_dir *d, char dst[STATE_FILE_MAX], const char *name, const char *ending);
 
 int state_load(const struct state_dir *d, struct state *s, struct sosie_err *err);
-int state_save(const struct state_dir *d, const struct state *s, struct sosie_err *err);
+/* Replaces state.json by a whole one. durable: for sure also after a power cut; else that may bring back the
+ * one before. A kill of the process never does. */
+int state_save(const struct state_dir *d, const struct state *s, bool durable, struct sosie_err *err);
+/* PATH gets that content, whole or not at all after a kill. flushed: after a power cut too, whichever it is.
+ */
+int state_put(const struct state_dir *d, const char *path, const void *data, size_t len, bool flushed,
+              struct sosie_err *err);
 /* Nothing is known any more: state.json goes first. */
 int state_forget(const struct state_dir *d, struct state *s, struct sosie_err *err);
 void state_fini(struct state *s);
 /* Removes layers, log and manifest of an upload that is not pending any more. */
 int state_clean(const struct state_dir *d, struct sosie_err *err);
+/* Removes log and manifest only. */
+int state_clean_upload(const struct state_dir *d, struct sosie_err *err);
 
 int state_volumes_copy(struct state_volumes *dst, const struct state_volumes *src, struct sosie_err *err);
 const struct state_volume *state_volumes_find(const struct state_volumes *list, const char *name);
 void state_boot_id(char dst[40]);
+int64_t state_boot_ms(void); /* CLOCK_BOOTTIME */
 
 #endif

@@ -2,9 +2,12 @@
 /*
  * state.json:
  * {"format":1,"tenant","group","standby","store":hex32,"accepted":{"epoch","point","digest","manifest","attachments"},
- *  "doubted":true or missing,"volumes":[VOLUME],"pending":null |
- * {"upload":hex32,"base","epoch","committed","manifest","attachments","boot","volumes":[VOLUME]}} VOLUME:
- * {"name","path","device":bool,"dev","ino","serial","size"}. Digests are hex64.
+ *  "doubted":true or missing,"view":VIEW,"cut":CUT,"volumes":[VOLUME],"pending":null |
+ * {"upload":hex32,"base","epoch","committed","manifest","attachments","boot","view":VIEW,"cut":CUT,
+ * "volumes":[VOLUME]}} VOLUME: {"name","path","device":bool,"dev","ino","serial","size"}. VIEW: a view's id
+ * or
+ * "". CUT: {"wall_ms","standby_at_ms","standby_plus_ms","boot_ms","boot","consistency"}; consistency is
+ * missing while it is not known. view and cut may be missing (an older release's). Digests are hex64.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +44,22 @@ static void set_volumes(struct sosie_json *obj, const struct state_volumes *list
 	}
 }
 
+static void set_cut(struct sosie_json *obj, const struct state_cut *cut)
+{
+	struct sosie_json *o;
+
+	if (!cut->boot[0])
+		return;
+	o = sosie_json_add_obj(obj, "cut");
+	sosie_json_set_i64(o, "wall_ms", cut->wall_ms);
+	sosie_json_set_i64(o, "standby_at_ms", cut->standby_at_ms);
+	sosie_json_set_i64(o, "standby_plus_ms", cut->standby_plus_ms);
+	sosie_json_set_i64(o, "boot_ms", cut->boot_ms);
+	sosie_json_set_str(o, "boot", cut->boot);
+	if (cut->labelled)
+		sosie_json_set_u64(o, "consistency", cut->consistency);
+}
+
 static void set_pending(struct sosie_json *doc, const struct state_pending *p)
 {
 	struct sosie_json *o;
@@ -57,10 +76,12 @@ static void set_pending(struct sosie_json *doc, const struct state_pending *p)
 	set_digest(o, "manifest", &p->manifest);
 	set_digest(o, "attachments", &p->attachments);
 	sosie_json_set_str(o, "boot", p->boot);
+	sosie_json_set_str(o, "view", p->view.s);
+	set_cut(o, &p->cut);
 	set_volumes(o, &p->volumes);
 }
 
-int state_save(const struct state_dir *d, const struct state *s, struct sosie_err *err)
+int state_save(const struct state_dir *d, const struct state *s, bool durable, struct sosie_err *err)
 {
 	struct sosie_json *doc = sosie_json_new(), *o;
 	char path[STATE_FILE_MAX], *text = NULL;
@@ -82,12 +103,16 @@ int state_save(const struct state_dir *d, const struct state *s, struct sosie_er
 	set_digest(o, "attachments", &s->attachments);
 	if (s->doubted)
 		sosie_json_set_bool(doc, "doubted", true);
+	sosie_json_set_str(doc, "view", s->view.s);
+	set_cut(doc, &s->cut);
 	set_volumes(doc, &s->volumes);
 	set_pending(doc, &s->pending);
 	rc = sosie_json_text(doc, 1, &text, &len, err);
 	state_file(d, path, "state", ".json");
 	if (rc == 0)
-		rc = sosie_io_write_file(d->io, path, text, len, 0600, err);
+		rc = state_put(d, path, text, len, true, err);
+	if (rc == 0 && durable)
+		rc = sosie_io_sync_dir(d->io, d->path, err);
 	free(text);
 	sosie_json_free(doc);
 	return rc;
@@ -156,6 +181,46 @@ static int get_volumes(const struct sosie_json *obj, struct state_volumes *list,
 	return rc;
 }
 
+/* Missing: an older release wrote it; none. */
+static int get_view(const struct sosie_json *obj, struct sosie_view_id *out, struct sosie_err *err)
+{
+	return sosie_json_has(obj, "view") ? get_text(obj, "view", out->s, sizeof(out->s), err) : 0;
+}
+
+static int get_label(const struct sosie_json *o, struct state_cut *cut, struct sosie_err *err)
+{
+	uint64_t label = 0;
+	int rc;
+
+	cut->labelled = sosie_json_has(o, "consistency");
+	if (!cut->labelled)
+		return 0;
+	rc = sosie_json_u64(o, "consistency", SOSIE_CONSISTENCY_FUZZY, &label, err);
+	cut->consistency = (enum sosie_consistency)label;
+	return rc;
+}
+
+static int get_cut(const struct sosie_json *obj, struct state_cut *cut, struct sosie_err *err)
+{
+	struct sosie_json *o;
+	int rc;
+
+	if (!sosie_json_has(obj, "cut"))
+		return 0;
+	rc = sosie_json_obj(obj, "cut", &o, err);
+	if (rc == 0)
+		rc = sosie_json_i64(o, "wall_ms", &cut->wall_ms, err);
+	if (rc == 0)
+		rc = sosie_json_i64(o, "standby_at_ms", &cut->standby_at_ms, err);
+	if (rc == 0)
+		rc = sosie_json_i64(o, "standby_plus_ms", &cut->standby_plus_ms, err);
+	if (rc == 0)
+		rc = sosie_json_i64(o, "boot_ms", &cut->boot_ms, err);
+	if (rc == 0)
+		rc = get_text(o, "boot", cut->boot, sizeof(cut->boot), err);
+	return rc == 0 ? get_label(o, cut, err) : rc;
+}
+
 static int get_pending(const struct sosie_json *doc, struct state_pending *p, struct sosie_err *err)
 {
 	struct sosie_json *o;
@@ -176,6 +241,10 @@ static int get_pending(const struct sosie_json *doc, struct state_pending *p, st
 		rc = get_digest(o, "attachments", &p->attachments, err);
 	if (rc == 0)
 		rc = get_text(o, "boot", p->boot, sizeof(p->boot), err);
+	if (rc == 0)
+		rc = get_view(o, &p->view, err);
+	if (rc == 0)
+		rc = get_cut(o, &p->cut, err);
 	if (rc == 0)
 		rc = get_volumes(o, &p->volumes, err);
 	p->present = rc == 0;
@@ -219,6 +288,10 @@ static int get_state(const struct state_dir *d, const struct sosie_json *doc, st
 		rc = get_digest(o, "attachments", &s->attachments, err);
 	if (rc == 0 && sosie_json_bool(doc, "doubted", &s->doubted, NULL) != 0)
 		s->doubted = false; /* not there: the usual case */
+	if (rc == 0)
+		rc = get_view(doc, &s->view, err);
+	if (rc == 0)
+		rc = get_cut(doc, &s->cut, err);
 	if (rc == 0)
 		rc = get_volumes(doc, &s->volumes, err);
 	if (rc == 0)

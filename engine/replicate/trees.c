@@ -2,6 +2,7 @@
 /* The trees of the volumes: opened with their layers, made new for volumes that the standby has nothing of.
  */
 #include "engine/replicate/internal.h"
+#include "engine/replicate/signatures.h"
 
 const struct sosie_digest leaf_unknown = {{0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a,
                                            0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a,
@@ -86,6 +87,8 @@ void trees_close(struct sosie_replicator *r)
 	for (unsigned i = 0; i < r->volume_count; i++) {
 		sosie_tree_close(r->volumes[i].tree, NULL);
 		r->volumes[i].tree = NULL;
+		signatures_close(r->volumes[i].signatures); /* opened when first needed (chunk_delta.c) */
+		r->volumes[i].signatures = NULL;
 	}
 	r->trees_open = false;
 }

@@ -108,6 +108,7 @@ int volumes_measure(struct sosie_replicator *r, struct sosie_view *view, struct 
 		struct volume *v = &r->volumes[i];
 		int rc = r->o.source->ops->path(view, i, &v->path, &v->size, err);
 
+		v->base_path = r->o.source->ops->base_path(view, i, &v->base_size);
 		if (rc == 0 && (v->size == 0 || v->size > SOSIE_VOLUME_MAX))
 			rc = sosie_err_set(err, SOSIE_ESIZE,
 			                   "volume %s: its view has %llu bytes; 1 byte to 1 PiB are possible",
@@ -152,7 +153,7 @@ static bool may_leave(const struct sosie_replicator *r, const char *name)
 {
 	const struct state_pending *p = &r->state.pending;
 
-	return listed(r->o.drop_volumes, r->o.drop_volume_count, name) ||
+	return r->o.drop_missing || listed(r->o.drop_volumes, r->o.drop_volume_count, name) ||
 	       (p->present && !state_volumes_find(&p->volumes, name));
 }
 

@@ -1,150 +1,380 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * "same" messages: a source says that a group has not changed. Each key's newest lies in the inbox; one
- * counts when it names the digest that the chain ends with. Its time is when it came here, never what the
- * source says.
+ * "same" messages (docs/protocol.md): a source says of groups that they have not changed. Each key's newest
+ * lies in the tenant's inbox; it counts for a group when it names the digest that the chain ends with. Its
+ * time is on this standby's clock: when the source saw it, but never later than the message came here.
+ *
+ * A message names up to thousands of groups and comes each second, so it is parsed once for all groups of the
+ * tenant (same_table, one for each tenant and process), and a group whose chain is as it was when it was
+ * opened last is not opened again for it.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/store/core.h"
+#include "engine/store/chain.h"
+#include "engine/store/status.h"
 
-#define SAME_BYTES (64u << 10)
-#define SAME_GROUPS 4096u
-#define SETTLED_MS 1000
+#define SAME_BYTES (1u << 20)
+#define SAME_GROUPS 16384u
+#define SAME_KEYS 1024u /* messages of so many keys are looked at */
+#define SETTLED_MS 1000 /* a change in the same tick of the file system's clock does not show */
+#define LIST_MS 100     /* from one look for new keys to the next */
+#define TIME_MAX_MS ((int64_t)1 << 53)
+/* With many groups each one's time is noted less often; status looks into the messages itself. */
+#define NOTE_MANY 100u
+#define NOTE_MANY_MS 5000
 
-struct same_search {
-	struct sosie_group *g;
-	char dir[STORE_PATH];
-	int64_t after_ms, seen_ms; /* only files newer than after; the newest seen */
-	int64_t best_ms;           /* 0: none valid */
-	char key[17];
+struct same_entry {
+	struct sosie_name group;
+	struct sosie_digest digest;
+	int64_t time_ms;
 };
 
-/* Does the message name our group with our digest? Hostile bytes: anything odd is "no". */
-static bool names_head(struct same_search *s, const char *text, size_t len)
+/* One key's message. */
+struct same_message {
+	struct same_message *next;
+	char key[17];
+	uint64_t ino, size;
+	int64_t mtime_ms, ctime_ns;
+	struct same_entry *entries; /* ascending by group */
+	size_t count;
+};
+
+struct same_table {
+	struct same_table *next;
+	struct sosie_name tenant;
+	char dir[STORE_PATH]; /* the tenant's inbox */
+	int64_t dir_ms;    /* its time of change when it was listed, 0: that may not show the next change */
+	int64_t listed_ms; /* monotonic */
+	bool listed;
+	struct same_message *messages;
+	unsigned count;
+};
+
+/* --- parsing: hostile bytes; anything odd is "no"
+ * ------------------------------------------------------------- */
+
+/* What the standby's clock said when the message was made; the arrival where the message does not tell. */
+static int64_t message_time(const struct sosie_json *j, int64_t arrival)
 {
-	static const char *const keys[] = {"format", "kind", "groups", "cut_time", NULL};
-	struct sosie_json *j = NULL, *groups, *one;
-	const char *name, *kind;
-	struct sosie_digest d;
+	struct sosie_json *clock;
+	int64_t at, plus;
+	if (!sosie_json_has(j, "standby_clock"))
+		return arrival;
+	if (sosie_json_obj(j, "standby_clock", &clock, NULL) || sosie_json_i64(clock, "at_ms", &at, NULL) ||
+	    sosie_json_i64(clock, "plus_ms", &plus, NULL) || at <= 0 || at > TIME_MAX_MS || plus < 0 ||
+	    plus > TIME_MAX_MS)
+		return 0;
+	return at + plus < arrival ? at + plus : arrival;
+}
+
+static bool parse_entry(const struct sosie_json *groups, size_t i, int64_t now, struct same_entry *out)
+{
+	struct sosie_json *one;
+	const char *name;
+	uint64_t ago = 0;
+	if (sosie_json_at(groups, i, &one, NULL) ||
+	    sosie_json_str(one, "group", SOSIE_NAME_MAX, &name, NULL) ||
+	    sosie_name_set(&out->group, SOSIE_NAME_GROUP, name, NULL) ||
+	    sosie_json_hex(one, "digest", out->digest.b, sizeof(out->digest.b), NULL) ||
+	    (sosie_json_has(one, "ago_ms") &&
+	     sosie_json_u64(one, "ago_ms", (uint64_t)TIME_MAX_MS, &ago, NULL)))
+		return false;
+	out->time_ms = now - (int64_t)ago;
+	return out->time_ms > 0;
+}
+
+static int by_group(const void *a, const void *b)
+{
+	const struct same_entry *x = a, *y = b;
+	return strcmp(x->group.s, y->group.s);
+}
+
+static void parse_groups(struct same_message *m, const struct sosie_json *groups, size_t count, int64_t now)
+{
+	m->entries = calloc(count ? count : 1, sizeof(*m->entries));
+	for (size_t i = 0; m->entries && i < count; i++)
+		m->count += parse_entry(groups, i, now, &m->entries[m->count]);
+	if (m->count > 1)
+		qsort(m->entries, m->count, sizeof(*m->entries), by_group);
+}
+
+static void parse(struct same_message *m, const char *text, size_t len)
+{
+	static const char *const keys[] = {"format", "kind", "cut_time", "standby_clock", "groups", NULL};
+	struct sosie_json *j = NULL, *groups;
+	const char *kind;
 	size_t count = 0;
 	uint64_t format;
-	bool found = false;
-	char hex[2 * SOSIE_DIGEST_LEN + 1];
-	sosie_hex(hex, chain_head(s->g->chain)->b, SOSIE_DIGEST_LEN);
-	if (!memmem(text, len, hex, sizeof(hex) - 1))
-		return false; /* not worth reading as JSON: every group of the tenant looks at it */
 	if (!sosie_json_parse(text, len, SAME_BYTES, &j, NULL) && !sosie_json_only(j, keys, NULL) &&
 	    !sosie_json_u64(j, "format", STORE_FORMAT, &format, NULL) &&
 	    !sosie_json_str(j, "kind", 8, &kind, NULL) && strcmp(kind, "same") == 0 &&
 	    !sosie_json_arr(j, "groups", SAME_GROUPS, &groups, &count, NULL))
-		for (size_t i = 0; i < count && !found; i++)
-			found = !sosie_json_at(groups, i, &one, NULL) &&
-			        !sosie_json_str(one, "group", SOSIE_NAME_MAX, &name, NULL) &&
-			        strcmp(name, s->g->name.s) == 0 &&
-			        !sosie_json_hex(one, "digest", d.b, sizeof(d.b), NULL) &&
-			        sosie_digest_equal(&d, chain_head(s->g->chain));
+		parse_groups(m, groups, count, message_time(j, m->mtime_ms));
 	sosie_json_free(j);
-	return found;
 }
 
-static int look_at(void *arg, const char *name, enum sosie_file_kind kind)
+/* --- the table
+ * ------------------------------------------------------------------------------------------------ */
+
+static void read_message(struct sosie_store *store, const struct same_table *t, struct same_message *m)
 {
-	struct same_search *s = arg;
 	char path[STORE_PATH], *text = NULL;
 	struct sosie_stat st;
-	uint8_t id[8];
 	size_t len;
-	(void)kind;
-	if (strncmp(name, "same.", 5) != 0 || !sosie_unhex(id, sizeof(id), name + 5) ||
-	    store_path(path, NULL, "%s/%s", s->dir, name) ||
-	    sosie_io_stat(s->g->store->io, path, &st, NULL) || st.mtime_ms <= s->after_ms)
-		return 0;
-	if (st.mtime_ms > s->seen_ms)
-		s->seen_ms = st.mtime_ms;
-	if (st.mtime_ms <= s->best_ms ||
-	    sosie_io_read_file(s->g->store->io, path, SAME_BYTES, &text, &len, NULL))
-		return 0;
-	if (names_head(s, text, len)) {
-		s->best_ms = st.mtime_ms;
-		memcpy(s->key, name + 5, sizeof(s->key));
-	}
+	if (store_path(path, NULL, "%s/same.%s", t->dir, m->key) ||
+	    sosie_io_stat(store->io, path, &st, NULL) ||
+	    (st.ino == m->ino && st.size == m->size && st.mtime_ms == m->mtime_ms &&
+	     st.ctime_ns == m->ctime_ns))
+		return;
+	if (sosie_io_read_file(store->io, path, SAME_BYTES, &text, &len, NULL))
+		return;
+	free(m->entries);
+	m->entries = NULL;
+	m->count = 0;
+	m->ino = st.ino;
+	m->size = st.size;
+	m->mtime_ms = st.mtime_ms;
+	m->ctime_ns = st.ctime_ns;
+	parse(m, text, len);
 	free(text);
+}
+
+static int note_key(void *arg, const char *name, enum sosie_file_kind kind)
+{
+	struct same_table *t = arg;
+	struct same_message *m = t->messages;
+	uint8_t id[8];
+	(void)kind;
+	if (strncmp(name, "same.", 5) != 0 || !sosie_unhex(id, sizeof(id), name + 5))
+		return 0;
+	while (m && strcmp(m->key, name + 5) != 0)
+		m = m->next;
+	if (m || t->count == SAME_KEYS || !(m = calloc(1, sizeof(*m))))
+		return 0;
+	memcpy(m->key, name + 5, sizeof(m->key));
+	m->next = t->messages;
+	t->messages = m;
+	t->count++;
 	return 0;
 }
 
-static int note(struct same_search *s, struct sosie_err *err)
+/* New keys. A change in the same tick of the file system's clock would not show. */
+static void list_keys(struct sosie_store *store, struct same_table *t)
+{
+	int64_t now = sosie_mono_ms(store->clock);
+	struct sosie_stat st;
+	if (sosie_io_stat(store->io, t->dir, &st, NULL) || (t->dir_ms && st.mtime_ms == t->dir_ms) ||
+	    (t->listed && t->count && now - t->listed_ms < LIST_MS))
+		return;
+	if (sosie_io_list(store->io, t->dir, note_key, t, NULL) < 0)
+		return;
+	t->listed = true;
+	t->listed_ms = now;
+	t->dir_ms = sosie_wall_ms(store->clock) - st.mtime_ms > SETTLED_MS ? st.mtime_ms : 0;
+}
+
+static struct same_table *table_of(struct sosie_store *store, const char *tenant)
+{
+	struct same_table *t = store->sames;
+	while (t && strcmp(t->tenant.s, tenant) != 0)
+		t = t->next;
+	if (!t) {
+		t = calloc(1, sizeof(*t));
+		if (!t || sosie_name_set(&t->tenant, SOSIE_NAME_TENANT, tenant, NULL) ||
+		    store_path(t->dir, NULL, "%s/%s/_inbox", store->path, tenant)) {
+			free(t);
+			return NULL;
+		}
+		t->next = store->sames;
+		store->sames = t;
+	}
+	list_keys(store, t);
+	for (struct same_message *m = t->messages; m; m = m->next)
+		read_message(store, t, m);
+	return t;
+}
+
+void same_free_all(struct sosie_store *store)
+{
+	while (store->sames) {
+		struct same_table *t = store->sames;
+		store->sames = t->next;
+		while (t->messages) {
+			struct same_message *m = t->messages;
+			t->messages = m->next;
+			free(m->entries);
+			free(m);
+		}
+		free(t);
+	}
+}
+
+struct same_found {
+	int64_t time_ms; /* 0: none */
+	const char *key;
+	size_t groups; /* that the message names */
+};
+
+/* One message may name a group more than once. */
+static void find_in(const struct same_message *m, const char *group, const struct sosie_digest *digest,
+                    struct same_found *out)
+{
+	size_t low = 0, high = m->count;
+	while (low < high) {
+		size_t i = low + (high - low) / 2;
+		if (strcmp(m->entries[i].group.s, group) < 0)
+			low = i + 1;
+		else
+			high = i;
+	}
+	for (; low < m->count && strcmp(m->entries[low].group.s, group) == 0; low++)
+		if (sosie_digest_equal(&m->entries[low].digest, digest) &&
+		    m->entries[low].time_ms > out->time_ms)
+			*out = (struct same_found){m->entries[low].time_ms, m->key, m->count};
+}
+
+static struct same_found find(const struct same_table *t, const char *group,
+                              const struct sosie_digest *digest)
+{
+	struct same_found found = {0};
+	for (const struct same_message *m = t->messages; m; m = m->next)
+		find_in(m, group, digest, &found);
+	return found;
+}
+
+static bool is_named(const struct same_table *t, const char *group)
+{
+	struct same_entry want;
+	snprintf(want.group.s, sizeof(want.group.s), "%s", group);
+	for (const struct same_message *m = t->messages; m; m = m->next)
+		if (m->count && bsearch(&want, m->entries, m->count, sizeof(want), by_group))
+			return true;
+	return false;
+}
+
+/* --- a group's note
+ * ------------------------------------------------------------------------------------------ */
+
+static int write_note(struct sosie_store *store, const char *dir, const struct sosie_digest *digest,
+                      const struct same_found *found, struct sosie_err *err)
 {
 	char path[STORE_PATH], *text = NULL;
 	size_t len;
-	int64_t now = sosie_wall_ms(s->g->store->clock);
-	int rc = store_path(path, err, "%s/state/same.json", s->g->dir);
+	int64_t now = sosie_wall_ms(store->clock);
+	int rc = store_path(path, err, "%s/state/same.json", dir);
 	if (rc)
 		return rc;
 	struct sosie_json *j = sosie_json_new();
 	sosie_json_set_u64(j, "format", STORE_FORMAT);
-	layout_set_time(j, "time", s->best_ms < now ? s->best_ms : now);
-	sosie_json_set_hex(j, "digest", chain_head(s->g->chain)->b, SOSIE_DIGEST_LEN);
-	sosie_json_set_str(j, "key", s->key);
+	layout_set_time(j, "time", found->time_ms < now ? found->time_ms : now);
+	sosie_json_set_hex(j, "digest", digest->b, SOSIE_DIGEST_LEN);
+	sosie_json_set_str(j, "key", found->key);
 	rc = sosie_json_text(j, 0, &text, &len, err);
 	sosie_json_free(j);
 	if (!rc)
-		rc = layout_put(s->g->store->io, path, text, len, 0640, err);
+		rc = layout_put(store->io, path, text, len, 0640, err);
 	free(text);
 	return rc;
 }
 
-struct same_waiting {
-	struct sosie_store *store;
-	const char *dir;
-	int64_t after_ms;
-	bool any;
-};
-
-static int is_newer(void *arg, const char *name, enum sosie_file_kind kind)
+/* The time of the note, when it is of this digest. */
+static int64_t read_note(struct sosie_store *store, const char *dir, const struct sosie_digest *digest)
 {
-	struct same_waiting *w = arg;
-	char path[STORE_PATH];
-	struct sosie_stat st;
-	(void)kind;
-	if (strncmp(name, "same.", 5) != 0 || store_path(path, NULL, "%s/%s", w->dir, name) ||
-	    sosie_io_stat(w->store->io, path, &st, NULL) || st.mtime_ms <= w->after_ms)
+	char path[STORE_PATH], *text = NULL;
+	struct sosie_json *j = NULL;
+	struct sosie_digest d;
+	int64_t time = 0;
+	size_t len;
+	if (!store_path(path, NULL, "%s/state/same.json", dir) &&
+	    !sosie_io_read_file(store->io, path, STORE_SMALL_FILE, &text, &len, NULL) &&
+	    !sosie_json_parse(text, len, STORE_SMALL_FILE, &j, NULL) &&
+	    !sosie_json_hex(j, "digest", d.b, sizeof(d.b), NULL) && sosie_digest_equal(&d, digest) &&
+	    layout_json_time(j, "time", &time, NULL))
+		time = 0;
+	sosie_json_free(j);
+	free(text);
+	return time;
+}
+
+/* Never back: a later message may tell an earlier time. */
+static int note(struct sosie_store *store, struct store_memo *memo, const char *dir,
+                const struct same_table *t, struct sosie_err *err)
+{
+	struct same_found found = find(t, memo->group.s, &memo->same_digest);
+	int64_t step = found.groups > NOTE_MANY && memo->same_noted_ms ? NOTE_MANY_MS : 0;
+	if (!found.time_ms || found.time_ms <= memo->same_noted_ms ||
+	    found.time_ms - memo->same_noted_ms < step)
 		return 0;
-	w->any = true;
-	return 1;
+	int rc = write_note(store, dir, &memo->same_digest, &found, err);
+	if (!rc)
+		memo->same_noted_ms = found.time_ms;
+	return rc;
+}
+
+/* Is the chain as it was when the group was opened last? */
+static bool chain_as_known(struct sosie_store *store, const struct store_memo *memo)
+{
+	char path[STORE_PATH];
+	struct sosie_stat dir, file;
+	return memo->same_known &&
+	       !store_path(path, NULL, "%s/%s/%s/chain", store->path, memo->tenant.s, memo->group.s) &&
+	       !sosie_io_stat(store->io, path, &dir, NULL) && dir.mtime_ms == memo->chain_dir_ms &&
+	       !store_path(path, NULL, "%s/%s/%s/chain/%06u.chain", store->path, memo->tenant.s,
+	                   memo->group.s, memo->chain_file) &&
+	       !sosie_io_stat(store->io, path, &file, NULL) && file.size == memo->chain_size;
 }
 
 bool same_waits(struct sosie_store *store, const char *tenant, struct store_memo *memo)
 {
+	struct same_table *t = table_of(store, tenant);
 	char dir[STORE_PATH];
-	struct sosie_stat st = {0};
-	struct same_waiting w = {.store = store, .dir = dir, .after_ms = memo->same_seen_ms};
-	if (store_path(dir, NULL, "%s/%s/_inbox", store->path, tenant) ||
-	    sosie_io_stat(store->io, dir, &st, NULL))
+	if (!t)
 		return true;
-	if (memo->same_inbox_ms && st.mtime_ms == memo->same_inbox_ms)
+	if (!is_named(t, memo->group.s))
 		return false;
-	if (sosie_io_list(store->io, dir, is_newer, &w, NULL) < 0 || w.any)
+	if (!chain_as_known(store, memo) ||
+	    store_path(dir, NULL, "%s/%s/%s", store->path, tenant, memo->group.s))
 		return true;
-	/* A change in the same tick of the file system's clock would not show. */
-	memo->same_inbox_ms = sosie_wall_ms(store->clock) - st.mtime_ms > SETTLED_MS ? st.mtime_ms : 0;
-	return false;
+	return note(store, memo, dir, t, NULL) != 0;
 }
 
 int same_take(struct sosie_group *g, struct sosie_err *err)
 {
-	struct same_search s = {.g = g};
+	struct same_table *t = table_of(g->store, g->tenant.s);
 	struct store_memo *memo;
+	struct sosie_stat st;
+	char path[STORE_PATH];
 	int rc = memo_get(g->store, g->tenant.s, g->name.s, &memo, err);
-	if (!rc)
-		rc = store_path(s.dir, err, "%s/%s/_inbox", g->store->path, g->tenant.s);
 	if (rc)
 		return rc;
-	s.after_ms = s.seen_ms = memo->same_seen_ms;
-	rc = sosie_io_list(g->store->io, s.dir, look_at, &s, err);
-	rc = rc < 0 ? rc : s.best_ms ? note(&s, err) : 0;
-	if (!rc)
-		memo->same_seen_ms = s.seen_ms;
-	return rc;
+	if (!t)
+		return sosie_err_set(err, SOSIE_ENOMEM, "no memory to read what sources say of %s",
+		                     g->tenant.s);
+	if (!memo->same_known || !sosie_digest_equal(&memo->same_digest, chain_head(g->chain))) {
+		memo->same_digest = *chain_head(g->chain);
+		memo->same_noted_ms = read_note(g->store, g->dir, &memo->same_digest);
+	}
+	memo->same_known = !store_path(path, NULL, "%s/chain", g->dir) &&
+	                   !sosie_io_stat(g->store->io, path, &st, NULL) && g->chain->newest_file > 0 &&
+	                   sosie_wall_ms(g->store->clock) - st.mtime_ms > SETTLED_MS;
+	memo->chain_dir_ms = memo->same_known ? st.mtime_ms : 0;
+	memo->chain_file = g->chain->newest_file;
+	memo->chain_size = g->chain->newest_size;
+	return note(g->store, memo, g->dir, t, err);
+}
+
+int status_same(struct sosie_group *g, int64_t *same_ms, struct sosie_err *err)
+{
+	struct same_table *t = table_of(g->store, g->tenant.s);
+	struct same_found found = {0};
+	int64_t now = sosie_wall_ms(g->store->clock);
+	int rc = status_same_note(g, same_ms, err);
+	if (rc || !t)
+		return rc;
+	found = find(t, g->name.s, chain_head(g->chain));
+	found.time_ms = found.time_ms < now ? found.time_ms : now;
+	*same_ms = *same_ms > found.time_ms ? *same_ms : found.time_ms;
+	return 0;
 }

@@ -14,7 +14,7 @@
 #define SOSIE_FRAME_MAX 1310720u
 #define SOSIE_DATA_MAX (1u << 20)
 #define SOSIE_WAIT_MAX_MS 30000u
-#define SOSIE_SAME_MAX (64u << 10)
+#define SOSIE_SAME_MAX (1u << 20)
 
 #define SOSIE_CAP_ATTACHMENTS 1u
 #define SOSIE_CAP_COMPARE 2u

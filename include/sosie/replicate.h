@@ -11,13 +11,33 @@
 #include "sosie/progress.h"
 #include "sosie/source.h"
 
+/*
+ * Sessions with one standby, shared by the groups that replicate to it: taken for a cycle, given back for the
+ * next whoever it is. After a failure to connect, callers fail at once with the same error until the pause
+ * before the next try is over (doubling from 1 s to 60 s, half of it by dice), so that a standby that is gone
+ * is asked by one, not by all. Thread-safe.
+ */
+struct sosie_pool;
+/* standby: for messages, USER@HOST:PORT. All borrowed while the pool lives. */
+int sosie_pool_new(struct sosie_connector *connector, struct sosie_clock *clock, const char *standby,
+                   struct sosie_pool **out, struct sosie_err *err);
+void sosie_pool_free(struct sosie_pool *pool); /* none may be taken; NULL is fine */
+/* Milliseconds until a connection is tried again; 0: any time. */
+int64_t sosie_pool_pause_ms(struct sosie_pool *pool);
+
+/* Bytes a second over all who share it. Thread-safe. */
+struct sosie_budget;
+int sosie_budget_new(uint64_t bytes_per_second, struct sosie_clock *clock, struct sosie_budget **out,
+                     struct sosie_err *err);
+void sosie_budget_free(struct sosie_budget *b);
+
 struct sosie_replicate_options {
-	struct sosie_connector *connector;
+	struct sosie_pool *pool;
 	struct sosie_clock *clock;
 	struct sosie_source *source;
 	const struct sosie_volume *volumes;
 	unsigned volume_count;
-	const char *const *attachments; /* paths; names are their last parts */
+	const char *const *attachments; /* files, named by their last part; folders: the regular files in them */
 	unsigned attachment_count;
 	const char *tenant, *group;
 	const char *state;       /* directory of this group's state: made when missing */
@@ -25,15 +45,18 @@ struct sosie_replicate_options {
 	unsigned streams;        /* sessions with a worker each, 1 to 16 */
 	int level;               /* zstd's, -7 to 19; 0: automatic, by what is the bottleneck */
 	uint64_t read_rate;      /* bytes a second over all workers, 0: no limit */
+	struct sosie_budget *budget; /* shared with other groups, NULL: none */
 	uint64_t accept_wait_ms; /* for accepted after durable, default 30 s */
 	/* Consents, each for this run only. */
 	const char *const *accept_volumes; /* names */
 	unsigned accept_volume_count;
 	const char *const *drop_volumes; /* names that the standby has and that are not given any more */
 	unsigned drop_volume_count;
+	bool drop_missing; /* all of those (a configuration says what a group has) */
 	bool allow_shrink, accept_standby_loss;
 	struct sosie_progress *progress;
 	const bool *stop;
+	const bool *let_views_go; /* set when views must go at once: the cycle ends with SOSIE_ENOSPACE */
 };
 
 struct sosie_cycle_result {
@@ -46,18 +69,47 @@ struct sosie_cycle_result {
 	char accepted_loss[512]; /* what the standby had lost, when --accept-standby-loss let it pass; else
 	                            empty */
 	bool compared, resumed;  /* digests were compared; an upload of before was gone on with */
+	bool tracked;            /* changes were found without reading all */
 	int64_t cut_ms, accepted_ms; /* on the standby's clock */
 	int64_t cut_mono_ms,
 	        done_mono_ms; /* ours: their difference is what this point was old when accepted */
 };
 
-/* One replicator a group and process; takes the state's lock (SOSIE_EBUSY names the holder). */
+/* One replicator a group and process; takes the state's lock (SOSIE_EBUSY names the holder). Idle it holds a
+ * few KiB and one descriptor. */
 struct sosie_replicator;
 int sosie_replicator_open(const struct sosie_replicate_options *options, struct sosie_replicator **out,
                           struct sosie_err *err);
-/* One cycle; the connection is kept for the next. Errors of class retry: call again later; operator: do not.
+/* One cycle; sessions go back to the pool. Errors of class retry: call again later; operator: do not.
  */
 int sosie_replicator_cycle(struct sosie_replicator *r, struct sosie_cycle_result *out, struct sosie_err *err);
+
+/* What "same" says of one group. */
+struct sosie_same {
+	struct sosie_name group;
+	struct sosie_digest digest; /* of the head that still is what the volumes hold */
+	uint64_t point;
+	int64_t mono_ms; /* when that was seen */
+};
+/* True when surely nothing has changed since the accepted point, by looking only: nothing is sent and no view
+ * made. Not while a cycle runs. */
+bool sosie_replicator_unchanged(struct sosie_replicator *r, struct sosie_same *out);
+/* One message (or, of thousands of groups, several one after the other) for groups of one tenant. */
+int sosie_pool_same(struct sosie_pool *pool, const char *tenant, const struct sosie_same *list, unsigned count,
+                    struct sosie_err *err);
+
+/* What is recorded of the accepted point; cheap, not while a cycle runs. */
+struct sosie_replicator_status {
+	bool exists; /* there is one */
+	uint64_t epoch, point;
+	int64_t cut_ms;  /* of its cut, on the standby's clock; 0: not known */
+	int64_t age_ms;  /* of that cut now, by this machine's boot clock; -1: not known (another boot) */
+	bool pending;    /* an upload is under way or waits for its verdict */
+	bool view_held;  /* the accepted view is kept: changes will be found without reading */
+};
+void sosie_replicator_status(const struct sosie_replicator *r, struct sosie_replicator_status *out);
+/* Views of this group go; what had to be sent is found by comparing digests here. Not while a cycle runs. */
+int sosie_replicator_drop_views(struct sosie_replicator *r, struct sosie_err *err);
 void sosie_replicator_close(struct sosie_replicator *r);
 
 #endif

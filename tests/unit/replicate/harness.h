@@ -45,7 +45,12 @@ struct harness {
 	uint64_t data_bytes; /* in data frames */
 	struct sosie_volume volumes[4];
 	unsigned volume_count;
+	struct sosie_pool *pool;
+	unsigned connects; /* asked for */
+	bool unreachable;
 	struct sosie_source *source;
+	/* Makes the source; NULL: scan. */
+	struct sosie_source *(*make_source)(struct harness *h);
 	struct sosie_replicate_options o;
 	struct sosie_replicator *r;
 	struct sosie_err err;
@@ -149,8 +154,12 @@ static const struct sosie_channel_ops link_ops = {link_send, link_recv, link_clo
 static int connect_link(struct sosie_connector *c, struct sosie_channel **out, struct sosie_err *err)
 {
 	struct harness *h = (struct harness *)((char *)c - offsetof(struct harness, connector));
-	struct link *l = calloc(1, sizeof(*l));
+	struct link *l;
 
+	h->connects++;
+	if (h->unreachable)
+		return sosie_err_set(err, SOSIE_EPEER, "the test's standby is away");
+	l = calloc(1, sizeof(*l));
 	assert_non_null(l);
 	l->base.ops = &link_ops;
 	l->h = h;
@@ -177,15 +186,24 @@ static void open_replicator(struct harness *h)
 {
 	h->o.volumes = h->volumes;
 	h->o.volume_count = h->volume_count;
-	must(sosie_scan(h->volumes, h->volume_count, NULL, GROUP, sosie_clock_real(), &h->source, &h->err),
-	     &h->err);
+	if (h->make_source)
+		h->source = h->make_source(h);
+	else
+		must(sosie_scan(h->volumes, h->volume_count, NULL, GROUP, sosie_clock_real(), &h->source,
+		                &h->err),
+		     &h->err);
 	h->o.source = h->source;
 	must(sosie_replicator_open(&h->o, &h->r, &h->err), &h->err);
 }
 
+static void new_pool(struct harness *h);
+
 static void close_replicator(struct harness *h)
 {
-	sosie_replicator_close(h->r);
+	if (h->r)
+		sosie_replicator_close(h->r);
+	if (h->r)
+		new_pool(h);
 	h->r = NULL;
 	if (h->source)
 		h->source->ops->destroy(h->source);
@@ -216,7 +234,8 @@ static struct harness *harness_new(unsigned streams)
 	h->keeper = true;
 	h->fail_at = -1;
 	h->connector.open = connect_link;
-	h->o = (struct sosie_replicate_options){.connector = &h->connector,
+	must(sosie_pool_new(&h->connector, sosie_clock_real(), "test", &h->pool, &h->err), &h->err);
+	h->o = (struct sosie_replicate_options){.pool = h->pool,
 	                                        .clock = sosie_clock_real(),
 	                                        .tenant = TENANT,
 	                                        .group = GROUP,
@@ -231,6 +250,7 @@ static struct harness *harness_new(unsigned streams)
 static void harness_free(struct harness *h)
 {
 	close_replicator(h);
+	sosie_pool_free(h->pool);
 	sosie_store_close(h->store);
 	must(sosie_io_remove_tree(h->io, h->dir, &h->err), &h->err);
 	sosie_io_free(h->io);
@@ -238,8 +258,21 @@ static void harness_free(struct harness *h)
 	free(h);
 }
 
+/* As a process that ends: its sessions end with it. */
+static void new_pool(struct harness *h)
+{
+	sosie_pool_free(h->pool);
+	must(sosie_pool_new(&h->connector, sosie_clock_real(), "test", &h->pool, &h->err), &h->err);
+	h->o.pool = h->pool;
+}
+
+/* After a failure to connect, the pool's pause is waited for. */
 static int cycle(struct harness *h)
 {
+	int64_t pause;
+
+	while ((pause = sosie_pool_pause_ms(h->pool)) > 0)
+		sosie_sleep_ms(sosie_clock_real(), pause);
 	sosie_err_clear(&h->err);
 	return sosie_replicator_cycle(h->r, &h->result, &h->err);
 }
@@ -267,7 +300,7 @@ static int open_volume(const struct harness *h, unsigned i)
 	return fd;
 }
 
-static void set_size(const struct harness *h, unsigned i, uint64_t size)
+static inline void set_size(const struct harness *h, unsigned i, uint64_t size)
 {
 	int fd = open_volume(h, i);
 
@@ -276,7 +309,7 @@ static void set_size(const struct harness *h, unsigned i, uint64_t size)
 }
 
 /* Random bytes at an offset, with a leaf's length of zeros now and then (never the first). */
-static void scribble(const struct harness *h, unsigned i, uint64_t off, size_t len)
+static inline void scribble(const struct harness *h, unsigned i, uint64_t off, size_t len)
 {
 	uint8_t *buf = calloc(1, len);
 	int fd = open_volume(h, i);
@@ -295,7 +328,7 @@ static void scribble(const struct harness *h, unsigned i, uint64_t off, size_t l
 	close(fd);
 }
 
-static void punch(const struct harness *h, unsigned i, uint64_t off, uint64_t len)
+static inline void punch(const struct harness *h, unsigned i, uint64_t off, uint64_t len)
 {
 	int fd = open_volume(h, i);
 
@@ -304,7 +337,7 @@ static void punch(const struct harness *h, unsigned i, uint64_t off, uint64_t le
 	close(fd);
 }
 
-static uint64_t volume_size(const struct harness *h, unsigned i)
+static inline uint64_t volume_size(const struct harness *h, unsigned i)
 {
 	struct stat st;
 
@@ -312,7 +345,7 @@ static uint64_t volume_size(const struct harness *h, unsigned i)
 	return (uint64_t)st.st_size;
 }
 
-static void compare_files(const char *a, const char *b)
+static inline void compare_files(const char *a, const char *b)
 {
 	char *x, *y;
 	struct stat sa, sb;
@@ -335,7 +368,7 @@ static void compare_files(const char *a, const char *b)
 }
 
 /* I1: the newest point is byte for byte what the volumes hold. */
-static void check_point(struct harness *h, uint64_t point)
+static inline void check_point(struct harness *h, uint64_t point)
 {
 	struct sosie_image *images;
 	struct sosie_group *g;

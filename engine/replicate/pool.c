@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sessions with one standby. Idle ones lie on a stack: the one used last is taken first, so that those not
+ * needed any more grow old at the bottom and are closed.
+ *
+ *   connected --connecting fails--> broken: nobody tries, all fail with the same error
+ *   broken --the pause is over--> one tries (trying), the others still fail
+ *   trying --connects--> connected      trying --fails--> broken, twice the pause
+ *
+ * The lock is never held while the network is waited for.
+ */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/replicate/internal.h"
+
+#define IDLE_PING_MS 20000   /* after that a session is asked whether it lives before it is relied on */
+#define IDLE_CLOSE_MS 120000 /* after that it is closed */
+#define PAUSE_FIRST_MS 1000
+#define PAUSE_LAST_MS 60000
+/* From one part of "same" to the next. The keeper keeps only the newest message of a key; it looks every
+ * 250 ms, or after ten times what its last look took. */
+#define SAME_PAUSE_MS 1000
+
+struct idle {
+	struct idle *next;
+	struct sosie_session *session;
+	int64_t used_ms;
+};
+
+struct sosie_pool {
+	struct sosie_connector *connector;
+	struct sosie_clock *clock;
+	const char *standby;
+	pthread_mutex_t lock; /* all below */
+	struct idle *idle;    /* the one used last first */
+	bool trying;
+	int64_t pause_ms; /* 0: connected */
+	int64_t pause_end_ms;
+	struct sosie_err why; /* of the pause */
+};
+
+int sosie_pool_new(struct sosie_connector *connector, struct sosie_clock *clock, const char *standby,
+                   struct sosie_pool **out, struct sosie_err *err)
+{
+	struct sosie_pool *p = calloc(1, sizeof(*p));
+
+	*out = p;
+	if (!p)
+		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for sessions with %s", standby);
+	p->connector = connector;
+	p->clock = clock;
+	p->standby = standby;
+	pthread_mutex_init(&p->lock, NULL);
+	return 0;
+}
+
+static void close_list(struct idle *list)
+{
+	while (list) {
+		struct idle *i = list;
+
+		list = i->next;
+		sosie_session_close(i->session);
+		free(i);
+	}
+}
+
+void sosie_pool_free(struct sosie_pool *p)
+{
+	if (!p)
+		return;
+	close_list(p->idle);
+	pthread_mutex_destroy(&p->lock);
+	free(p);
+}
+
+/* Takes the sessions off the stack that nobody has used for long; under the lock. */
+static struct idle *take_old(struct sosie_pool *p, int64_t now)
+{
+	struct idle **at = &p->idle, *old;
+
+	while (*at && now - (*at)->used_ms <= IDLE_CLOSE_MS)
+		at = &(*at)->next;
+	old = *at;
+	*at = NULL;
+	return old;
+}
+
+int64_t sosie_pool_pause_ms(struct sosie_pool *p)
+{
+	int64_t now = sosie_mono_ms(p->clock), left = 0;
+	struct idle *old;
+
+	pthread_mutex_lock(&p->lock);
+	if (p->pause_ms > 0 && p->pause_end_ms > now)
+		left = p->pause_end_ms - now;
+	old = take_old(p, now);
+	pthread_mutex_unlock(&p->lock);
+	close_list(old);
+	return left;
+}
+
+/* --- connecting
+ * ----------------------------------------------------------------------------------------------- */
+
+/* Under the lock. */
+static bool may_try(struct sosie_pool *p, struct sosie_err *err)
+{
+	if (p->pause_ms == 0)
+		return true;
+	if (p->trying || sosie_mono_ms(p->clock) < p->pause_end_ms) {
+		if (err)
+			*err = p->why;
+		return false;
+	}
+	p->trying = true;
+	return true;
+}
+
+/* Under the lock. Several may fail at once when a standby goes: that is one failure. */
+static void note_failure(struct sosie_pool *p, bool mine, const struct sosie_err *why)
+{
+	uint64_t dice = 0;
+
+	p->why = *why;
+	if (p->pause_ms > 0 && !mine)
+		return;
+	p->pause_ms = p->pause_ms == 0 ? PAUSE_FIRST_MS : p->pause_ms * 2;
+	p->pause_ms = p->pause_ms < PAUSE_LAST_MS ? p->pause_ms : PAUSE_LAST_MS;
+	if (sosie_random(p->clock, &dice, sizeof(dice), NULL) != 0)
+		dice = 0;
+	p->pause_end_ms =
+	        sosie_mono_ms(p->clock) + p->pause_ms / 2 + (int64_t)(dice % (uint64_t)(p->pause_ms / 2 + 1));
+}
+
+static int connect_new(struct sosie_pool *p, struct sosie_session **out, struct sosie_err *err)
+{
+	struct sosie_err why = {0};
+	bool mine;
+	int rc;
+
+	*out = NULL;
+	pthread_mutex_lock(&p->lock);
+	if (!may_try(p, err)) {
+		rc = -(int)p->why.code;
+		pthread_mutex_unlock(&p->lock);
+		return rc;
+	}
+	mine = p->trying && p->pause_ms > 0;
+	pthread_mutex_unlock(&p->lock);
+	rc = sosie_session_open(p->connector, p->clock, SOFTWARE, out, &why);
+	pthread_mutex_lock(&p->lock);
+	if (mine)
+		p->trying = false;
+	if (rc == 0)
+		p->pause_ms = 0;
+	else if (rc != -SOSIE_EINTR)
+		note_failure(p, mine, &why);
+	pthread_mutex_unlock(&p->lock);
+	if (rc == 0)
+		return 0;
+	*out = NULL;
+	if (err)
+		*err = why;
+	return rc;
+}
+
+/* --- taking and giving
+ * ------------------------------------------------------------------------------------------ */
+
+static struct idle *pop(struct sosie_pool *p, bool *rested)
+{
+	int64_t now = sosie_mono_ms(p->clock);
+	struct idle *old, *top;
+
+	pthread_mutex_lock(&p->lock);
+	old = take_old(p, now);
+	top = p->idle;
+	if (top)
+		p->idle = top->next;
+	pthread_mutex_unlock(&p->lock);
+	close_list(old);
+	*rested = top && now - top->used_ms > IDLE_PING_MS;
+	return top;
+}
+
+int pool_take(struct sosie_pool *p, struct sosie_session **out, bool *fresh, struct sosie_err *err)
+{
+	struct idle *top;
+	bool rested;
+
+	*fresh = false;
+	while ((top = pop(p, &rested)) != NULL) {
+		*out = top->session;
+		free(top);
+		if (!rested || sosie_session_ping(*out, NULL) == 0)
+			return 0;
+		sosie_session_close(*out);
+	}
+	*fresh = true;
+	return connect_new(p, out, err);
+}
+
+void pool_give(struct sosie_pool *p, struct sosie_session *s, bool whole)
+{
+	struct idle *i = whole ? malloc(sizeof(*i)) : NULL;
+
+	if (!i) {
+		sosie_session_close(s);
+		return;
+	}
+	*i = (struct idle){.session = s, .used_ms = sosie_mono_ms(p->clock)};
+	pthread_mutex_lock(&p->lock);
+	i->next = p->idle;
+	p->idle = i;
+	pthread_mutex_unlock(&p->lock);
+}
+
+void pool_flush(struct sosie_pool *p)
+{
+	struct idle *list;
+
+	pthread_mutex_lock(&p->lock);
+	list = p->idle;
+	p->idle = NULL;
+	pthread_mutex_unlock(&p->lock);
+	close_list(list);
+}
+
+/* --- same
+ * ------------------------------------------------------------------------------------------------------- */
+
+static int check_tenant(struct sosie_pool *p, const struct sosie_session *s, const char *tenant,
+                        struct sosie_err *err)
+{
+	struct sosie_session_info info;
+
+	sosie_session_info(s, &info);
+	if (strcmp(info.tenant.s, tenant) == 0)
+		return 0;
+	sosie_err_set(err, SOSIE_EAUTH, "the standby knows our key as tenant %s, not %s", info.tenant.s,
+	              tenant);
+	return sosie_err_where(err, "%s", p->standby);
+}
+
+int sosie_pool_same(struct sosie_pool *p, const char *tenant, const struct sosie_same *list, unsigned count,
+                    struct sosie_err *err)
+{
+	struct sosie_session *s = NULL;
+	unsigned at = 0, taken;
+	bool fresh, keeper;
+	int rc = 0;
+
+	while (rc == 0 && at < count) {
+		if (at > 0) {
+			pool_give(p, s, true);
+			sosie_sleep_ms(p->clock, SAME_PAUSE_MS);
+		}
+		s = NULL;
+		rc = pool_take(p, &s, &fresh, err);
+		if (rc == 0)
+			rc = check_tenant(p, s, tenant, err);
+		if (rc == 0)
+			rc = same_send(s, p->clock, list + at, count - at, &taken, &keeper, err);
+		if (rc == -SOSIE_EPEER && !fresh) { /* it had died meanwhile: once more, anew */
+			pool_give(p, s, false);
+			s = NULL;
+			pool_flush(p);
+			rc = pool_take(p, &s, &fresh, err);
+			if (rc == 0)
+				rc = same_send(s, p->clock, list + at, count - at, &taken, &keeper, err);
+		}
+		at += rc == 0 ? taken : 0;
+	}
+	if (s)
+		pool_give(p, s, rc == 0);
+	return rc;
+}

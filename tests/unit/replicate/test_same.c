@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+/* "same" from the source's list to what the standby's status shows: times, hostile messages, many groups. */
+#include <time.h>
+
+#include "sosie/bytes.h"
+#include "tests/unit/replicate/harness.h"
+
+#define MANY 12000u /* more than one message holds */
+
+static struct harness *with_a_point(void)
+{
+	struct harness *h = harness_new(1);
+
+	add_volume(h, "a");
+	set_size(h, 0, 1u << 20);
+	open_replicator(h);
+	must(cycle(h), &h->err);
+	return h;
+}
+
+static void head_of(struct harness *h, struct sosie_head *head)
+{
+	struct sosie_group *g;
+
+	must(sosie_group_open(h->store, TENANT, GROUP, &g, &h->err), &h->err);
+	sosie_group_head(g, head);
+	sosie_group_close(g);
+}
+
+static int64_t status_same(struct harness *h)
+{
+	struct sosie_group_status *status = calloc(1, sizeof(*status));
+	struct sosie_group *g;
+	int64_t time;
+
+	assert_non_null(status);
+	must(sosie_group_open(h->store, TENANT, GROUP, &g, &h->err), &h->err);
+	must(sosie_group_status(g, status, &h->err), &h->err);
+	sosie_group_close(g);
+	time = status->same_ms;
+	free(status);
+	return time;
+}
+
+/* What status shows after a message; around: what stands between kind and groups. */
+static int64_t shown_after(struct harness *h, const char *around, const char *rest)
+{
+	struct sosie_head *head = calloc(1, sizeof(*head));
+	char text[600], hex[65], path[200];
+	int n;
+
+	assert_non_null(head);
+	head_of(h, head);
+	sosie_hex(hex, head->digest.b, sizeof(head->digest.b));
+	free(head);
+	n = snprintf(text, sizeof(text),
+	             "{\"format\":1,\"kind\":\"same\",%s\"groups\":[{\"group\":\"other\",\"digest\":\"%s\"},"
+	             "{\"group\":\"" GROUP "\",\"digest\":\"%s\"%s}]}",
+	             around, hex, hex, rest);
+	snprintf(path, sizeof(path), "%s/" TENANT "/_inbox/same.0011223344556677", h->store_path);
+	must(sosie_io_write_file(h->io, path, text, (size_t)n, 0640, &h->err), &h->err);
+	/* As another process: nothing is remembered. */
+	sosie_store_close(h->store);
+	must(sosie_store_open(h->io, sosie_clock_real(), h->store_path, &h->store, &h->err), &h->err);
+	must(sosie_keeper_same(h->store, TENANT, GROUP, &h->err), &h->err);
+	return status_same(h);
+}
+
+/* Times are the standby's, bounded by the arrival, and never go back; what makes no sense is no message. */
+static void test_same_tells_its_time_on_the_standbys_clock(void **state)
+{
+	static const char *const odd[] = {
+	        "\"standby_clock\":{\"at_ms\":9223372036854775807,\"plus_ms\":9223372036854775807},",
+	        "\"standby_clock\":{\"at_ms\":-5,\"plus_ms\":1},",
+	        "\"standby_clock\":{\"at_ms\":1,\"plus_ms\":-9223372036854775807},",
+	        "\"standby_clock\":7,",
+	        "\"another\":1,",
+	};
+	struct harness *h = with_a_point();
+	int64_t now = sosie_wall_ms(sosie_clock_real()), shown;
+	char around[160];
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(odd) / sizeof(*odd); i++)
+		assert_int_equal(shown_after(h, odd[i], ""), 0);
+	assert_int_equal(shown_after(h, "", ",\"ago_ms\":9223372036854775807"), 0);
+	assert_int_equal(shown_after(h, "", ",\"ago_ms\":9007199254740993"), 0);
+	assert_int_equal(shown_after(h, "", ",\"ago_ms\":-1"), 0);
+	snprintf(around, sizeof(around), "\"standby_clock\":{\"at_ms\":%lld,\"plus_ms\":2000},",
+	         (long long)now - 10000);
+	shown = shown_after(h, around, ",\"ago_ms\":500");
+	assert_int_equal(shown, now - 8500);
+	assert_int_equal(shown_after(h, around, ",\"ago_ms\":900"), shown);
+	assert_int_equal(shown_after(h, around, ",\"ago_ms\":400"), shown + 100);
+	snprintf(around, sizeof(around), "\"standby_clock\":{\"at_ms\":%lld,\"plus_ms\":0},",
+	         (long long)now + 3600000);
+	shown = shown_after(h, around, "");
+	assert_true(shown >= now && shown <= sosie_wall_ms(sosie_clock_real()));
+	harness_free(h);
+}
+
+/* An older release names no clock: the arrival. */
+static void test_same_without_a_clock_counts_from_its_arrival(void **state)
+{
+	struct harness *h = with_a_point();
+	int64_t before = sosie_wall_ms(sosie_clock_real()), shown;
+
+	(void)state;
+	shown = shown_after(h, "\"cut_time\":\"2026-11-22T03:27:00.123Z\",", "");
+	/* A file's time may lag by a tick of the kernel's. */
+	assert_true(shown >= before - 20 && shown <= sosie_wall_ms(sosie_clock_real()));
+	harness_free(h);
+}
+
+static void test_same_of_a_cycle_shows_in_status(void **state)
+{
+	struct harness *h = with_a_point();
+	int64_t before = sosie_wall_ms(sosie_clock_real());
+
+	(void)state;
+	assert_int_equal(status_same(h), 0);
+	must(cycle(h), &h->err);
+	assert_true(h->result.same);
+	assert_true(status_same(h) >= before - 20);
+	harness_free(h);
+}
+
+static uint64_t cpu_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+/* More groups than one message holds are told in several; each is parsed once for all groups. */
+static void test_same_of_many_groups_is_split_and_parsed_once(void **state)
+{
+	struct harness *h = with_a_point();
+	struct sosie_same *list = calloc(MANY, sizeof(*list));
+	struct sosie_head *head = calloc(1, sizeof(*head));
+	unsigned frames = h->frames;
+	int64_t before = sosie_wall_ms(sosie_clock_real());
+	uint64_t first, later;
+
+	(void)state;
+	assert_non_null(list);
+	assert_non_null(head);
+	head_of(h, head);
+	for (unsigned i = 0; i < MANY; i++) {
+		snprintf(list[i].group.s, sizeof(list[i].group.s), "group-%05u", i);
+		list[i].digest = head->digest;
+		list[i].mono_ms = sosie_mono_ms(sosie_clock_real());
+	}
+	snprintf(list[MANY - 1].group.s, sizeof(list[0].group.s), GROUP);
+	must(sosie_pool_same(h->pool, TENANT, list, MANY, &h->err), &h->err);
+	assert_int_equal(h->frames - frames, 2);
+	first = cpu_us();
+	must(sosie_keeper_same(h->store, TENANT, GROUP, &h->err), &h->err);
+	first = cpu_us() - first;
+	assert_true(status_same(h) >= before - 20);
+	later = cpu_us();
+	for (unsigned i = 0; i < 1000; i++)
+		must(sosie_keeper_same(h->store, TENANT, GROUP, &h->err), &h->err);
+	later = cpu_us() - later;
+	print_message("first look %llu us, 1000 more %llu us\n", (unsigned long long)first,
+	              (unsigned long long)later);
+	free(list);
+	free(head);
+	harness_free(h);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(test_same_tells_its_time_on_the_standbys_clock),
+	        cmocka_unit_test(test_same_without_a_clock_counts_from_its_arrival),
+	        cmocka_unit_test(test_same_of_a_cycle_shows_in_status),
+	        cmocka_unit_test(test_same_of_many_groups_is_split_and_parsed_once),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
