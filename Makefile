@@ -5,6 +5,7 @@
 #   deps     installs missing Debian packages        check    every behaviour once: units, structure, corpus, scenarios
 #   install  programs and man pages (DESTDIR, PREFIX) check-full  the full counts, both I/O back ends
 #   lint     formatting, shellcheck, cppcheck        check-asan, check-tsan  the same tests under sanitizers
+#   soak     the property tests, 10 minutes           check-vm  what rests on the kernel, under Debian 12's own (QEMU)
 #   format   rewrites sources by .clang-format       cov, fuzz, bench  coverage, 60 s of each fuzzer, measurements
 #
 # Variables: CC, BUILD, OPT, SAN, PREFIX, DESTDIR; for the tests SOSIE_ROUNDS (a number, or full), SOSIE_IO (uring, threads),
@@ -26,7 +27,7 @@ WARN := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Wconversion -Wstrict-prototypes
 CPPFLAGS += -Iinclude -I. -D_GNU_SOURCE
 CFLAGS   += -std=c17 $(OPT) $(WARN) -fstack-protector-strong -fPIE -pthread $(SAN)
 LDFLAGS  += -pie -pthread -Wl,--as-needed -Wl,-z,relro,-z,now $(SAN)
-LIBS     := -lssh2 -luring -lzstd -ljansson -lcrypto
+LIBS     := -lssh2 -luring -lzstd -ljansson -lcrypto -lrsync -lcyaml -lyaml -lseccomp
 
 .DEFAULT_GOAL := all
 
@@ -51,7 +52,7 @@ FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/tests/fuzz/fuzz_%,$(FUZZ_SRC)
 PROG_SRC := $(foreach p,$(PROGRAMS),$(wildcard tools/$(p)/*.c))
 
 # Goals that set the machine up first: nothing is compiled before the packages are there, also with -j.
-SETUP := $(if $(filter deps demo check check-full check-asan check-tsan cov fuzz bench,$(MAKECMDGOALS)),deps)
+SETUP := $(if $(filter deps demo check check-full check-asan check-tsan check-vm soak cov fuzz bench,$(MAKECMDGOALS)),deps)
 
 all: $(addprefix $(BUILD)/,$(PROGRAMS))
 
@@ -101,7 +102,14 @@ $(SEEDS): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/obj/tests/support/sample_message
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-tests: $(TESTS) $(REPLAYS) $(SEEDS)
+# What scenarios run beside the product: writers whose order can be judged in a copy.
+JUDGES := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/judge/*.c))
+$(JUDGES): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/obj/tests/support/order.o
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^
+
+tests: $(TESTS) $(REPLAYS) $(SEEDS) $(JUDGES)
 
 deps:
 	@tools/deps.sh build check
@@ -117,6 +125,18 @@ check: deps all tests
 check-full: deps all tests
 	@SOSIE_IO=uring SOSIE_ROUNDS=full tests/run --build "$(BUILD)" --jobs $(JOBS) --title check-full/uring unit check fuzz scenario
 	@SOSIE_IO=threads SOSIE_ROUNDS=full tests/run --build "$(BUILD)" --jobs $(JOBS) --title check-full/threads unit scenario
+
+# What a change set may never lack, under random writes for ten minutes; SOSIE_SEED repeats a run.
+SOAK_SECONDS ?= 600
+soak: deps all tests
+	@SOSIE_NO_SKIP=1 SOSIE_SOAK_SECONDS=$(SOAK_SECONDS) SOSIE_TEST_TIMEOUT=$$(($(SOAK_SECONDS) * 4 + 300)) \
+		tests/run --build "$(BUILD)" --jobs $(JOBS) --title soak unit:test_changes_views
+
+# Programs that test what the kernel does, under the kernel that Debian 12 ships.
+VM_TESTS := $(notdir $(wildcard tests/unit/source/test_*.c))
+check-vm: deps all tests
+	@tools/deps.sh vm
+	@SOSIE_NO_SKIP=$(SOSIE_NO_SKIP) tests/vm/run --build "$(BUILD)" --timeout 290 $(VM_TESTS:.c=)
 
 ASAN := build/asan
 TSAN := build/tsan
@@ -147,12 +167,13 @@ fuzz: deps
 	@tests/fuzz-run $(FUZZ) $(FUZZ_SECONDS)
 fuzzers: $(FUZZERS)
 
-$(BUILD)/bench/%: $(BUILD)/obj/bench/%.o
+BENCH := $(patsubst %.c,$(BUILD)/%,$(wildcard bench/*.c))
+$(BENCH): $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $<
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< -lzstd
 
-bench: deps all $(BUILD)/bench/scribble
+bench: deps all $(BENCH)
 	@tools/deps.sh bench
 	@SOSIE_BIN="$(abspath $(BUILD))" bench/run.sh
 
@@ -179,5 +200,5 @@ clean:
 	rm -rf $(BUILD)
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
-.PHONY: all tests deps demo check check-full check-asan check-tsan cov fuzz fuzzers bench lint format-check format install clean
+.PHONY: all tests deps demo check check-full check-vm soak check-asan check-tsan cov fuzz fuzzers bench lint format-check format install clean
 .SECONDARY:

@@ -8,80 +8,15 @@
 #   BENCH_FILES=2048        MiB of this machine's own files in it
 #   BENCH_DIR=/var/tmp/sosie-bench   where image and labs lie (about four times the image); the image is kept for the next run
 #   BENCH_SPARSE=16T        size of the sparse volume of the memory measurement
-set -eu
-export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
-here=$(cd "$(dirname "$0")" && pwd)
-root=$(dirname "$here")
-bin=${SOSIE_BIN:-$root/build}
-rounds=${BENCH_ROUNDS:-5}
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+bench_begin run
 size=${BENCH_SIZE:-4G}
-files=${BENCH_FILES:-2048}
-dir=${BENCH_DIR:-/var/tmp/sosie-bench}
 sparse=${BENCH_SPARSE:-16T}
 master=$dir/image-$size-$files.raw
-rows=$dir/rows.txt
-lab=$dir/lab
-
-say() { echo "bench: $*" >&2; }
-die()
-{
-	say "$*"
-	exit 1
-}
-cleanup()
-{
-	status=$?
-	trap - EXIT
-	"$root/tests/lab" down "$lab" || status=1
-	rm -rf "$dir/stage" "$dir/time" "$dir/time.remote" "$dir/run.log"
-	exit "$status"
-}
-mkdir -p "$dir"
-trap cleanup EXIT
-trap 'exit 130' INT HUP TERM
-
-# --- image ---------------------------------------------------------------------------------------------------------------
-# Folders of /usr, whole ones, largest first, as long as they fit.
-make_master()
-{
-	rm -rf "$dir/stage"
-	mkdir "$dir/stage"
-	left=$files
-	du -smx /usr/*/* 2>/dev/null | sort -rn | while read -r m_size m_path; do
-		[ "$m_size" -gt 0 ] && [ "$m_size" -le "$left" ] || continue
-		left=$((left - m_size))
-		mkdir -p "$dir/stage$(dirname "$m_path")"
-		cp -a "$m_path" "$dir/stage$m_path" 2>/dev/null || true
-	done
-	mke2fs -q -F -t ext4 -d "$dir/stage" "$master.part" "$size"
-	say "image: $(du -sm "$dir/stage" | cut -f1) MiB of files in $size"
-	rm -rf "$dir/stage"
-	mv "$master.part" "$master"
-}
-[ -f "$master" ] || make_master
+make_master "$master" "$size"
 
 # --- measuring -------------------------------------------------------------------------------------------------------------
-ticks=$(getconf CLK_TCK)
-steal() { awk '/^cpu /{ t = 0; for (i = 2; i <= 9; i++) t += $i; print $9, t }' /proc/stat; }
-loopback() { cat /sys/class/net/lo/statistics/tx_bytes; }
-# Ticks of a process: its own, and those of children that it has waited for.
-own_ticks() { sed 's/^.*) //' "/proc/$1/stat" | awk '{ print $12 + $13 }'; }
-child_ticks() { sed 's/^.*) //' "/proc/$1/stat" | awk '{ print $14 + $15 }'; }
-sessions_end() # every session of the private sshd has been waited for
-{
-	e_left=300
-	while [ -n "$(cat "/proc/$SOSIE_SSHD_PID/task/$SOSIE_SSHD_PID/children")" ]; do
-		e_left=$((e_left - 1))
-		[ "$e_left" -gt 0 ] || die "an SSH session does not end"
-		sleep 0.05
-	done
-}
-quiet()
-{
-	sync
-	if [ -w /proc/sys/vm/drop_caches ]; then echo 3 >/proc/sys/vm/drop_caches; fi
-}
-
 # measure_once PASS NAME COMMAND…: appends a row: fs pass name wall cpu_source cpu_standby mem_source mem_standby wire steal%
 measure_once()
 {
@@ -133,7 +68,6 @@ measure() # AGAIN PASS NAME COMMAND…
 }
 
 # --- contenders ----------------------------------------------------------------------------------------------------------------
-remote_ssh() { echo "ssh -F none -q -i $lab/keys/peer -o IdentitiesOnly=yes -o UserKnownHostsFile=$SOSIE_KNOWN_HOSTS -o BatchMode=yes -c aes128-gcm@openssh.com -p ${SOSIE_TO##*:}"; }
 timed_remote="/usr/bin/time -a -o $dir/time.remote -f %M"
 
 forget_sosie()
@@ -180,28 +114,18 @@ second_rsync()
 }
 second_sosie() { run_sosie no second; }
 
-lab_for() # FS
+lab_of() # FS
 {
-	fs=$1
-	"$root/tests/lab" down "$lab"
-	SOSIE_BIN="$bin" "$root/tests/lab" up "$lab" --fs "$fs" --size 24G
-	# shellcheck disable=SC1091
-	. "$lab/env"
-	# A second key of the private sshd, with a shell: for the contenders.
-	ssh-keygen -q -t ed25519 -N '' -C peer -f "$lab/keys/peer"
+	lab_for "$1" 24G
 	# sosie's receivers run under time(1) as the others' remote ends do.
 	sed -i "s|command=\"|command=\"$timed_remote |" "$lab/sshd/authorized_keys"
-	cat "$lab/keys/peer.pub" >>"$lab/sshd/authorized_keys"
-	peers=$lab/standby/peers
-	mkdir "$peers"
 	image=$LAB_SRC/image.raw
 	cp --sparse=always "$master" "$image"
 }
 
-: >"$rows"
 blocks=$(($(stat -c %s "$master") * 3 / 1000 / 4096))
 for fs_name in ${BENCH_FS:-xfs plain}; do
-	lab_for "$fs_name"
+	lab_of "$fs_name"
 	round=1
 	while [ "$round" -le "$rounds" ]; do
 		say "$fs_name, round $round of $rounds"

@@ -1,23 +1,22 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Installs the Debian packages that are missing for the named sets, as root or through sudo, and says which. With everything there
-# it does nothing, quickly. Usage: tools/deps.sh SET...   (build check lint cov fuzz bench)
-#
-# librsync has no part in this release (delta records are reserved) and is not installed.
+# it does nothing, quickly. Usage: tools/deps.sh SET...   (build check lint cov fuzz bench vm)
 set -eu
 
 packages()
 {
 	case $1 in
-	build) echo gcc make libc6-dev liburing-dev libzstd-dev libssh2-1-dev libssl-dev libjansson-dev openssh-server \
+	build) echo gcc make libc6-dev liburing-dev libzstd-dev libssh2-1-dev libssl-dev libjansson-dev librsync-dev libcyaml-dev libyaml-dev libseccomp-dev openssh-server \
 		openssh-client e2fsprogs jq ;;
 	check) echo libcmocka-dev xfsprogs btrfs-progs util-linux mount mandoc shellcheck ;;
 	lint) echo clang-format shellcheck cppcheck clang ;;
 	cov) echo lcov ;;
+	vm) echo qemu-system-x86 busybox-static cpio kmod xfsprogs btrfs-progs e2fsprogs dpkg ;;
 	fuzz) echo clang libclang-rt-14-dev ;;
-	bench) echo xfsprogs rsync zstd time ;;
+	bench) echo xfsprogs btrfs-progs rsync zstd time fio sqlite3 ;;
 	*)
-		echo "deps.sh: unknown set '$1' (build check lint cov fuzz bench)" >&2
+		echo "deps.sh: unknown set '$1' (build check lint cov fuzz bench vm)" >&2
 		exit 2
 		;;
 	esac

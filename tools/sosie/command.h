@@ -38,6 +38,7 @@ struct command {
 	const struct verb *verb;
 	struct options options;
 	bool json;
+	bool printed; /* the document has been printed already */
 	struct sosie_json *doc; /* NULL without --json; setters of json.h take that */
 	struct sosie_clock *clock;
 	struct sosie_io *base, *io; /* io stops when a signal asked to */
@@ -93,6 +94,8 @@ int verb_verify(struct command *c, struct sosie_err *err);
 int verb_export(struct command *c, struct sosie_err *err);
 int verb_cutover(struct command *c, struct sosie_err *err);
 int verb_status(struct command *c, struct sosie_err *err);
+/* status --config FILE: of the source's daemon. */
+int status_of_source(struct command *c, const char *file, struct sosie_err *err);
 /* Does not return when sosied could be run. */
 int replicate_exec(char **argv, struct sosie_err *err);
 

@@ -44,7 +44,11 @@ static const struct option_spec cutover_options[] = {
         {"yes", NULL, NULL, false, "do not ask for the group's name"},
         {"digest", NULL, NULL, false, "read the images, tell their SHA-256"},
         JSON_OPTION};
-static const struct option_spec status_options[] = {STORE_OPTION, JSON_OPTION};
+static const struct option_spec status_options[] = {
+        STORE_OPTION,
+        {"config", "FILE", NULL, false, "of the source: ask the sosied that runs with FILE"},
+        {"watch", NULL, NULL, false, "with --config: again every second"},
+        JSON_OPTION};
 
 static const struct verb verbs[] = {
         {
@@ -165,10 +169,13 @@ static const struct verb verbs[] = {
         {
                 .name = "status",
                 .schema = "status",
-                .synopsis = "status [--store STORE] [TENANT/GROUP] [--json]",
+                .synopsis = "status [--store STORE] [TENANT/GROUP] [--json]\n"
+                            "       sosie status --config FILE [--watch] [--json]",
                 .summary = "how the store and its groups stand",
                 .text = "Exit 5: uploads wait without a keeper, something waits, or was refused after the\n"
-                        "newest point. Exit 6: some groups cannot be read.",
+                        "newest point. Exit 6: some groups cannot be read.\n"
+                        "With --config, at the primary: how the groups of sosied stand. Exit 5: one is\n"
+                        "late, or needs you. Exit 4: sosied is not running.",
                 .specs = status_options,
                 .spec_count = COUNT(status_options),
                 .min = 0,
@@ -273,7 +280,7 @@ static int run_verb(const struct verb *v, int argc, char **argv)
 		interrupted(&c, &err);
 	options_fini(&c.options);
 	const bool failed = rc < 0 || rc == COMMAND_SOME;
-	return report(c.doc, c.json, failed ? &err : NULL, rc < 0 ? sosie_code_exit(err.code) : rc);
+	return report(c.doc, c.json && !c.printed, failed ? &err : NULL, rc < 0 ? sosie_code_exit(err.code) : rc);
 }
 
 static int usage(int argc, char **argv)

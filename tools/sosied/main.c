@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sosied: the primary's daemon, run as it is or through "sosie replicate". Wiring and the loop that decides:
- * again at once, again later (doubling from 1 s to 60 s, told once for each change of reason), or end because
- * a person must decide. The only program that links libssh2.
+ * sosied: the primary's daemon. With --config all groups of a file (daemon.c); else one group from the
+ * command line, as "sosie replicate" runs it: one cycle with --once, or the mirror's loop until a signal or
+ * until a person must decide. The only program that links libssh2.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,10 +13,10 @@
 #include "tools/common/progress.h"
 #include "tools/common/stop.h"
 #include "tools/common/version.h"
+#include "tools/sosied/connect.h"
+#include "tools/sosied/daemon.h"
 #include "tools/sosied/options.h"
 
-#define BACKOFF_MIN_MS 1000
-#define BACKOFF_MAX_MS 60000
 #define NAP_MS 200
 
 struct daemon {
@@ -24,11 +24,13 @@ struct daemon {
 	struct progress progress;
 	struct sosie_clock *clock;
 	struct sosie_connector *connector;
+	struct sosie_pool *pool;
 	struct sosie_source *source;
 	struct sosie_replicator *replicator;
 	char reason[512]; /* told last */
-	int64_t backoff_ms;
-	bool idle; /* the last cycle found nothing changed, and that was told */
+	bool idle;        /* the last cycle found nothing changed, and that was told */
+	bool ended;       /* atomic: failure says why the loop is to end */
+	struct sosie_err failure;
 };
 
 /* --- what is told
@@ -79,60 +81,89 @@ static void tell_error(struct daemon *d, const struct sosie_err *err)
  * ------------------------------------------------------------------------------------------------------------
  */
 
-static void nap(struct daemon *d, int64_t ms)
-{
-	int64_t end = sosie_mono_ms(d->clock) + ms, left;
-
-	while (!stop_wanted() && (left = end - sosie_mono_ms(d->clock)) > 0)
-		sosie_sleep_ms(d->clock, left < NAP_MS ? left : NAP_MS);
-}
-
-/* Half of the time fixed, half random: many sources do not come back in step. */
-static void back_off(struct daemon *d)
-{
-	uint16_t dice = 0;
-
-	d->backoff_ms = d->backoff_ms == 0 ? BACKOFF_MIN_MS : d->backoff_ms * 2;
-	if (d->backoff_ms > BACKOFF_MAX_MS)
-		d->backoff_ms = BACKOFF_MAX_MS;
-	sosie_random(d->clock, &dice, sizeof(dice), NULL);
-	nap(d, d->backoff_ms / 2 + d->backoff_ms / 2 * dice / UINT16_MAX);
-}
-
 static int run_once(struct daemon *d, struct sosie_err *err)
 {
 	struct sosie_cycle_result result;
-	int rc;
-
-	/* Each cycle is a piece of work of its own: short ones show nothing. */
-	progress_clear(&d->progress);
-	progress_init(&d->progress, d->clock, stderr, isatty(STDERR_FILENO), false);
-	rc = sosie_replicator_cycle(d->replicator, &result, err);
+	int rc = sosie_replicator_cycle(d->replicator, &result, err);
 
 	if (rc == 0)
 		tell_point(d, &result);
 	return rc;
 }
 
+/* From the mirror's threads, one at a time. What a person must decide ends the run. */
+static void on_tell(void *arg, const struct sosie_config_group *group,
+                    const struct sosie_cycle_result *result, const struct sosie_err *error)
+{
+	struct daemon *d = arg;
+
+	(void)group;
+	if (result) {
+		tell_point(d, result);
+	} else if (sosie_code_class(error->code) == SOSIE_CLASS_RETRY) {
+		tell_error(d, error);
+	} else if (!__atomic_load_n(&d->ended, __ATOMIC_ACQUIRE)) {
+		progress_clear(&d->progress);
+		d->failure = *error;
+		__atomic_store_n(&d->ended, true, __ATOMIC_RELEASE);
+	}
+	/* Each cycle is a piece of work of its own: short ones show nothing. */
+	progress_clear(&d->progress);
+	progress_init(&d->progress, d->clock, stderr, isatty(STDERR_FILENO), false);
+}
+
+/* It lives in the options. */
+static void keep_config(struct sosie_config *config)
+{
+	(void)config;
+}
+
 static int run_loop(struct daemon *d, struct sosie_err *err)
 {
-	while (!stop_wanted()) {
-		int64_t started = sosie_mono_ms(d->clock);
-		int rc = run_once(d, err);
+	const struct sosie_mirror_options o = {
+	        .clock = d->clock,
+	        .connect = connect_standby,
+	        .disconnect = disconnect_standby,
+	        .free_config = keep_config,
+	        .stop = stop_flag(),
+	        .arg = d,
+	        .tell = on_tell,
+	        .progress = &d->progress.report,
+	        .consents = &d->options.replicate,
+	};
+	struct sosie_mirror *m;
+	int rc = sosie_mirror_start(sosied_options_config(&d->options), &o, &m, err);
 
-		if (rc == 0) {
-			d->backoff_ms = 0;
-			nap(d, (int64_t)d->options.interval_ms - (sosie_mono_ms(d->clock) - started));
-			continue;
-		}
-		if (stop_wanted() && rc == -SOSIE_EINTR)
-			break;
-		if (sosie_code_class((enum sosie_code) - rc) != SOSIE_CLASS_RETRY)
-			return rc;
-		tell_error(d, err);
-		back_off(d);
-	}
-	return 0;
+	if (rc != 0)
+		return rc;
+	while (!stop_wanted() && !__atomic_load_n(&d->ended, __ATOMIC_ACQUIRE))
+		sosie_sleep_ms(d->clock, NAP_MS);
+	sosie_mirror_stop(m);
+	if (!d->ended)
+		return 0;
+	*err = d->failure;
+	return -(int)err->code;
+}
+
+static int open_source(struct daemon *d, struct sosie_err *err)
+{
+	const struct sosied_options *o = &d->options;
+	char tag[SOSIE_MIRROR_TAG], reason[200];
+	const struct sosie_source_options source = {
+	        .kind = o->source,
+	        .volumes = o->volumes,
+	        .count = o->replicate.volume_count,
+	        .hooks = &o->hooks,
+	        .pause = o->pause,
+	        .tenant = o->tenant.s,
+	        .group = o->group.s,
+	        .tag = tag,
+	        .max_stall_us = o->max_stall_ms * 1000,
+	        .clock = d->clock,
+	};
+	int rc = sosie_mirror_tag(o->state, tag, err);
+
+	return rc == 0 ? sosie_source_open(&source, &d->source, reason, sizeof(reason), err) : rc;
 }
 
 static int open_all(struct daemon *d, struct sosie_err *err)
@@ -140,17 +171,15 @@ static int open_all(struct daemon *d, struct sosie_err *err)
 	struct sosied_options *o = &d->options;
 	int rc;
 
-	o->ssh.stop = stop_flag();
-	o->ssh.connect_ms = 20000;
-	o->ssh.stall_ms = 60000;
-	o->ssh.keepalive_s = 15;
+	connect_limits(&o->ssh);
 	rc = sosie_ssh_connector(&o->ssh, &d->connector, err);
 	if (rc == 0)
-		rc = sosie_scan(o->volumes, o->replicate.volume_count, &o->hooks, o->group.s, d->clock,
-		                &d->source, err);
+		rc = sosie_pool_new(d->connector, d->clock, o->standby, &d->pool, err);
+	if (rc == 0)
+		rc = open_source(d, err);
 	if (rc != 0)
 		return rc;
-	o->replicate.connector = d->connector;
+	o->replicate.pool = d->pool;
 	o->replicate.source = d->source;
 	o->replicate.clock = d->clock;
 	o->replicate.progress = &d->progress.report;
@@ -163,6 +192,7 @@ static void close_all(struct daemon *d)
 	sosie_replicator_close(d->replicator);
 	if (d->source)
 		d->source->ops->destroy(d->source);
+	sosie_pool_free(d->pool);
 	sosie_ssh_connector_free(d->connector);
 	sosied_options_fini(&d->options);
 }
@@ -181,10 +211,13 @@ static int run(struct daemon *d, int argc, char **argv, struct sosie_err *err)
 		puts("sosied " SOSIE_VERSION);
 		return 0;
 	}
+	if (d->options.config)
+		return d->options.check ? daemon_check(d->options.config, err)
+		                        : daemon_run(d->options.config, err);
+	if (!d->options.once)
+		return run_loop(d, err);
 	rc = open_all(d, err);
-	if (rc != 0)
-		return rc;
-	return d->options.once ? run_once(d, err) : run_loop(d, err);
+	return rc == 0 ? run_once(d, err) : rc;
 }
 
 int main(int argc, char **argv)

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How old the newest accepted state of a group is. Age grows between acceptances, so its worst is seen just
+ * before each; the scheduler notes it every second too, which is what a group that gets nothing through
+ * needs.
+ */
+#include "engine/mirror/internal.h"
+
+void rpo_init(struct rpo_window *w)
+{
+	w->minute = 0;
+	for (unsigned i = 0; i < RPO_MINUTES; i++)
+		w->worst_ms[i] = -1;
+}
+
+static void advance(struct rpo_window *w, int64_t minute)
+{
+	int64_t gap = minute - w->minute;
+
+	for (int64_t i = 0; i < gap && i < RPO_MINUTES; i++)
+		w->worst_ms[(minute - i) % RPO_MINUTES] = -1;
+	if (gap > 0)
+		w->minute = minute;
+}
+
+void rpo_note(struct rpo_window *w, int64_t now_ms, int64_t age_ms)
+{
+	int64_t *worst;
+
+	advance(w, now_ms / 60000);
+	worst = &w->worst_ms[w->minute % RPO_MINUTES];
+	if (age_ms > *worst)
+		*worst = age_ms;
+}
+
+int64_t rpo_worst(const struct rpo_window *w, int64_t now_ms)
+{
+	int64_t worst = -1, minute = now_ms / 60000;
+
+	for (int64_t i = 0; i < RPO_MINUTES; i++)
+		if (w->minute - i > minute - RPO_MINUTES && w->minute - i >= 0 &&
+		    w->worst_ms[(w->minute - i) % RPO_MINUTES] > worst)
+			worst = w->worst_ms[(w->minute - i) % RPO_MINUTES];
+	return worst;
+}
+
+int64_t group_age(const struct mirror_group *g, int64_t now_ms)
+{
+	if (g->accepted_ms == INT64_MIN)
+		return -1;
+	return now_ms > g->accepted_ms ? now_ms - g->accepted_ms : 0;
+}
+
+bool group_late(const struct mirror_group *g, int64_t now_ms)
+{
+	int64_t age = group_age(g, now_ms);
+
+	if (g->config->rpo_ms == 0)
+		return false;
+	return (age >= 0 ? age : now_ms - g->since_ms) > (int64_t)g->config->rpo_ms;
+}
+
+/* Never backwards: a "same" may be acknowledged after a younger point was accepted. */
+void group_accepted(struct mirror_group *g, int64_t cut_ms)
+{
+	int64_t now = mirror_now(g->m), age = group_age(g, now);
+
+	if (age >= 0)
+		rpo_note(&g->rpo, now, age);
+	if (cut_ms > g->accepted_ms)
+		g->accepted_ms = cut_ms;
+}
+
+static void sample(struct mirror_group *g, int64_t now_ms)
+{
+	int64_t age = group_age(g, now_ms);
+	bool late = group_late(g, now_ms);
+	char is[32], wanted[32];
+
+	if (age >= 0)
+		rpo_note(&g->rpo, now_ms, age);
+	if (late == ((g->alarms >> ALARM_RPO & 1) != 0))
+		return;
+	sosie_duration_text(is, sizeof(is), (uint64_t)(age >= 0 ? age : now_ms - g->since_ms));
+	sosie_duration_text(wanted, sizeof(wanted), g->config->rpo_ms);
+	alarm_group(g, ALARM_RPO, late, "%s %s%s, the objective is %s; %s",
+	            age >= 0 ? "the newest accepted state is" : "no state is known to be accepted, for", is,
+	            age >= 0 ? " old" : "", wanted, group_state_name(g->state));
+}
+
+void rpo_sample(struct sosie_mirror *m, int64_t now_ms)
+{
+	for (struct mirror_group *g = m->groups; g; g = g->next)
+		if (!g->leaving)
+			sample(g, now_ms);
+}
+
+/* At most so many bytes have changed and are not accepted. */
+uint64_t group_backlog(struct mirror_group *g, uint64_t *catch_up_ms, bool *known)
+{
+	uint64_t backlog, rate;
+
+	pthread_mutex_lock(&g->progress_lock);
+	backlog = g->step_total > g->step_done ? g->step_total - g->step_done : 0;
+	rate = g->rate;
+	pthread_mutex_unlock(&g->progress_lock);
+	if (g->backlog > backlog)
+		backlog = g->backlog;
+	if (g->error.code != 0 && g->facts_known && g->facts.view_bytes > backlog)
+		backlog = g->facts.view_bytes;
+	*known = g->exists || backlog > 0;
+	*catch_up_ms = rate > 0 ? backlog / rate * 1000 + backlog % rate * 1000 / rate : 0;
+	if (rate == 0 && backlog > 0)
+		*catch_up_ms = UINT64_MAX;
+	return backlog;
+}

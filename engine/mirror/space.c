@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The reserve of free space. Blocks that a view holds and that the guest writes again cost space: long before
+ * the guest would meet ENOSPC the views go. One thread for each filesystem, so that one that hangs hides
+ * none.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "engine/mirror/internal.h"
+
+#define SLOW_MS 1000
+#define FAST_MS 30
+
+static bool uses(const struct mirror_group *g, const struct mirror_fs *fs)
+{
+	for (unsigned i = 0; i < g->fs_count; i++)
+		if (g->fs[i] == fs)
+			return true;
+	return false;
+}
+
+bool space_low(const struct mirror_group *g)
+{
+	for (unsigned i = 0; i < g->fs_count; i++)
+		if (g->fs[i]->low)
+			return true;
+	return false;
+}
+
+/* --- one look
+ * ----------------------------------------------------------------------------------------------------- */
+
+static void let_go(struct mirror_group *g)
+{
+	if (g->driver[0] && strcmp(g->driver, "scan") != 0)
+		__atomic_store_n(&g->let_views_go, true, __ATOMIC_RELAXED);
+	if (g->turn == TURN_QUEUE)
+		standby_unqueue(g);
+	else if (g->turn == TURN_HEAP && g->due_ms != NEVER)
+		heap_remove(g);
+	else
+		return;
+	heap_push(g, mirror_now(g->m));
+}
+
+static void judge(struct mirror_fs *fs, bool used)
+{
+	uint64_t enough = fs->reserve_bytes + fs->reserve_bytes / 10;
+	bool low = used && fs->free_bytes < (fs->low ? enough : fs->reserve_bytes);
+	char is[32], reserve[32], text[600];
+
+	if (low == fs->low)
+		return;
+	fs->low = low;
+	fs->drops += low;
+	sosie_size_text(is, sizeof(is), fs->free_bytes);
+	sosie_size_text(reserve, sizeof(reserve), fs->reserve_bytes);
+	snprintf(text, sizeof(text),
+	         "%s free, below the %s of view_space: views are dropped, changes are found by "
+	         "reading all",
+	         is, reserve);
+	alarm_set(fs->m, ALARM_SPACE, fs->path, low ? text : NULL);
+	for (struct mirror_group *g = fs->m->groups; g; g = g->next)
+		if (uses(g, fs) && low)
+			let_go(g);
+}
+
+static uint64_t reserve_of(const struct sosie_mirror *m, uint64_t total)
+{
+	const struct sosie_config *c = m->config->config;
+
+	return c->view_bytes > 0 ? c->view_bytes : total / 100 * c->view_percent;
+}
+
+/* With the lock held. */
+static void take(struct mirror_fs *fs, const struct statvfs *st)
+{
+	bool used = false;
+
+	fs->free_bytes = (uint64_t)st->f_bavail * st->f_frsize;
+	fs->total_bytes = (uint64_t)st->f_blocks * st->f_frsize;
+	fs->reserve_bytes = reserve_of(fs->m, fs->total_bytes);
+	fs->looked_ms = mirror_now(fs->m);
+	fs->stuck = false;
+	for (struct mirror_group *g = fs->m->groups; g && !used; g = g->next)
+		used = !g->leaving && uses(g, fs);
+	judge(fs, used);
+}
+
+static void *watcher_run(void *arg)
+{
+	struct mirror_fs *fs = arg;
+	struct sosie_mirror *m = fs->m;
+
+	pthread_mutex_lock(&m->lock);
+	while (!m->stopping) {
+		bool near = fs->free_bytes < fs->reserve_bytes + fs->total_bytes / 4 && fs->total_bytes > 0;
+		struct statvfs st;
+		int rc;
+
+		mirror_wait(m, &m->space_wake, mirror_now(m) + (near ? FAST_MS : SLOW_MS));
+		if (m->stopping)
+			break;
+		pthread_mutex_unlock(&m->lock);
+		rc = statvfs(fs->path, &st);
+		pthread_mutex_lock(&m->lock);
+		if (rc == 0)
+			take(fs, &st);
+	}
+	mirror_thread_ended(m);
+	pthread_mutex_unlock(&m->lock);
+	return NULL;
+}
+
+/* --- which filesystems a group's views lie on
+ * ---------------------------------------------------------------------- */
+
+/* The folder of a volume's file, and what tells its filesystem from others; false: a device, or not there. */
+static bool place_of(const struct sosie_volume *v, char path[4096], uint64_t *id)
+{
+	struct statx stx;
+	char *slash;
+
+	if (statx(AT_FDCWD, v->path, 0, STATX_TYPE | STATX_MNT_ID, &stx) != 0 || !S_ISREG(stx.stx_mode))
+		return false;
+	*id = stx.stx_mask & STATX_MNT_ID ? stx.stx_mnt_id
+	                                  : (uint64_t)stx.stx_dev_major << 32 | stx.stx_dev_minor;
+	memcpy(path, v->path, sizeof(v->path));
+	slash = strrchr(path, '/');
+	if (slash)
+		slash[slash == path] = '\0';
+	return slash != NULL;
+}
+
+/* With the lock held. */
+static struct mirror_fs *find(struct sosie_mirror *m, uint64_t id)
+{
+	struct mirror_fs *fs = m->filesystems;
+
+	while (fs && fs->id != id)
+		fs = fs->next;
+	return fs;
+}
+
+static int add(struct mirror_group *g, const char *path, uint64_t id, struct sosie_err *err)
+{
+	struct sosie_mirror *m = g->m;
+	struct mirror_fs *fs = find(m, id);
+	int rc;
+
+	if (!fs) {
+		fs = calloc(1, sizeof(*fs));
+		if (!fs)
+			return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a filesystem");
+		fs->m = m;
+		fs->id = id;
+		fs->looked_ms = -1;
+		snprintf(fs->path, sizeof(fs->path), "%s", path);
+		rc = m->stopping ? sosie_err_set(err, SOSIE_EINTR, "stopped")
+		                 : mirror_thread(m, watcher_run, fs, err);
+		if (rc != 0) {
+			free(fs);
+			return rc;
+		}
+		fs->next = m->filesystems;
+		m->filesystems = fs;
+	}
+	if (!uses(g, fs))
+		g->fs[g->fs_count++] = fs;
+	return 0;
+}
+
+int space_find(struct mirror_group *g, struct sosie_err *err)
+{
+	struct mirror_fs **list = calloc(g->config->volume_count + 1, sizeof(struct mirror_fs *));
+	int rc = 0;
+
+	if (!list)
+		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a list of filesystems");
+	pthread_mutex_lock(&g->m->lock);
+	g->fs = list;
+	g->fs_count = 0;
+	pthread_mutex_unlock(&g->m->lock);
+	for (unsigned i = 0; rc == 0 && i < g->config->volume_count; i++) {
+		char path[4096];
+		struct statvfs st;
+		uint64_t id;
+
+		if (!place_of(&g->config->volumes[i], path, &id))
+			continue;
+		if (statvfs(path, &st) != 0)
+			continue;
+		pthread_mutex_lock(&g->m->lock);
+		rc = add(g, path, id, err);
+		if (rc == 0)
+			take(find(g->m, id), &st); /* so that the first cut already knows */
+		pthread_mutex_unlock(&g->m->lock);
+	}
+	return rc;
+}

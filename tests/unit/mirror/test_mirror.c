@@ -1,0 +1,772 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The mirror over fakes of what it drives: sources, replicators and pools are defined here, so that the
+ * linker takes them in place of the engine's. Each fake group counts its cycles, and can be told to fail, to
+ * hang until released, to have changed, or to predict a long cut.
+ */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "sosie/json.h"
+#include "sosie/mirror.h"
+
+#define GROUPS_MAX 1000
+#define WAIT_MS 20000
+
+/* --- fakes
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+struct fake {
+	char name[64];
+	bool changed, hang;
+	enum sosie_code fail;
+	int64_t stall_us;
+	unsigned cycles, opens, looks, drops, closed;
+	uint64_t interval_seen;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct fake fakes[GROUPS_MAX];
+static unsigned fake_count, running, most_running, same_messages, same_groups, told_errors, told_points;
+static bool pool_fails;
+
+static struct fake *fake_of(const char *name)
+{
+	for (unsigned i = 0; i < fake_count; i++)
+		if (strcmp(fakes[i].name, name) == 0)
+			return &fakes[i];
+	abort();
+}
+
+struct sosie_pool {
+	int none;
+};
+struct sosie_replicator {
+	struct fake *f;
+	const bool *stop;
+};
+struct fake_source {
+	struct sosie_source source;
+	struct fake *f;
+};
+
+int sosie_pool_new(struct sosie_connector *connector, struct sosie_clock *clock, const char *standby,
+                   struct sosie_pool **out, struct sosie_err *err)
+{
+	(void)connector;
+	(void)clock;
+	(void)standby;
+	(void)err;
+	*out = calloc(1, sizeof(**out));
+	return 0;
+}
+
+void sosie_pool_free(struct sosie_pool *pool)
+{
+	free(pool);
+}
+
+int64_t sosie_pool_pause_ms(struct sosie_pool *pool)
+{
+	(void)pool;
+	return 0;
+}
+
+int sosie_pool_same(struct sosie_pool *pool, const char *tenant, const struct sosie_same *list,
+                    unsigned count, struct sosie_err *err)
+{
+	(void)pool;
+	(void)list;
+	assert_string_equal(tenant, "acme");
+	pthread_mutex_lock(&lock);
+	same_messages++;
+	same_groups += count;
+	bool fails = pool_fails;
+	pthread_mutex_unlock(&lock);
+	return fails ? sosie_err_set(err, SOSIE_EPEER, "gone") : 0;
+}
+
+int sosie_budget_new(uint64_t rate, struct sosie_clock *clock, struct sosie_budget **out,
+                     struct sosie_err *err)
+{
+	(void)rate;
+	(void)clock;
+	(void)err;
+	*out = NULL;
+	return 0;
+}
+
+void sosie_budget_free(struct sosie_budget *b)
+{
+	(void)b;
+}
+
+static int fake_facts(struct sosie_source *s, struct sosie_cut_facts *out, struct sosie_err *err)
+{
+	struct fake *f = ((struct fake_source *)s)->f;
+
+	(void)err;
+	pthread_mutex_lock(&lock);
+	*out = (struct sosie_cut_facts){
+	        .extents = 7, .stall_us = f->stall_us, .last_us = 10, .last_predicted_us = 20};
+	pthread_mutex_unlock(&lock);
+	return 0;
+}
+
+static void fake_destroy(struct sosie_source *s)
+{
+	free(s);
+}
+
+static const struct sosie_source_ops fake_ops = {
+        .name = "fake", .facts = fake_facts, .destroy = fake_destroy};
+
+int sosie_source_open(const struct sosie_source_options *options, struct sosie_source **out, char *reason,
+                      size_t size, struct sosie_err *err)
+{
+	struct fake_source *s = calloc(1, sizeof(*s));
+
+	(void)err;
+	assert_int_equal(strlen(options->tag), 8);
+	s->source.ops = &fake_ops;
+	pthread_mutex_lock(&lock);
+	s->f = fake_of(options->group);
+	s->f->opens++;
+	pthread_mutex_unlock(&lock);
+	snprintf(reason, size, "fake: because");
+	*out = &s->source;
+	return 0;
+}
+
+int sosie_replicator_open(const struct sosie_replicate_options *options, struct sosie_replicator **out,
+                          struct sosie_err *err)
+{
+	struct sosie_replicator *r = calloc(1, sizeof(*r));
+
+	(void)err;
+	assert_true(options->drop_missing);
+	pthread_mutex_lock(&lock);
+	r->f = fake_of(options->group);
+	pthread_mutex_unlock(&lock);
+	r->stop = options->stop;
+	*out = r;
+	return 0;
+}
+
+static void pause_briefly(void)
+{
+	const struct timespec ts = {.tv_nsec = 5000000};
+
+	nanosleep(&ts, NULL);
+}
+
+static bool hangs(struct sosie_replicator *r)
+{
+	bool hang;
+
+	pthread_mutex_lock(&lock);
+	hang = r->f->hang;
+	pthread_mutex_unlock(&lock);
+	return hang && !__atomic_load_n(r->stop, __ATOMIC_RELAXED);
+}
+
+int sosie_replicator_cycle(struct sosie_replicator *r, struct sosie_cycle_result *out, struct sosie_err *err)
+{
+	enum sosie_code fail;
+
+	pthread_mutex_lock(&lock);
+	if (++running > most_running)
+		most_running = running;
+	r->f->cycles++;
+	pthread_mutex_unlock(&lock);
+	int64_t cut = sosie_mono_ms(sosie_clock_real());
+	while (hangs(r))
+		pause_briefly();
+	pthread_mutex_lock(&lock);
+	running--;
+	fail = r->f->fail;
+	*out = (struct sosie_cycle_result){.point = r->f->cycles, .cut_mono_ms = cut, .read_bytes = 4096};
+	out->done_mono_ms = sosie_mono_ms(sosie_clock_real());
+	r->f->changed = fail != 0;
+	pthread_mutex_unlock(&lock);
+	return fail == 0 ? 0 : sosie_err_set(err, fail, "%s fails as told", r->f->name);
+}
+
+bool sosie_replicator_unchanged(struct sosie_replicator *r, struct sosie_same *out)
+{
+	bool same;
+
+	pthread_mutex_lock(&lock);
+	r->f->looks++;
+	same = !r->f->changed && r->f->cycles > 0;
+	*out = (struct sosie_same){.point = r->f->cycles, .mono_ms = sosie_mono_ms(sosie_clock_real())};
+	pthread_mutex_unlock(&lock);
+	return same;
+}
+
+void sosie_replicator_status(const struct sosie_replicator *r, struct sosie_replicator_status *out)
+{
+	pthread_mutex_lock(&lock);
+	*out = (struct sosie_replicator_status){
+	        .exists = r->f->cycles > 0, .point = r->f->cycles, .age_ms = -1};
+	pthread_mutex_unlock(&lock);
+}
+
+int sosie_replicator_drop_views(struct sosie_replicator *r, struct sosie_err *err)
+{
+	(void)err;
+	pthread_mutex_lock(&lock);
+	r->f->drops++;
+	pthread_mutex_unlock(&lock);
+	return 0;
+}
+
+void sosie_replicator_close(struct sosie_replicator *r)
+{
+	if (!r)
+		return;
+	pthread_mutex_lock(&lock);
+	r->f->closed++;
+	pthread_mutex_unlock(&lock);
+	free(r);
+}
+
+static int fake_connect(void *arg, const struct sosie_config_standby *standby, struct sosie_connector **out,
+                        struct sosie_err *err)
+{
+	(void)arg;
+	(void)standby;
+	(void)err;
+	*out = calloc(1, sizeof(**out));
+	return 0;
+}
+
+static void fake_disconnect(void *arg, struct sosie_connector *connector)
+{
+	(void)arg;
+	free(connector);
+}
+
+/* --- the place
+ * ----------------------------------------------------------------------------------------------------- */
+
+static unsigned configs_alive;
+
+static void free_config(struct sosie_config *c)
+{
+	pthread_mutex_lock(&lock);
+	configs_alive--;
+	pthread_mutex_unlock(&lock);
+	for (unsigned i = 0; i < c->group_count; i++) {
+		free(c->groups[i].state);
+		free(c->groups[i].volumes);
+	}
+	free(c->groups);
+	free(c->standbys);
+	free(c->on_alarm);
+	free(c->metrics);
+	free(c);
+}
+
+/* Groups g0 … on standbys in turn, each with one volume that is not there (no filesystem to watch). */
+static struct sosie_config *make(unsigned groups, unsigned standbys, unsigned cycles, uint64_t interval_ms)
+{
+	struct sosie_config *c = calloc(1, sizeof(*c));
+
+	configs_alive++;
+	c->alarm_repeat_ms = 60000;
+	c->view_percent = 1;
+	c->standbys = calloc(standbys, sizeof(*c->standbys));
+	c->standby_count = standbys;
+	for (unsigned i = 0; i < standbys; i++) {
+		snprintf(c->standbys[i].name.s, sizeof(c->standbys[i].name.s), "standby%u", i);
+		snprintf(c->standbys[i].to.host, sizeof(c->standbys[i].to.host), "host%u", i);
+		c->standbys[i].cycles = cycles;
+	}
+	c->groups = calloc(groups, sizeof(*c->groups));
+	c->group_count = groups;
+	for (unsigned i = 0; i < groups; i++) {
+		struct sosie_config_group *g = &c->groups[i];
+
+		snprintf(g->tenant.s, sizeof(g->tenant.s), "acme");
+		snprintf(g->group.s, sizeof(g->group.s), "g%u", i);
+		g->state = malloc(64);
+		snprintf(g->state, 64, "/nowhere/g%u", i);
+		g->standby = &c->standbys[i % standbys];
+		g->interval_ms = interval_ms;
+		g->volumes = calloc(1, sizeof(*g->volumes));
+		snprintf(g->volumes->path, sizeof(g->volumes->path), "/nowhere/image");
+		g->volume_count = 1;
+	}
+	return c;
+}
+
+static void reset(unsigned count)
+{
+	memset(fakes, 0, sizeof(fakes));
+	fake_count = count;
+	for (unsigned i = 0; i < count; i++) {
+		snprintf(fakes[i].name, sizeof(fakes[i].name), "g%u", i);
+		fakes[i].stall_us = -1;
+	}
+	running = most_running = same_messages = same_groups = told_errors = told_points = 0;
+	pool_fails = false;
+	configs_alive = 0;
+}
+
+static void on_tell(void *arg, const struct sosie_config_group *group,
+                    const struct sosie_cycle_result *result, const struct sosie_err *error)
+{
+	(void)arg;
+	(void)group;
+	pthread_mutex_lock(&lock);
+	told_points += result && !result->same;
+	told_errors += error != NULL;
+	pthread_mutex_unlock(&lock);
+}
+
+static struct sosie_mirror *start(struct sosie_config *c)
+{
+	const struct sosie_mirror_options o = {
+	        .clock = sosie_clock_real(),
+	        .connect = fake_connect,
+	        .disconnect = fake_disconnect,
+	        .free_config = free_config,
+	        .tell = on_tell,
+	};
+	struct sosie_mirror *m;
+	struct sosie_err err = {0};
+
+	if (sosie_mirror_start(c, &o, &m, &err) != 0)
+		fail_msg("%s", err.what);
+	return m;
+}
+
+static void stop(struct sosie_mirror *m)
+{
+	sosie_mirror_stop(m);
+	assert_int_equal(configs_alive, 0);
+}
+
+static unsigned peek(const unsigned *value)
+{
+	pthread_mutex_lock(&lock);
+	unsigned now = *value;
+	pthread_mutex_unlock(&lock);
+	return now;
+}
+
+/* *value, written under the lock, becomes at least wanted in time. */
+static void reaches(const unsigned *value, unsigned wanted)
+{
+	int64_t end = sosie_mono_ms(sosie_clock_real()) + WAIT_MS;
+
+	for (;;) {
+		unsigned now = peek(value);
+
+		if (now >= wanted)
+			return;
+		if (sosie_mono_ms(sosie_clock_real()) > end)
+			fail_msg("%u in place of %u after %d ms", now, wanted, WAIT_MS);
+		pause_briefly();
+	}
+}
+
+static void set(bool *flag, bool value)
+{
+	pthread_mutex_lock(&lock);
+	*flag = value;
+	pthread_mutex_unlock(&lock);
+}
+
+static struct sosie_json *status_of(struct sosie_mirror *m, const char *group, struct sosie_json **doc)
+{
+	struct sosie_json *list, *g;
+	struct sosie_err err = {0};
+	size_t len, count;
+	const char *name;
+	char *text;
+
+	assert_int_equal(sosie_mirror_status(m, &text, &len, &err), 0);
+	assert_int_equal(sosie_json_parse(text, len, 64u << 20, doc, &err), 0);
+	free(text);
+	assert_int_equal(sosie_json_arr(*doc, "groups", 2000, &list, &count, &err), 0);
+	for (size_t i = 0; i < count; i++) {
+		assert_int_equal(sosie_json_at(list, i, &g, &err), 0);
+		assert_int_equal(sosie_json_str(g, "group", 200, &name, &err), 0);
+		if (strcmp(name, group) == 0)
+			return g;
+	}
+	return NULL;
+}
+
+static void becomes(struct sosie_mirror *m, const char *group, const char *state)
+{
+	int64_t end = sosie_mono_ms(sosie_clock_real()) + WAIT_MS;
+	char last[64] = "";
+
+	while (sosie_mono_ms(sosie_clock_real()) < end) {
+		struct sosie_json *doc, *g = status_of(m, group, &doc);
+		const char *word = "";
+
+		if (g && sosie_json_str(g, "state", 60, &word, NULL) == 0)
+			snprintf(last, sizeof(last), "%s", word);
+		sosie_json_free(doc);
+		if (strcmp(last, state) == 0)
+			return;
+		pause_briefly();
+	}
+	fail_msg("%s is \"%s\", not \"%s\"", group, last, state);
+}
+
+/* --- tests
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+static void test_mirror_idle_groups_one_same_message_for_all(void **state)
+{
+	(void)state;
+	reset(20);
+	struct sosie_mirror *m = start(make(20, 1, 4, 200));
+	struct sosie_json *doc, *g;
+
+	becomes(m, "acme/g7", "idle");
+	reaches(&same_groups, 60);
+	pthread_mutex_lock(&lock);
+	unsigned messages = same_messages, groups = same_groups;
+	pthread_mutex_unlock(&lock);
+	assert_true(groups >= messages * 8); /* not one each */
+	for (unsigned i = 0; i < 20; i++)
+		assert_int_equal(peek(&fakes[i].cycles), 1);
+	g = status_of(m, "acme/g7", &doc);
+	int64_t rpo;
+	assert_int_equal(sosie_json_i64(g, "rpo_ms", &rpo, NULL), 0);
+	assert_true(rpo < 5000);
+	sosie_json_free(doc);
+	assert_true(sosie_mirror_alive(m));
+	stop(m);
+}
+
+static void test_mirror_standby_hangs_other_goes_on(void **state)
+{
+	(void)state;
+	reset(6);
+	for (unsigned i = 0; i < 6; i += 2)
+		fakes[i].hang = true; /* all of standby0 */
+	struct sosie_mirror *m = start(make(6, 2, 2, 100));
+
+	reaches(&fakes[1].looks, 5);
+	reaches(&fakes[3].looks, 5);
+	reaches(&fakes[5].looks, 5);
+	pthread_mutex_lock(&lock);
+	assert_true(running <= 2); /* the slots of one standby */
+	fakes[1].changed = true;
+	pthread_mutex_unlock(&lock);
+	reaches(&fakes[1].cycles, 2);
+	assert_true(sosie_mirror_alive(m));
+	for (unsigned i = 0; i < 6; i += 2)
+		set(&fakes[i].hang, false);
+	for (unsigned i = 0; i < 6; i += 2)
+		reaches(&fakes[i].cycles, 1); /* also the one that waited for a slot */
+	stop(m);
+}
+
+static void test_mirror_more_groups_than_slots_never_more_at_once(void **state)
+{
+	(void)state;
+	reset(12);
+	struct sosie_mirror *m = start(make(12, 1, 3, 100));
+
+	for (unsigned round = 0; round < 5; round++) {
+		for (unsigned i = 0; i < 12; i++)
+			set(&fakes[i].changed, true);
+		for (unsigned i = 0; i < 12; i++)
+			reaches(&fakes[i].cycles, round + 1);
+	}
+	assert_in_range(peek(&most_running), 1, 3);
+	stop(m);
+}
+
+static void test_mirror_retry_error_comes_back_and_is_told_once(void **state)
+{
+	(void)state;
+	reset(1);
+	fakes[0].fail = SOSIE_ENOSPACE;
+	struct sosie_mirror *m = start(make(1, 1, 1, 100));
+
+	reaches(&fakes[0].cycles, 2); /* the second try comes by itself */
+	becomes(m, "acme/g0", "retrying");
+	assert_int_equal(peek(&told_errors), 1);
+	pthread_mutex_lock(&lock);
+	fakes[0].fail = SOSIE_OK;
+	pthread_mutex_unlock(&lock);
+	becomes(m, "acme/g0", "idle");
+	stop(m);
+}
+
+static void test_mirror_fenced_stops_cycling(void **state)
+{
+	(void)state;
+	reset(2);
+	fakes[0].fail = SOSIE_EFENCED;
+	struct sosie_mirror *m = start(make(2, 1, 2, 100));
+
+	becomes(m, "acme/g0", "fenced");
+	reaches(&fakes[1].looks, 15); /* meanwhile many intervals pass */
+	assert_int_equal(peek(&fakes[0].cycles), 1);
+	assert_int_equal(peek(&told_errors), 1);
+	stop(m);
+}
+
+static void test_mirror_operator_error_needs_you(void **state)
+{
+	(void)state;
+	reset(1);
+	fakes[0].fail = SOSIE_EVOLUME;
+	struct sosie_mirror *m = start(make(1, 1, 1, 100));
+	struct sosie_json *doc, *g, *e;
+	const char *code;
+
+	becomes(m, "acme/g0", "needs you");
+	g = status_of(m, "acme/g0", &doc);
+	assert_int_equal(sosie_json_obj(g, "error", &e, NULL), 0);
+	assert_int_equal(sosie_json_str(e, "code", 64, &code, NULL), 0);
+	assert_string_equal(code, "volume-changed");
+	sosie_json_free(doc);
+	stop(m);
+}
+
+static void test_mirror_long_cut_stop_makes_none(void **state)
+{
+	(void)state;
+	reset(2);
+	fakes[0].stall_us = 500000;
+	fakes[1].stall_us = 50000;
+	struct sosie_config *c = make(2, 1, 2, 100);
+	for (unsigned i = 0; i < 2; i++) {
+		c->groups[i].max_stall_ms = 100;
+		c->groups[i].on_long_cut = SOSIE_LONG_CUT_STOP;
+	}
+	struct sosie_mirror *m = start(c);
+
+	becomes(m, "acme/g0", "stopped");
+	reaches(&fakes[1].looks, 5);
+	assert_int_equal(peek(&fakes[0].cycles), 0);
+	assert_int_equal(peek(&fakes[1].cycles), 1);
+	stop(m);
+}
+
+static void test_mirror_long_cut_cut_holds_writers_one_percent(void **state)
+{
+	(void)state;
+	reset(1);
+	fakes[0].stall_us = 20000; /* allowed again after 2 s */
+	struct sosie_config *c = make(1, 1, 1, 100);
+	c->groups[0].max_stall_ms = 10;
+	int64_t began = sosie_mono_ms(sosie_clock_real());
+	struct sosie_mirror *m = start(c);
+
+	reaches(&fakes[0].cycles, 1);
+	set(&fakes[0].changed, true);
+	reaches(&fakes[0].cycles, 2);
+	assert_true(sosie_mono_ms(sosie_clock_real()) - began >= 1990);
+	stop(m);
+}
+
+static void test_mirror_reload_same_changed_gone_new(void **state)
+{
+	(void)state;
+	reset(4);
+	struct sosie_mirror *m = start(make(3, 1, 2, 100)); /* g0, g1, g2 */
+	struct sosie_err err = {0};
+
+	for (unsigned i = 0; i < 3; i++)
+		reaches(&fakes[i].looks, 3);
+	struct sosie_config *c = make(4, 1, 2, 100); /* g0 the same, g1 changed, g2 gone, g3 new */
+	c->groups[1].interval_ms = 150;
+	struct sosie_config_group gone = c->groups[2];
+	c->groups[2] = c->groups[3];
+	c->group_count = 3;
+	free(gone.state);
+	free(gone.volumes);
+	assert_int_equal(sosie_mirror_reload(m, c, &err), 0);
+	reaches(&fakes[3].cycles, 1);
+	reaches(&fakes[1].opens, 2);
+	reaches(&fakes[2].drops, 1);
+	reaches(&fakes[2].closed, 1);
+	assert_int_equal(peek(&fakes[0].opens), 1);
+	assert_int_equal(peek(&fakes[0].drops), 0);
+	assert_int_equal(peek(&fakes[1].drops), 0);
+	assert_int_equal(peek(&fakes[1].cycles), 1); /* it goes on from what it had */
+	struct sosie_json *doc;
+	assert_null(status_of(m, "acme/g2", &doc));
+	sosie_json_free(doc);
+	stop(m);
+}
+
+static void test_mirror_reload_during_cycle_waits_for_it(void **state)
+{
+	(void)state;
+	reset(2);
+	fakes[0].hang = true;
+	struct sosie_mirror *m = start(make(2, 1, 2, 100));
+	struct sosie_err err = {0};
+	struct sosie_config *c = make(2, 1, 3, 100); /* another number of cycles: another standby */
+
+	reaches(&fakes[0].cycles, 1);
+	assert_int_equal(sosie_mirror_reload(m, c, &err), 0);
+	reaches(&fakes[1].opens, 2);
+	assert_int_equal(peek(&fakes[0].opens), 1); /* its cycle is not disturbed */
+	set(&fakes[0].hang, false);
+	reaches(&fakes[0].opens, 2);
+	becomes(m, "acme/g0", "idle");
+	stop(m);
+}
+
+static void test_mirror_stop_during_cycle_ends_soon(void **state)
+{
+	(void)state;
+	reset(2);
+	fakes[0].hang = true;
+	struct sosie_mirror *m = start(make(2, 1, 2, 100));
+
+	reaches(&fakes[0].cycles, 1);
+	int64_t began = sosie_mono_ms(sosie_clock_real());
+	stop(m);
+	assert_true(sosie_mono_ms(sosie_clock_real()) - began < 3000);
+}
+
+static bool file_has(const char *path, const char *word)
+{
+	char text[65536];
+	FILE *f = fopen(path, "re");
+	size_t n = f ? fread(text, 1, sizeof(text) - 1, f) : 0;
+
+	if (f)
+		fclose(f);
+	text[n] = '\0';
+	return strstr(text, word) != NULL;
+}
+
+static void file_gets(const char *path, const char *word)
+{
+	int64_t end = sosie_mono_ms(sosie_clock_real()) + WAIT_MS;
+
+	while (!file_has(path, word)) {
+		if (sosie_mono_ms(sosie_clock_real()) > end)
+			fail_msg("%s does not get %s", path, word);
+		pause_briefly();
+	}
+}
+
+static void test_mirror_alarm_program_told_at_opening_and_closing(void **state)
+{
+	(void)state;
+	char dir[] = "/tmp/sosie-mirror-XXXXXX", program[64], told[64], metrics[64];
+	FILE *f;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(program, sizeof(program), "%s/alarm", dir);
+	snprintf(told, sizeof(told), "%s/told", dir);
+	snprintf(metrics, sizeof(metrics), "%s/metrics", dir);
+	f = fopen(program, "we");
+	fprintf(f, "#!/bin/sh\ncat >>%s\n", told);
+	fclose(f);
+	chmod(program, 0700);
+	reset(1);
+	fakes[0].fail = SOSIE_EREFUSED;
+	struct sosie_config *c = make(1, 1, 1, 100);
+	c->groups[0].rpo_ms = 200;
+	c->on_alarm = strdup(program);
+	c->metrics = strdup(metrics);
+	struct sosie_mirror *m = start(c);
+
+	file_gets(told, "\"kind\":\"refused\"");
+	file_gets(told, "\"kind\":\"rpo\"");
+	assert_false(file_has(told, "closed\",\"kind"));
+	sosie_mirror_config_alarm(m, "/etc/x.yaml", "bad");
+	file_gets(told, "\"about\":\"/etc/x.yaml\"");
+	sosie_mirror_config_alarm(m, "/etc/x.yaml", NULL);
+	file_gets(told, "\"state\":\"closed\",\"kind\":\"config\"");
+	file_gets(metrics, "sosie_metrics_timestamp_seconds ");
+	file_gets(metrics, "sosie_errors_total{group=\"acme/g0\",standby=\"standby0\"}");
+	stop(m);
+	unlink(program);
+	unlink(told);
+	unlink(metrics);
+	rmdir(dir);
+}
+
+static int64_t cpu_us(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	return (int64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000 + u.ru_utime.tv_usec +
+	       u.ru_stime.tv_usec;
+}
+
+/* The scheduling alone; looking costs a stat for each volume besides. */
+static void test_mirror_thousand_idle_groups_cost_little(void **state)
+{
+	(void)state;
+	reset(GROUPS_MAX);
+	struct sosie_mirror *m = start(make(GROUPS_MAX, 1, 4, 1000));
+	struct sosie_json *doc;
+
+	for (unsigned i = 0; i < GROUPS_MAX; i++)
+		reaches(&fakes[i].looks, 2);
+	int64_t cpu = cpu_us(), began = sosie_mono_ms(sosie_clock_real());
+	unsigned looks = peek(&fakes[500].looks);
+	while (sosie_mono_ms(sosie_clock_real()) - began < 4000)
+		sosie_sleep_ms(sosie_clock_real(), 1000);
+	double share =
+	        (double)(cpu_us() - cpu) / 1000 / (double)(sosie_mono_ms(sosie_clock_real()) - began) * 100;
+	struct rusage u;
+	getrusage(RUSAGE_SELF, &u);
+	uint64_t threads = 0;
+	status_of(m, "acme/g0", &doc);
+	assert_int_equal(sosie_json_u64(doc, "threads", 2000, &threads, NULL), 0);
+	sosie_json_free(doc);
+	print_message("1,000 idle groups: %.2f %% of a core, %ld MiB, %u threads\n", share,
+	              u.ru_maxrss / 1024, (unsigned)threads);
+	assert_true(peek(&fakes[500].looks) > looks);
+	assert_true(threads < 40);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+	assert_true(share < 5); /* generous: others may use the machine */
+	assert_true(u.ru_maxrss < 256 * 1024);
+#endif
+	stop(m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(test_mirror_idle_groups_one_same_message_for_all),
+	        cmocka_unit_test(test_mirror_standby_hangs_other_goes_on),
+	        cmocka_unit_test(test_mirror_more_groups_than_slots_never_more_at_once),
+	        cmocka_unit_test(test_mirror_retry_error_comes_back_and_is_told_once),
+	        cmocka_unit_test(test_mirror_fenced_stops_cycling),
+	        cmocka_unit_test(test_mirror_operator_error_needs_you),
+	        cmocka_unit_test(test_mirror_long_cut_stop_makes_none),
+	        cmocka_unit_test(test_mirror_long_cut_cut_holds_writers_one_percent),
+	        cmocka_unit_test(test_mirror_reload_same_changed_gone_new),
+	        cmocka_unit_test(test_mirror_reload_during_cycle_waits_for_it),
+	        cmocka_unit_test(test_mirror_stop_during_cycle_ends_soon),
+	        cmocka_unit_test(test_mirror_alarm_program_told_at_opening_and_closing),
+	        cmocka_unit_test(test_mirror_thousand_idle_groups_cost_little),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
