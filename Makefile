@@ -3,7 +3,7 @@
 #
 #   all      the four programs into $(BUILD)         demo     shows the main job on this machine, about half a minute
 #   deps     installs missing Debian packages        check    every behaviour once: units, structure, corpus, scenarios
-#   install  programs and man pages (DESTDIR, PREFIX) check-full  the full counts, both I/O back ends
+#   install  programs, man pages, units (DESTDIR, PREFIX) check-full  the full counts, both I/O back ends
 #   lint     formatting, shellcheck, cppcheck        check-asan, check-tsan  the same tests under sanitizers
 #   soak     the property tests, 10 minutes           check-vm  what rests on the kernel, under Debian 12's own (QEMU)
 #   format   rewrites sources by .clang-format       cov, fuzz, bench  coverage, 60 s of each fuzzer, measurements
@@ -195,6 +195,9 @@ install: all
 	install -d "$(DESTDIR)$(PREFIX)/bin"
 	install -m 755 $(addprefix $(BUILD)/,$(PROGRAMS)) "$(DESTDIR)$(PREFIX)/bin"
 	$(foreach m,$(MAN),install -D -m 644 $(m) "$(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(m)))/$(notdir $(m))" && ) true
+	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system" "$(DESTDIR)$(PREFIX)/share/doc/sosie"
+	for unit in units/*.service; do sed 's|/usr/local/bin/|$(PREFIX)/bin/|' "$$unit" >"$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename "$$unit")"; done
+	install -m 644 docs/sosie.yaml.example "$(DESTDIR)$(PREFIX)/share/doc/sosie"
 
 clean:
 	rm -rf $(BUILD)

@@ -154,6 +154,8 @@ static int store_block(struct sosie_tree *t, unsigned level, struct sosie_err *e
 	if (tree_layered(t)) {
 		inverted = *block;
 		tree_invert(&inverted);
+		if (t->layer_end < offset + sizeof(inverted))
+			t->layer_end = offset + sizeof(inverted);
 		return tree_file_write(&t->layer, offset, &inverted, err);
 	}
 	if (sosie_all_zero(block, sizeof(*block)))
@@ -194,22 +196,37 @@ static int drop_levels(struct sosie_tree *t, unsigned level, struct sosie_err *e
 	return 0;
 }
 
+/* What the layer has of a block; *found false: nothing. Most blocks lie behind all that was put into it. */
+static int fetch_layered(struct sosie_tree *t, uint64_t offset, struct tree_block *out, bool *found,
+                         struct sosie_err *err)
+{
+	int rc;
+
+	*found = false;
+	if (offset >= t->layer_end)
+		return 0;
+	rc = tree_file_read(&t->layer, offset, out, err);
+	*found = rc == 0 && !sosie_all_zero(out, sizeof(*out));
+	if (*found)
+		tree_invert(out);
+	return rc;
+}
+
 static int fetch_block(struct sosie_tree *t, unsigned level, uint64_t index, struct tree_block *out,
                        struct sosie_err *err)
 {
 	uint64_t offset = tree_offset(level, index);
 
 	if (tree_layered(t)) {
-		int rc = tree_file_read(&t->layer, offset, out, err);
+		bool found;
+		int rc = fetch_layered(t, offset, out, &found, err);
 
-		if (rc != 0)
+		if (rc != 0 || found)
 			return rc;
-		if (!sosie_all_zero(out, sizeof(*out))) {
-			tree_invert(out);
+		if (level < TREE_TOP && sosie_digest_is_zero(slot_of(t, level, index))) {
+			memset(out, 0, sizeof(*out)); /* masked */
 			return 0;
 		}
-		if (level < TREE_TOP && sosie_digest_is_zero(slot_of(t, level, index)))
-			return 0; /* masked: out is zeros */
 	}
 	return tree_file_read(&t->base, offset, out, err);
 }
@@ -304,6 +321,30 @@ int sosie_tree_put(struct sosie_tree *tree, uint64_t index, const struct sosie_d
 	return 0;
 }
 
+int sosie_tree_write_leaves(struct sosie_tree *tree, uint64_t first, uint64_t count,
+                            const struct sosie_digest *digests, struct sosie_err *err)
+{
+	static const struct tree_block zeros;
+	int rc = tree_may_write(tree, err);
+
+	if (rc != 0 || count == 0)
+		return rc;
+	if (tree_layered(tree))
+		return sosie_err_set(err, SOSIE_EINTERNAL, "leaves written under a layer");
+	if (count > SOSIE_FANOUT - first % SOSIE_FANOUT || first >= tree_leaves(tree->size) ||
+	    count > tree_leaves(tree->size) - first)
+		return sosie_err_set(err, SOSIE_ESIZE, "leaves past the end of a block or the volume");
+	rc = drop_levels(tree, TREE_TOP, err);
+	if (rc == 0)
+		rc = sosie_io_pwrite(
+		        tree->base.io, tree->base.file, digests ? digests : zeros.d,
+		        (size_t)count * sizeof(*digests),
+		        tree_offset(0, first / SOSIE_FANOUT) + first % SOSIE_FANOUT * sizeof(*digests), err);
+	if (rc != 0)
+		tree->failed = (enum sosie_code) - rc;
+	return rc;
+}
+
 int sosie_tree_root(struct sosie_tree *tree, struct sosie_digest *out, struct sosie_err *err)
 {
 	struct sosie_digest top;
@@ -320,7 +361,7 @@ int sosie_tree_root(struct sosie_tree *tree, struct sosie_digest *out, struct so
 /* --- to the disk
  * ----------------------------------------------------------------------------------------------- */
 
-static int flush(struct sosie_tree *t, struct sosie_err *err)
+int sosie_tree_flush(struct sosie_tree *t, struct sosie_err *err)
 {
 	int rc = tree_may_write(t, err);
 
@@ -342,7 +383,7 @@ static int flush(struct sosie_tree *t, struct sosie_err *err)
 
 int sosie_tree_sync(struct sosie_tree *tree, struct sosie_err *err)
 {
-	int rc = flush(tree, err);
+	int rc = sosie_tree_flush(tree, err);
 
 	if (rc != 0)
 		return rc;
@@ -358,7 +399,7 @@ int sosie_tree_close(struct sosie_tree *tree, struct sosie_err *err)
 
 	if (!tree)
 		return 0;
-	rc = tree->writable ? flush(tree, err) : 0;
+	rc = tree->writable ? sosie_tree_flush(tree, err) : 0;
 	if (tree_layered(tree))
 		rc_layer = tree_file_close(&tree->layer, rc == 0 ? err : NULL);
 	rc = rc == 0 ? rc_layer : rc;

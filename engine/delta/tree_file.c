@@ -119,10 +119,8 @@ static int sync_parent(struct sosie_io *io, const char *path, struct sosie_err *
 static int start_file(struct tree_file *f, const char *path, const struct sosie_digest *ctx,
                       struct sosie_err *err)
 {
-	int rc = sosie_io_truncate(f->io, f->file, 0, err);
+	int rc = tree_file_put_header(f, ctx, err);
 
-	if (rc == 0)
-		rc = tree_file_put_header(f, ctx, err);
 	if (rc == 0)
 		rc = sosie_io_fsync(f->io, f->file, err);
 	return rc == 0 ? sync_parent(f->io, path, err) : rc;
@@ -185,15 +183,21 @@ int tree_file_open_or_create(struct tree_file *f, struct sosie_io *io, const cha
                              const struct sosie_digest *ctx, uint64_t volume_size, struct sosie_err *err)
 {
 	uint8_t header[TREE_HEADER];
+	struct sosie_stat st;
 	int rc = open_as(f, io, path, SOSIE_READ | SOSIE_WRITE | SOSIE_CREATE, err);
 
 	if (rc != 0)
 		return rc;
 	rc = read_header(f, header, err);
 	if (rc == 0 && sosie_all_zero(header, sizeof(header))) {
-		/* New, or a crash before the header's fsync, which comes before any block. */
+		/* New, or left so by a crash: what else it holds means nothing. A new one is not truncated:
+		 * ext4 would write all of it out when it is closed (auto_da_alloc). */
 		f->volume_size = volume_size;
-		rc = start_file(f, path, ctx, err);
+		rc = sosie_io_fstat(io, f->file, &st, err);
+		if (rc == 0 && st.size > 0)
+			rc = sosie_io_truncate(io, f->file, 0, err);
+		if (rc == 0)
+			rc = tree_file_put_header(f, ctx, err);
 	} else if (rc == 0) {
 		rc = check_header(f, header, ctx, err);
 	}

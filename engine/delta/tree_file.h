@@ -39,7 +39,8 @@ int tree_file_create(struct tree_file *f, struct sosie_io *io, const char *path,
                      const struct sosie_digest *ctx, uint64_t volume_size, struct sosie_err *err);
 int tree_file_open(struct tree_file *f, struct sosie_io *io, const char *path, const struct sosie_digest *ctx,
                    bool writable, struct sosie_err *err);
-/* Opens what is there or makes it; a file whose first write was lost in a crash counts as missing. */
+/* Opens what is there or makes it, without flushing anything; a file whose first write was lost in a crash
+ * counts as missing. */
 int tree_file_open_or_create(struct tree_file *f, struct sosie_io *io, const char *path,
                              const struct sosie_digest *ctx, uint64_t volume_size, struct sosie_err *err);
 int tree_file_close(struct tree_file *f, struct sosie_err *err);

@@ -30,6 +30,7 @@ struct tree_level {
 struct sosie_tree {
 	struct tree_file base;
 	struct tree_file layer; /* layer.file is NULL without a layer */
+	uint64_t layer_end;     /* nothing of the layer lies at or behind this byte */
 	struct sosie_digest ctx;
 	struct sosie_hash *hash;
 	uint64_t size; /* of the volume */

@@ -202,12 +202,15 @@ int group_open(struct mirror_group *g, struct sosie_err *err)
 	char reason[200] = "";
 	enum sosie_source_kind kind;
 	int rc = g->fs || g->config->source == SOSIE_SOURCE_SCAN ? 0 : space_find(g, err);
+	bool go;
 
 	if (rc != 0)
 		return rc;
 	kind = wanted_kind(g);
-	if (g->replicator && (kind != g->opened_kind || another_driver(g)))
-		group_close(g, kind == SOSIE_SOURCE_SCAN);
+	/* Views that had to go may be gone already, and the space be enough again: the state is to know. */
+	go = __atomic_load_n(&g->let_views_go, __ATOMIC_RELAXED);
+	if (g->replicator && (go || kind != g->opened_kind || another_driver(g)))
+		group_close(g, go || kind == SOSIE_SOURCE_SCAN);
 	if (g->replicator)
 		return 0;
 	rc = open_source(g, kind, &g->source, reason, err);

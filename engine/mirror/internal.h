@@ -199,6 +199,7 @@ struct mirror_fs {
 	char path[4096]; /* a folder there */
 	uint64_t free_bytes, total_bytes, reserve_bytes;
 	int64_t looked_ms; /* -1: not yet */
+	int64_t given_up_ms; /* when views were made to give back their space, 0: not since it was enough */
 	bool low, stuck;   /* stuck: a look has not come back for long */
 	unsigned drops;
 };

@@ -12,9 +12,11 @@
 #include <sys/statvfs.h>
 
 #include "engine/mirror/internal.h"
+#include "sosie/log.h"
 
 #define SLOW_MS 1000
 #define FAST_MS 30
+#define AGAIN_MS 500 /* while space stays short: a cut may have been under way */
 
 static bool uses(const struct mirror_group *g, const struct mirror_fs *fs)
 {
@@ -92,6 +94,62 @@ static void take(struct mirror_fs *fs, const struct statvfs *st)
 	judge(fs, used);
 }
 
+/* --- space that views hold: given back by this thread, because a cycle may be waiting for a standby
+ * ------------------------------------------------------------------------------------------------------------ */
+
+struct holder {
+	struct config_ref *ref;
+	const struct sosie_config_group *config;
+};
+
+/* With the lock held. malloc'd; NULL where there is none. */
+static struct holder *find_holders(struct mirror_fs *fs, unsigned *count)
+{
+	struct holder *list = calloc(fs->m->group_count + 1, sizeof(*list));
+
+	*count = 0;
+	for (struct mirror_group *g = fs->m->groups; list && g && *count < fs->m->group_count; g = g->next) {
+		if (!uses(g, fs) || g->config->source == SOSIE_SOURCE_SCAN)
+			continue;
+		if (strcmp(g->driver, "scan") != 0)
+			__atomic_store_n(&g->let_views_go, true, __ATOMIC_RELAXED);
+		g->ref->refs++;
+		list[(*count)++] = (struct holder){g->ref, g->config};
+	}
+	return list;
+}
+
+static void give_up(const struct sosie_config_group *c)
+{
+	char tag[SOSIE_MIRROR_TAG];
+	struct sosie_err err = {0};
+	const struct sosie_source_options o = {.volumes = c->volumes,
+	                                       .count = c->volume_count,
+	                                       .tenant = c->tenant.s,
+	                                       .group = c->group.s,
+	                                       .tag = tag};
+
+	if (sosie_mirror_tag(c->state, tag, &err) != 0 || sosie_source_give_up(&o, &err) != 0)
+		sosie_log_err(SOSIE_LOG_WARNING, &err);
+}
+
+/* With the lock held, which is let go meanwhile. */
+static void give_up_all(struct mirror_fs *fs)
+{
+	struct sosie_mirror *m = fs->m;
+	unsigned count;
+	struct holder *list = find_holders(fs, &count);
+
+	pthread_mutex_unlock(&m->lock);
+	for (unsigned i = 0; i < count; i++)
+		give_up(list[i].config);
+	pthread_mutex_lock(&m->lock);
+	for (unsigned i = 0; i < count; i++)
+		config_ref_drop(list[i].ref);
+	free(list);
+	fs->given_up_ms = mirror_now(m);
+}
+
 static void *watcher_run(void *arg)
 {
 	struct mirror_fs *fs = arg;
@@ -111,6 +169,10 @@ static void *watcher_run(void *arg)
 		pthread_mutex_lock(&m->lock);
 		if (rc == 0)
 			take(fs, &st);
+		if (rc == 0 && fs->low && (fs->given_up_ms == 0 || mirror_now(m) - fs->given_up_ms >= AGAIN_MS))
+			give_up_all(fs);
+		if (!fs->low)
+			fs->given_up_ms = 0;
 	}
 	mirror_thread_ended(m);
 	pthread_mutex_unlock(&m->lock);

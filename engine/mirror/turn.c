@@ -60,12 +60,26 @@ static void leave(struct mirror_group *g)
 	pthread_mutex_unlock(&m->lock);
 }
 
+/* Nobody would look for views beside a volume that is in the group no longer. */
+static bool volume_leaves(const struct sosie_config_group *old, const struct sosie_config_group *new)
+{
+	for (unsigned i = 0; i < old->volume_count; i++) {
+		bool stays = false;
+
+		for (unsigned k = 0; k < new->volume_count && !stays; k++)
+			stays = strcmp(old->volumes[i].path, new->volumes[k].path) == 0;
+		if (!stays)
+			return true;
+	}
+	return false;
+}
+
 static void change(struct mirror_group *g)
 {
 	struct mirror_standby *old = g->standby;
 	struct config_ref *old_ref = g->ref;
 
-	group_close(g, false);
+	group_close(g, volume_leaves(g->config, g->new_config));
 	pthread_mutex_lock(&g->m->lock);
 	standby_slot_give(g);
 	g->config = g->new_config;

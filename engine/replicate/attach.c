@@ -46,7 +46,7 @@ static bool as_seen(const struct seen_file *a, const struct seen_file *b)
 static int look(struct sosie_replicator *r, const char *path, bool follow, struct seen_file *out,
                 enum sosie_file_kind *kind, struct sosie_err *err)
 {
-	struct sosie_io *io = r->dir.io;
+	struct sosie_io *io = r->io;
 	struct sosie_file *file;
 	struct sosie_stat st;
 	int rc = sosie_io_stat(io, path, &st, err);
@@ -91,7 +91,7 @@ bool attachments_unchanged(struct sosie_replicator *r)
 
 static int hash_file(struct gathering *g, struct attachment *a, struct sosie_file *file)
 {
-	struct sosie_io *io = g->r->dir.io;
+	struct sosie_io *io = g->r->io;
 	struct sosie_hash *hash = g->r->hash;
 	uint64_t size = 0;
 	size_t got = 1;
@@ -111,7 +111,7 @@ static int hash_file(struct gathering *g, struct attachment *a, struct sosie_fil
 
 static int measure(struct gathering *g, struct attachment *a)
 {
-	struct sosie_io *io = g->r->dir.io;
+	struct sosie_io *io = g->r->io;
 	struct seen_file after;
 	struct sosie_file *file;
 	struct sosie_stat st;
@@ -229,7 +229,7 @@ static int add_folder(struct gathering *g, const char *path, const struct seen_f
 
 	g->folders[g->folder_count++] = (struct attachment_folder){path, *seen};
 	g->folder = path;
-	rc = sosie_io_list(g->r->dir.io, path, add_file_of_folder, g, g->err);
+	rc = sosie_io_list(g->r->io, path, add_file_of_folder, g, g->err);
 	if (rc > 0)
 		return g->err ? -(int)g->err->code : -SOSIE_EUSAGE;
 	if (rc == 0 && g->count > first)

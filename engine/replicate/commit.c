@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The end of a point: roots, manifest, commit, verdict. The manifest is durable here before commit is sent: a
- * kill between the two finds it, and the head that the standby shows tells which of them holds.
+ * The end of a point: roots, manifest, commit, verdict. The state names the manifest, durably, before commit
+ * is sent: a kill between the two finds it, and the head that the standby shows tells which of them holds.
+ *
+ * Flushes of a cycle, all before commit is sent: redo.log (what a repair makes the trees of), state.json
+ * (that there is a commit whose outcome has to be asked for), its folder (the new name; and that of redo.log
+ * when it is new). Begin and accepted need none: pending.c.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -59,14 +63,39 @@ static void set_head(struct sosie_replicator *r, struct sosie_manifest *m, enum 
 	snprintf(m->software, sizeof(m->software), "%s", SOFTWARE);
 }
 
+/* One sequential fsync; what the layers have is in the page cache, for a kill. */
+static int keep_log(struct sosie_replicator *r, struct sosie_err *err)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < r->volume_count; i++)
+		rc = sosie_tree_flush(r->volumes[i].tree, err);
+	if (rc == 0)
+		rc = journal_flush(&r->upload.journal, err);
+	r->state.pending.log_end = r->upload.journal.size;
+	return rc;
+}
+
+/* The bases first: redo.log must have nothing then that a repair would put over what is merged from layers.
+ */
+static int keep_layers(struct sosie_replicator *r, struct sosie_err *err)
+{
+	int rc = redo_sync_bases(r, err);
+
+	for (unsigned i = 0; rc == 0 && i < r->volume_count; i++)
+		rc = sosie_tree_sync(r->volumes[i].tree, err);
+	r->state.pending.log_end = 0;
+	return rc;
+}
+
 static int keep_manifest(struct sosie_replicator *r, const char *text, size_t len, struct sosie_err *err)
 {
 	struct state_pending *p = &r->state.pending;
 	char path[STATE_FILE_MAX];
 	int rc = 0;
 
-	for (unsigned i = 0; rc == 0 && i < r->volume_count; i++)
-		rc = sosie_tree_sync(r->volumes[i].tree, err);
+	p->logged = r->upload.logged;
+	rc = p->logged ? keep_log(r, err) : keep_layers(r, err);
 	/* Not flushed: read_manifest. */
 	state_file(&r->dir, path, "pending", ".manifest");
 	if (rc == 0)

@@ -32,10 +32,12 @@ int stop_error(struct sosie_err *err)
 	return sosie_err_action(err, "run again: what is durable at the standby is not sent twice");
 }
 
-/* Stopped, but not by a signal: views are to go. */
+/* Stopped, but not by a signal: views are to go. Who gives up their space may have emptied them under our
+ * reads. */
 static int tell_why(const struct sosie_replicator *r, int rc, struct sosie_err *err)
 {
-	if (rc != -SOSIE_EINTR || is_set(r->o.stop) || !is_set(r->o.let_views_go))
+	if (is_set(r->o.stop) || !is_set(r->o.let_views_go) ||
+	    (rc != -SOSIE_EINTR && rc != -SOSIE_ESHRUNK && rc != -SOSIE_EIO && rc != -SOSIE_ENOTFOUND))
 		return rc;
 	sosie_err_set(err, SOSIE_ENOSPACE, "the source's filesystem is below its reserve: views were let go");
 	sosie_err_where(err, "%s/%s", r->o.tenant, r->o.group);
@@ -78,7 +80,6 @@ static int allocate(struct sosie_replicator *r, struct sosie_err *err)
 	if (!r->hash || !r->volumes)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a replicator");
 	r->volume_count = r->o.volume_count;
-	state_boot_id(r->boot);
 	for (unsigned i = 0; i < STREAMS_MAX; i++)
 		level_init(&r->levels[i], r->o.level);
 	sosie_context_group(r->hash, r->o.tenant, r->o.group, &r->group_ctx);
@@ -90,16 +91,45 @@ static int allocate(struct sosie_replicator *r, struct sosie_err *err)
 	return 0;
 }
 
+static int open_folder(struct sosie_replicator *r, struct sosie_io *io, const char *boot,
+                       struct sosie_err *err)
+{
+	int rc;
+
+	r->dir = (struct state_dir){.io = io,
+	                            .given = io != NULL,
+	                            .tenant = r->o.tenant,
+	                            .group = r->o.group,
+	                            .standby = r->o.standby};
+	snprintf(r->boot, sizeof(r->boot), "%s", boot);
+	snprintf(r->dir.boot, sizeof(r->dir.boot), "%s", boot);
+	snprintf(r->dir.path, sizeof(r->dir.path), "%s", r->o.state);
+	rc = state_dir_open(&r->dir, err);
+	return rc == 0 ? state_load(&r->dir, &r->state, err) : rc;
+}
+
 int sosie_replicator_open(const struct sosie_replicate_options *options, struct sosie_replicator **out,
                           struct sosie_err *err)
+{
+	char boot[40];
+
+	state_boot_id(boot);
+	return replicator_open_on(options, NULL, boot, out, err);
+}
+
+int replicator_open_on(const struct sosie_replicate_options *options, struct sosie_io *io, const char *boot,
+                       struct sosie_replicator **out, struct sosie_err *err)
 {
 	struct sosie_replicator *r = calloc(1, sizeof(*r));
 	int rc;
 
 	*out = NULL;
-	if (!r)
+	if (!r) {
+		sosie_io_free(io);
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a replicator");
+	}
 	r->o = *options;
+	r->redo_points_max = REDO_POINTS;
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_mutex_init(&r->upload.lock, NULL);
 	pthread_mutex_init(&r->rate.lock, NULL);
@@ -107,14 +137,12 @@ int sosie_replicator_open(const struct sosie_replicate_options *options, struct 
 	rc = check_options(&r->o, err);
 	if (rc == 0)
 		rc = allocate(r, err);
-	if (rc == 0) {
-		r->dir = (struct state_dir){
-		        .tenant = r->o.tenant, .group = r->o.group, .standby = r->o.standby};
-		snprintf(r->dir.path, sizeof(r->dir.path), "%s", r->o.state);
-		rc = state_dir_open(&r->dir, err);
-	}
 	if (rc == 0)
-		rc = state_load(&r->dir, &r->state, err);
+		rc = sosie_io_posix(&r->io, err);
+	if (rc == 0)
+		rc = open_folder(r, io, boot, err);
+	else
+		sosie_io_free(io);
 	r->layers_dirty = true;
 	if (rc != 0)
 		sosie_replicator_close(r);
@@ -130,8 +158,10 @@ void sosie_replicator_close(struct sosie_replicator *r)
 	if (r->dir.io) {
 		trees_close(r);
 		journal_close(&r->upload.journal);
+		redo_end(r);
 		state_dir_close(&r->dir);
 	}
+	sosie_io_free(r->io);
 	state_fini(&r->state);
 	sosie_hash_free(r->hash);
 	free(r->volumes);
@@ -159,7 +189,10 @@ static int start_anew(struct sosie_replicator *r, bool compare, struct sosie_err
 	int rc;
 
 	close_files(r);
+	redo_join(r);
 	rc = state_forget(&r->dir, &r->state, err);
+	r->redo_cut = 0;
+	r->redo_points = 0;
 	r->pending_held = false;
 	r->views_settled = r->views_settled && rc == 0;
 	if (rc != 0)
@@ -213,6 +246,7 @@ static int settle_head(struct sosie_replicator *r, bool *compare, struct sosie_e
 		} else if (j == JUDGE_PENDING_ACCEPTED) {
 			r->result->resumed = true;
 			rc = pending_accepted(r, r->head, err);
+			again = r->state.doubted;
 		} else {
 			rc = handle_pending(r, &again, err);
 		}
@@ -333,7 +367,9 @@ static int cycle(struct sosie_replicator *r, struct sosie_err *err)
 
 	forget_upload(r);
 	r->view_id = (struct sosie_view_id){""};
-	rc = views_settle(r, err);
+	rc = redo_settle(r, err);
+	if (rc == 0)
+		rc = views_settle(r, err);
 	r->holds_views = r->state.view.s[0] || r->state.pending.view.s[0];
 	if (rc == 0)
 		rc = volumes_identify(r, err);
@@ -378,8 +414,12 @@ static int open_new_folder(struct sosie_replicator *r, struct sosie_err *err)
 	          "%s/%s: the state folder %s was removed; a new one is made, and digests are compared",
 	          r->o.tenant, r->o.group, r->dir.path);
 	close_files(r);
+	redo_join(r);
 	state_fini(&r->state);
 	state_dir_close(&r->dir);
+	r->dir.given = false;
+	r->redo_checked = false;
+	r->redo_cut = 0;
 	r->views_settled = r->pending_held = r->state_unsaved = false;
 	rc = state_dir_open(&r->dir, err);
 	if (rc == 0)

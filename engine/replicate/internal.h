@@ -23,6 +23,8 @@
 
 #define STREAMS_MAX 16u
 #define SOFTWARE "sosie 0.1.0"
+#define REDO_BYTES ((uint64_t)16 << 20) /* of redo.log, or points, after which the bases are fsynced */
+#define REDO_POINTS 64u
 
 /* The digest of a leaf of which nothing is known: differs from all, so that it is sent. (Not all ones: a
  * layer stores inverted.) */
@@ -32,12 +34,12 @@ struct volume {
 	const struct sosie_volume *given;
 	struct sosie_identity identity;
 	struct sosie_digest ctx;
-	const char *path;        /* to read from, of the view */
-	uint64_t size;           /* in the view */
-	const char *base_path;   /* holds its content at the parent point (base view); NULL: nothing does */
-	uint64_t base_size;      /* there */
+	const char *path;      /* to read from, of the view */
+	uint64_t size;         /* in the view */
+	const char *base_path; /* holds its content at the parent point (base view); NULL: nothing does */
+	uint64_t base_size;    /* there */
 	struct signatures *signatures; /* open with the tree; NULL: none are kept */
-	struct sosie_tree *tree; /* with its layer; while comparing: the base alone */
+	struct sosie_tree *tree;       /* with its layer; while comparing: the base alone */
 	bool only_unknown; /* this cycle read it once already: only leaves that are unknown need reading */
 	bool compare;      /* the standby has something under this name */
 };
@@ -58,6 +60,7 @@ struct upload {
 	struct part *parts;  /* SOSIE_PARTS_MAX; of an open part: set when it ends */
 	struct counters counters;
 	struct journal journal;
+	bool logged; /* so far; under the replicator's lock, as the journal */
 };
 
 /* What stat said of a file when it was looked at; sure: long enough after its last change that a later one
@@ -69,7 +72,7 @@ struct seen_file {
 };
 
 struct attachment {
-	char *path; /* owned */
+	char *path;  /* owned */
 	bool follow; /* the operator named it: it may be a link */
 	struct seen_file seen;
 	struct sosie_manifest_attachment entry;
@@ -95,9 +98,14 @@ struct rate {
 
 struct sosie_replicator {
 	struct sosie_replicate_options o;
-	char boot[40]; /* this boot's id */
+	char boot[40];       /* this boot's id */
+	struct sosie_io *io; /* for what lies outside the state folder */
 	struct state_dir dir;
 	struct state state;
+	struct redo_sync *redo_sync;           /* an fsync of the bases is under way */
+	bool redo_checked;                     /* the bases hold what the state says */
+	unsigned redo_points, redo_points_max; /* accepted since the last fsync was begun */
+	uint64_t redo_cut;                     /* given back of redo.log by this process */
 	struct sosie_hash *hash;
 	struct sosie_digest group_ctx;
 	struct volume *volumes;
@@ -109,6 +117,7 @@ struct sosie_replicator {
 	bool attachments_known; /* all of it is as measured last */
 	struct sosie_digest attachments_digest;
 	bool trees_open;
+	bool resized;      /* a layer has another size than its base */
 	bool layers_dirty; /* layers hold something that belongs to no pending upload */
 	struct upload upload;
 	struct rate rate;
@@ -204,6 +213,27 @@ int pending_begin(struct sosie_replicator *r, struct sosie_session *s,
 int pending_accepted(struct sosie_replicator *r, const struct sosie_head *head, struct sosie_err *err);
 int pending_drop(struct sosie_replicator *r, struct sosie_err *err);
 
+/* redo.c: the bases and redo.log. */
+/* Once, before bases or layers are used: repairs them when the machine has been down; doubted when it cannot.
+ */
+int redo_settle(struct sosie_replicator *r, struct sosie_err *err);
+/* The committed upload's layers into the bases, nothing flushed. SOSIE_ECORRUPT: redo.log is damaged. */
+int redo_merge(struct sosie_replicator *r, struct sosie_err *err);
+/* After a merge, before the save: begins an fsync of the bases when it is due, takes note of one that ended.
+ */
+void redo_accepted(struct sosie_replicator *r);
+/* Now: redo.from follows, the state is to be saved. An error: they are doubted. */
+int redo_sync_bases(struct sosie_replicator *r, struct sosie_err *err);
+/* Waits for an fsync that is under way: before bases are removed. */
+void redo_join(struct sosie_replicator *r);
+/* Orderly close: the bases are durable afterwards, and the state says so. */
+void redo_end(struct sosie_replicator *r);
+
+/* cycle.c: as sosie_replicator_open; io (taken over; NULL: posix) for the state folder, boot
+ * in place of the boot id: for tests. */
+int replicator_open_on(const struct sosie_replicate_options *options, struct sosie_io *io, const char *boot,
+                       struct sosie_replicator **out, struct sosie_err *err);
+
 /* resume.c: goes on with the pending upload, or drops it. */
 int resume_pending(struct sosie_replicator *r, bool *resumed, struct sosie_err *err);
 
@@ -227,8 +257,8 @@ bool attachments_unchanged(struct sosie_replicator *r); /* by looking only */
 void attachments_free(struct sosie_replicator *r);
 
 /* same.c */
-int same_send(struct sosie_session *s, struct sosie_clock *clock, const struct sosie_same *list, unsigned count,
-              unsigned *taken, bool *keeper, struct sosie_err *err);
+int same_send(struct sosie_session *s, struct sosie_clock *clock, const struct sosie_same *list,
+              unsigned count, unsigned *taken, bool *keeper, struct sosie_err *err);
 
 /* rate.c */
 void rate_wait(struct sosie_replicator *r, uint64_t bytes);

@@ -11,7 +11,8 @@
  *   any              higher epoch                      fenced
  *   any              manifest is the pending one       pending accepted
  *   any              the accepted digest               go on
- *   doubted          the accepted digest               compare digests (no point: fresh)
+ *   doubted          the accepted digest               compare digests (no point: fresh); but first what
+ *                                                      is committed comes to its end
  *   any              unknown digest, point <= ours     loss
  *   any              unknown digest, point above ours  another sender
  */
@@ -125,7 +126,7 @@ int judge_head(const struct sosie_replicator *r, const struct sosie_head *head, 
 	*out = JUDGE_GO_ON;
 	if (head->epoch == s->epoch && head->point == s->point &&
 	    sosie_digest_equal(&head->digest, &s->digest)) {
-		if (s->doubted)
+		if (s->doubted && !(p->present && p->committed))
 			*out = head->point == 0 ? JUDGE_FRESH : JUDGE_COMPARE;
 		return 0;
 	}

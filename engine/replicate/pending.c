@@ -3,13 +3,22 @@
  * The pending upload in the state: begun, accepted, dropped.
  *
  *   (none) --begin, state durable--> open --manifest durable--> committed --the head shows the manifest-->
- * accepted: layers merged, state durable open, committed --refused, gone, does not fit any more--> dropped:
- * state durable, then layers and log removed
+ * accepted: layers merged, state saved open, committed --refused, gone, does not fit any more--> dropped:
+ * state durable, then layers removed
+ *
+ * Two kinds. logged: redo.log has all changes, is fsynced before commit, and layers and bases are not
+ * (redo.c). Else (a first upload, sizes that changed, a very large one): the layers are fsynced before
+ * commit, with the bases synced before that, and the bases are fsynced with the merge.
+ *
+ * begin and accepted flush nothing. A power cut after begin: the upload is not known, and begun anew. After
+ * accepted: state.json shows the upload as committed, and the head says that it was accepted; redo.log still
+ * has it then, whatever came behind it since.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/replicate/internal.h"
+#include "sosie/log.h"
 
 #define LAYER_HEADER 4096u
 
@@ -37,15 +46,46 @@ static int list_volumes(const struct sosie_replicator *r, struct state_volumes *
 	return 0;
 }
 
+/* Do the log's changes lead from the bases as they are to the new ones, volume by volume? */
+static bool can_be_logged(const struct sosie_replicator *r)
+{
+	const struct state_volumes *list = &r->state.volumes;
+
+	if (!r->dir.boot[0] || r->resized || r->state.doubted || list->count != r->volume_count)
+		return false;
+	for (unsigned i = 0; i < list->count; i++)
+		if (strcmp(list->v[i].name.s, r->volumes[i].given->name.s) != 0)
+			return false;
+	return true;
+}
+
+/* What is there of the log is less than what it should have: somebody removed it. */
+static int start_log(struct sosie_replicator *r, struct sosie_err *err)
+{
+	struct state_redo *redo = &r->state.redo;
+	struct journal *j = &r->upload.journal;
+	char path[STATE_FILE_MAX];
+	int rc;
+
+	state_file(&r->dir, path, "redo", ".log");
+	rc = journal_open(j, r->dir.io, path, redo->bytes, true, err);
+	if (rc != 0 || j->start == redo->bytes)
+		return rc;
+	rc = redo_sync_bases(r, err);
+	redo->from = redo->bytes = j->start;
+	return rc;
+}
+
 int pending_begin(struct sosie_replicator *r, struct sosie_session *s, struct sosie_err *err)
 {
 	struct state_pending *p = &r->state.pending;
-	char path[STATE_FILE_MAX];
 	int rc = list_volumes(r, &p->volumes, err);
 
 	p->base = r->state.digest;
 	p->epoch = r->state.epoch;
 	p->committed = false;
+	p->logged = r->upload.logged = can_be_logged(r);
+	p->log_end = 0;
 	memset(&p->manifest, 0, sizeof(p->manifest));
 	memcpy(p->boot, r->boot, sizeof(p->boot));
 	p->view = r->view_id;
@@ -54,9 +94,8 @@ int pending_begin(struct sosie_replicator *r, struct sosie_session *s, struct so
 		rc = sosie_session_begin(s, r->o.group, SOSIE_UPLOAD_SEGMENT, &p->base, p->epoch, &p->upload,
 		                         err);
 	pthread_mutex_lock(&r->lock);
-	state_file(&r->dir, path, "pending", ".log");
 	if (rc == 0)
-		rc = journal_open(&r->upload.journal, r->dir.io, path, true, err);
+		rc = start_log(r, err);
 	if (rc == 0) {
 		p->present = true;
 		r->pending_held = p->view.s[0] != '\0';
@@ -100,6 +139,42 @@ static int merge_layers(struct sosie_replicator *r, struct sosie_err *err)
 	return 0;
 }
 
+static int merge(struct sosie_replicator *r, struct sosie_err *err)
+{
+	const struct state_pending *p = &r->state.pending;
+	int rc;
+
+	if (r->state.doubted)
+		return 0; /* what the trees have is not used any more */
+	rc = p->logged ? redo_merge(r, err) : merge_layers(r, err);
+	if (rc != -SOSIE_ECORRUPT || !p->logged)
+		return rc;
+	sosie_err_wrap(err, "%s/%s: digests are compared with the standby", r->o.tenant, r->o.group);
+	sosie_log_err(SOSIE_LOG_WARNING, err);
+	sosie_err_clear(err);
+	r->state.doubted = true;
+	return 0;
+}
+
+/* What redo.log has to hold from here on. */
+static void settle_log(struct sosie_replicator *r)
+{
+	struct state *s = &r->state;
+
+	if (s->doubted)
+		return;
+	if (!s->pending.logged) {
+		redo_join(r);
+		s->redo = (struct state_redo){0};
+		r->redo_cut = 0;
+		r->redo_points = 0;
+		return;
+	}
+	s->redo.bytes = s->pending.log_end;
+	memcpy(s->redo.boot, r->dir.boot, sizeof(s->redo.boot));
+	redo_accepted(r);
+}
+
 /* Trees of volumes that are in the group no longer. */
 static void remove_trees(struct sosie_replicator *r)
 {
@@ -139,12 +214,15 @@ int pending_accepted(struct sosie_replicator *r, const struct sosie_head *head, 
 {
 	struct state *s = &r->state;
 	struct sosie_view_id old = s->view;
+	bool logged;
 	int rc;
 
 	close_upload(r);
-	rc = merge_layers(r, err);
+	rc = merge(r, err);
 	if (rc != 0)
 		return rc;
+	logged = s->pending.logged;
+	settle_log(r);
 	remove_trees(r);
 	free(s->volumes.v);
 	s->volumes = s->pending.volumes;
@@ -158,9 +236,9 @@ int pending_accepted(struct sosie_replicator *r, const struct sosie_head *head, 
 	s->point = head->point;
 	s->digest = head->digest;
 	s->manifest = head->manifest;
-	/* Durable before the layers are used again: a power cut must not bring back the committed upload,
-	 * whose layers they would be taken for. */
-	rc = save(r, true, err);
+	/* Not logged: durable before the layers are used again: a power cut must not bring back the committed
+	 * upload, whose layers they would be taken for. */
+	rc = save(r, !logged, err);
 	if (rc == 0 && strcmp(old.s, s->view.s) != 0)
 		views_drop(r, &old);
 	/* Layers stay, empty, for the next upload. */

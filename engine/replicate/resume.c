@@ -127,11 +127,16 @@ static bool keep_number(struct resume *x, unsigned part)
 	return true;
 }
 
-static int find_end(void *arg, const struct journal_entry *e)
+static int find_end(void *arg, const struct journal_entry *e, const struct sosie_digest *digests)
 {
 	struct resume *x = arg;
 	struct tail *t = &x->tails[e->part];
 
+	(void)digests;
+	if (e->volume != JOURNAL_ATTACHMENT && !e->logged)
+		x->r->upload.logged = false;
+	if (e->kind == JOURNAL_CHUNK)
+		return 0;
 	if (!fits(x, e) || !keep_number(x, e->part)) {
 		x->unfit = true;
 		return 1;
@@ -158,12 +163,13 @@ static int refresh_run(struct resume *x)
 	return rc;
 }
 
-static int refresh_entry(void *arg, const struct journal_entry *e)
+static int refresh_entry(void *arg, const struct journal_entry *e, const struct sosie_digest *digests)
 {
 	struct resume *x = arg;
 	int rc = 0;
 
-	if (e->volume == JOURNAL_ATTACHMENT)
+	(void)digests;
+	if (e->volume == JOURNAL_ATTACHMENT || e->kind == JOURNAL_CHUNK)
 		return 0;
 	if (x->run_end > x->run_first && e->volume == x->run_volume &&
 	    e->chunk + REFRESH_GAP >= x->run_first && e->chunk <= x->run_end + REFRESH_GAP) {
@@ -193,13 +199,15 @@ static void count_entry(struct resume *x, const struct journal_entry *e)
 }
 
 /* The last valid entry of a chunk decides: its check tells whether the layer has what it put. */
-static int check_entry(void *arg, const struct journal_entry *e)
+static int check_entry(void *arg, const struct journal_entry *e, const struct sosie_digest *digests)
 {
 	struct resume *x = arg;
 	struct sosie_digest block[SOSIE_FANOUT];
 	int rc;
 
-	if (e->volume == JOURNAL_ATTACHMENT || e->end > x->tails[e->part].last.length)
+	(void)digests;
+	if (e->volume == JOURNAL_ATTACHMENT || e->kind == JOURNAL_CHUNK ||
+	    e->end > x->tails[e->part].last.length)
 		return 0;
 	if (stop_asked(x->r))
 		return stop_error(x->err);
@@ -260,6 +268,25 @@ static int list_unknown(struct resume *x)
 	return 0;
 }
 
+/* The entries of records that are taken back stay in the log: what became of the chunk follows them. */
+static int log_chunk(struct resume *x, const struct doubt_slot *d)
+{
+	struct upload *u = &x->r->upload;
+	struct journal_entry e = {.volume = d->volume,
+	                          .kind = JOURNAL_CHUNK,
+	                          .chunk = d->chunk,
+	                          .end = 1,
+	                          .leaves = SOSIE_FANOUT};
+	struct sosie_digest block[SOSIE_FANOUT];
+	int rc = sosie_tree_get(x->r->volumes[d->volume].tree, 0, d->chunk, block, x->err);
+
+	u->logged = u->logged && u->journal.size - u->journal.start <= JOURNAL_UPLOAD_MAX;
+	e.logged = u->logged;
+	e.check = journal_check(block);
+	memset(e.map, 0xff, sizeof(e.map));
+	return rc == 0 ? journal_append(&u->journal, &e, block, x->err) : rc;
+}
+
 static int settle_doubts(struct resume *x)
 {
 	int rc = list_unknown(x);
@@ -273,21 +300,36 @@ static int settle_doubts(struct resume *x)
 			rc = sosie_tree_revert(x->r->volumes[d->volume].tree, d->chunk, x->err);
 		else if (d->used && d->kind == DOUBT_UNKNOWN)
 			rc = forget_chunk(x, d);
+		if (rc == 0 && d->used && d->kind != DOUBT_NONE)
+			rc = log_chunk(x, d);
 	}
+	return rc;
+}
+
+/* An entry that was being written at the kill: its record was not sent. */
+static int cut_torn(struct resume *x, uint64_t end)
+{
+	struct journal *j = &x->r->upload.journal;
+	int rc = end < j->size ? sosie_io_truncate(j->io, j->file, end, x->err) : 0;
+
+	j->size = rc == 0 ? end : j->size;
 	return rc;
 }
 
 static int read_journal(struct resume *x)
 {
 	struct journal *j = &x->r->upload.journal;
-	int rc = journal_each(j, find_end, x, x->err);
+	uint64_t end;
+	int rc = journal_each(j, j->start, j->size, find_end, x, &end, x->err);
 
 	if (rc == 0)
-		rc = journal_each(j, refresh_entry, x, x->err);
+		rc = cut_torn(x, end);
+	if (rc == 0)
+		rc = journal_each(j, j->start, j->size, refresh_entry, x, NULL, x->err);
 	if (rc == 0)
 		rc = refresh_run(x);
 	if (rc == 0)
-		rc = journal_each(j, check_entry, x, x->err);
+		rc = journal_each(j, j->start, j->size, check_entry, x, NULL, x->err);
 	if (rc == 0)
 		rc = settle_doubts(x);
 	return rc > 0 ? 0 : rc; /* positive: unfit */
@@ -370,8 +412,11 @@ static int go_on(struct resume *x, struct sosie_session *s, const struct sosie_p
 	if (!x->tails)
 		return sosie_err_set(x->err, SOSIE_ENOMEM, "no memory to resume");
 	start_tails(x, parts, count);
-	state_file(&x->r->dir, path, "pending", ".log");
-	rc = x->unfit ? 0 : journal_open(&u->journal, x->r->dir.io, path, false, x->err);
+	u->logged = x->r->state.pending.logged;
+	state_file(&x->r->dir, path, "redo", ".log");
+	rc = x->unfit ? 0
+	              : journal_open(&u->journal, x->r->dir.io, path, x->r->state.redo.bytes, false, x->err);
+	x->unfit = x->unfit || (rc == 0 && u->journal.start != x->r->state.redo.bytes);
 	if (rc == 0 && !x->unfit)
 		rc = read_journal(x);
 	if (rc == 0 && !x->unfit)

@@ -203,6 +203,16 @@ struct note {
 	bool loaded;
 };
 
+static int append(struct upload *u, struct journal_entry *e, const struct sosie_digest *block,
+                  struct sosie_err *err)
+{
+	/* Very much at once: the layers are fsynced instead. */
+	if (u->journal.size - u->journal.start > JOURNAL_UPLOAD_MAX)
+		u->logged = false;
+	e->logged = u->logged;
+	return journal_append(&u->journal, e, block, err);
+}
+
 static int note_end(struct sender *s, struct note *n, struct sosie_err *err)
 {
 	int rc;
@@ -211,7 +221,7 @@ static int note_end(struct sender *s, struct note *n, struct sosie_err *err)
 		return 0;
 	n->loaded = false;
 	n->entry.check = journal_check(n->block);
-	rc = journal_append(&s->r->upload.journal, &n->entry, err);
+	rc = append(&s->r->upload, &n->entry, n->block, err);
 	if (rc != 0)
 		return sosie_err_wrap(err, "journal of what was sent");
 	return sosie_tree_put(s->r->volumes[n->entry.volume].tree, n->entry.chunk, n->block, err);
@@ -228,6 +238,7 @@ static int note_start(struct sender *s, struct note *n, uint16_t volume, uint64_
 	n->entry.chunk = chunk;
 	n->entry.leaves = 0;
 	n->entry.last_leaf = false;
+	memset(n->entry.map, 0, sizeof(n->entry.map));
 	n->loaded = true;
 	return sosie_tree_get(s->r->volumes[volume].tree, 0, chunk, n->block, err);
 }
@@ -246,6 +257,7 @@ static int note_range(struct sender *s, struct note *n, const struct sosie_range
 		if (rc != 0)
 			return rc;
 		n->block[leaf % SOSIE_FANOUT] = digests ? digests[i] : (struct sosie_digest){{0}};
+		n->entry.map[leaf % SOSIE_FANOUT / 8] |= (uint8_t)(1u << leaf % 8);
 		n->entry.leaves++;
 		n->entry.last_leaf |= leaf == last;
 	}
@@ -538,7 +550,7 @@ static int send_attachment_record(struct sender *s, uint32_t index, uint64_t off
 	e.end = after.length;
 	e.chain = after.digest;
 	pthread_mutex_lock(&s->r->lock);
-	rc = journal_append(&s->r->upload.journal, &e, err);
+	rc = journal_append(&s->r->upload.journal, &e, NULL, err);
 	pthread_mutex_unlock(&s->r->lock);
 	s->counters.plain += len + 12;
 	return rc == 0 ? send_record(s, record, record_len, &after, err) : rc;

@@ -94,7 +94,7 @@ static int take_lock(struct state_dir *d, struct sosie_err *err)
 
 int state_dir_open(struct state_dir *d, struct sosie_err *err)
 {
-	int rc = sosie_io_posix(&d->io, err);
+	int rc = d->io ? 0 : sosie_io_posix(&d->io, err);
 
 	if (rc == 0)
 		rc = ensure_path(d, err);
@@ -178,8 +178,9 @@ struct sweep {
 static int note_name(void *arg, const char *name, enum sosie_file_kind kind)
 {
 	struct sweep *s = arg;
-	bool ours = ends_with(name, ".layer") || strcmp(name, "pending.log") == 0 ||
-	            strcmp(name, "pending.manifest") == 0 || (s->all && ends_with(name, ".tree"));
+	bool ours = ends_with(name, ".layer") || strcmp(name, "pending.manifest") == 0 ||
+	            strcmp(name, "pending.log") == 0 || /* an older release's */
+	            (s->all && (ends_with(name, ".tree") || strcmp(name, "redo.log") == 0));
 
 	if (kind != SOSIE_KIND_FILE || !ours || strlen(name) >= sizeof(s->names[0]))
 		return 0;
@@ -213,28 +214,29 @@ int state_clean(const struct state_dir *d, struct sosie_err *err)
 
 int state_clean_upload(const struct state_dir *d, struct sosie_err *err)
 {
-	static const char *const endings[] = {".log", ".manifest"};
 	char path[STATE_FILE_MAX];
-	int rc = 0;
 
-	for (unsigned i = 0; rc == 0 && i < 2; i++) {
-		state_file(d, path, "pending", endings[i]);
-		rc = sosie_io_exists(d->io, path) ? sosie_io_unlink(d->io, path, err) : 0;
-	}
-	return rc;
+	state_file(d, path, "pending", ".manifest");
+	return sosie_io_exists(d->io, path) ? sosie_io_unlink(d->io, path, err) : 0;
+}
+
+static int unlink_there(const struct state_dir *d, const char *ending, struct sosie_err *err)
+{
+	char path[STATE_FILE_MAX];
+
+	state_file(d, path, "state", ending);
+	return sosie_io_exists(d->io, path) ? sosie_io_unlink(d->io, path, err) : 0;
 }
 
 int state_forget(const struct state_dir *d, struct state *s, struct sosie_err *err)
 {
-	char path[STATE_FILE_MAX];
-	int rc = 0;
+	/* In this order: state.json alone would be taken for the newest. */
+	int rc = unlink_there(d, ".json", err);
 
-	state_file(d, path, "state", ".json");
-	if (sosie_io_exists(d->io, path)) {
-		rc = sosie_io_unlink(d->io, path, err);
-		if (rc == 0)
-			rc = sosie_io_sync_dir(d->io, d->path, err);
-	}
+	if (rc == 0)
+		rc = sosie_io_sync_dir(d->io, d->path, err);
+	if (rc == 0)
+		rc = unlink_there(d, ".now", err);
 	state_fini(s);
 	return rc == 0 ? sweep(d, true, err) : rc;
 }

@@ -3,13 +3,25 @@
  * The source's state of one group, in a folder:
  *   lock             flock; pid inside
  *   state.json       durable, replaced whole: what was accepted, the volumes' identities, the pending upload
+ *   state.now        the same, newer, never flushed: holds within the boot that it names, when its serial is
+ *                    the higher one
  *   NAME.tree        digests of what the standby has accepted of volume NAME; the UNKNOWN digest: not known,
- * send it NAME.layer       over it: digests of what is being sent pending.log      what was sent in which
- * part (journal.h) pending.manifest the manifest of the pending upload, from just before commit on
+ *                    send it. Fsynced now and then only
+ *   NAME.layer       over it: digests of what is being sent
+ *   redo.log         what was sent in which part, and all changes of the trees since they were fsynced
+ *                    (journal.h)
+ *   pending.manifest the manifest of the pending upload, from just before commit on
+ *   NAME.signatures  signatures.h
  *
- * Invariant: the digest of a leaf seen through tree and layer is that of the standby's content once all valid
- * records of the pending upload are applied, or UNKNOWN. A layer or log without a pending upload in
- * state.json means nothing and is removed.
+ * Invariants:
+ *   - The digest of a leaf seen through tree and layer is that of the standby's content once all valid
+ *     records of the pending upload are applied, or UNKNOWN. A layer, or entries behind redo.bytes, without a
+ *     pending upload in the state mean nothing.
+ *   - Trees as last fsynced, plus redo.log from redo.from to redo.bytes, plus the entries of a committed
+ *     upload that was accepted, are what the standby has: for state.json as for state.now. So state.json may
+ *     be behind by "accepted": after a power cut it shows the upload as committed, and the head tells.
+ *   - redo.log up to redo.bytes, and to the end of a committed logged upload, is durable before state.json
+ *     says so. Nothing before the end that state.json names is cut off or overwritten.
  */
 #ifndef ENGINE_REPLICATE_STATE_H
 #define ENGINE_REPLICATE_STATE_H
@@ -49,14 +61,26 @@ struct state_pending {
 	struct sosie_upload_id upload;
 	struct sosie_digest base; /* head digest that it builds on */
 	uint64_t epoch;
-	bool committed; /* pending.manifest is durable: commit may have been sent */
+	bool committed;   /* commit may have been sent */
+	bool logged;      /* redo.log has all that the layers have; else these are durable once committed */
+	uint64_t log_end; /* committed, logged: where its entries end; they begin at redo.bytes */
 	struct sosie_digest manifest;
 	struct sosie_digest attachments;
 	char boot[40]; /* boot id of the machine when the upload was begun or last gone on with */
 	struct state_volumes volumes; /* in the order of the upload */
 };
 
+/* Of redo.log (journal.h). */
+struct state_redo {
+	char boot[40]; /* since which boot the trees are ahead of their last fsync; empty: they are not */
+	uint64_t from, bytes; /* changes that the trees' last fsync does not cover: begin, end */
+};
+
 struct state {
+	bool saved;            /* state.json is there and is this state's, or one before it */
+	uint64_t serial;       /* of the newest save */
+	uint64_t durable_from; /* redo.from in state.json, as far as known */
+	struct state_redo redo;
 	bool exists; /* false: tracking is lost, or this is the first run */
 	struct sosie_store_id store;
 	uint64_t epoch, point;
@@ -71,7 +95,9 @@ struct state {
 };
 
 struct state_dir {
-	struct sosie_io *io; /* posix back end; everything in the folder goes through it */
+	struct sosie_io *io; /* posix unless a test gave one; everything in the folder goes through it */
+	bool given;          /* a test did: there is no second instance for another thread */
+	char boot[40];       /* this boot's id; empty: not known, then every save is durable */
 	char path[STATE_PATH_MAX];
 	const char *tenant, *group, *standby;
 	struct sosie_file *lock;
@@ -90,9 +116,9 @@ bool state_dir_gone(const struct state_dir *d);
 void state_file(const struct state_dir *d, char dst[STATE_FILE_MAX], const char *name, const char *ending);
 
 int state_load(const struct state_dir *d, struct state *s, struct sosie_err *err);
-/* Replaces state.json by a whole one. durable: for sure also after a power cut; else that may bring back the
- * one before. A kill of the process never does. */
-int state_save(const struct state_dir *d, const struct state *s, bool durable, struct sosie_err *err);
+/* durable: state.json is replaced, for sure also after a power cut. Else state.now is written and nothing
+ * flushed: a power cut brings back state.json, a kill of the process does not. */
+int state_save(const struct state_dir *d, struct state *s, bool durable, struct sosie_err *err);
 /* PATH gets that content, whole or not at all after a kill. flushed: after a power cut too, whichever it is.
  */
 int state_put(const struct state_dir *d, const char *path, const void *data, size_t len, bool flushed,
@@ -100,9 +126,9 @@ int state_put(const struct state_dir *d, const char *path, const void *data, siz
 /* Nothing is known any more: state.json goes first. */
 int state_forget(const struct state_dir *d, struct state *s, struct sosie_err *err);
 void state_fini(struct state *s);
-/* Removes layers, log and manifest of an upload that is not pending any more. */
+/* Removes layers and manifest of an upload that is not pending any more. */
 int state_clean(const struct state_dir *d, struct sosie_err *err);
-/* Removes log and manifest only. */
+/* Removes the manifest only. */
 int state_clean_upload(const struct state_dir *d, struct sosie_err *err);
 
 int state_volumes_copy(struct state_volumes *dst, const struct state_volumes *src, struct sosie_err *err);

@@ -2,12 +2,14 @@
 /*
  * state.json:
  * {"format":1,"tenant","group","standby","store":hex32,"accepted":{"epoch","point","digest","manifest","attachments"},
- *  "doubted":true or missing,"view":VIEW,"cut":CUT,"volumes":[VOLUME],"pending":null |
- * {"upload":hex32,"base","epoch","committed","manifest","attachments","boot","view":VIEW,"cut":CUT,
+ *  "serial","boot","redo":{"boot","from","bytes"},"doubted":true or
+ * missing,"view":VIEW,"cut":CUT,"volumes":[VOLUME],"pending":null |
+ * {"upload":hex32,"base","epoch","committed","logged","log_end","manifest","attachments","boot","view":VIEW,"cut":CUT,
  * "volumes":[VOLUME]}} VOLUME: {"name","path","device":bool,"dev","ino","serial","size"}. VIEW: a view's id
  * or
  * "". CUT: {"wall_ms","standby_at_ms","standby_plus_ms","boot_ms","boot","consistency"}; consistency is
- * missing while it is not known. view and cut may be missing (an older release's). Digests are hex64.
+ * missing while it is not known. view, cut, serial, boot, redo, logged and log_end may be missing (an older
+ * release's). boot: of the boot that wrote it; in state.now it decides. Digests are hex64.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -73,6 +75,8 @@ static void set_pending(struct sosie_json *doc, const struct state_pending *p)
 	set_digest(o, "base", &p->base);
 	sosie_json_set_u64(o, "epoch", p->epoch);
 	sosie_json_set_bool(o, "committed", p->committed);
+	sosie_json_set_bool(o, "logged", p->logged);
+	sosie_json_set_u64(o, "log_end", p->log_end);
 	set_digest(o, "manifest", &p->manifest);
 	set_digest(o, "attachments", &p->attachments);
 	sosie_json_set_str(o, "boot", p->boot);
@@ -81,11 +85,21 @@ static void set_pending(struct sosie_json *doc, const struct state_pending *p)
 	set_volumes(o, &p->volumes);
 }
 
-int state_save(const struct state_dir *d, const struct state *s, bool durable, struct sosie_err *err)
+static void set_accepted(struct sosie_json *doc, const struct state *s)
+{
+	struct sosie_json *o = sosie_json_add_obj(doc, "accepted");
+
+	sosie_json_set_u64(o, "epoch", s->epoch);
+	sosie_json_set_u64(o, "point", s->point);
+	set_digest(o, "digest", &s->digest);
+	set_digest(o, "manifest", &s->manifest);
+	set_digest(o, "attachments", &s->attachments);
+}
+
+static int make_text(const struct state_dir *d, const struct state *s, char **text, size_t *len,
+                     struct sosie_err *err)
 {
 	struct sosie_json *doc = sosie_json_new(), *o;
-	char path[STATE_FILE_MAX], *text = NULL;
-	size_t len = 0;
 	int rc;
 
 	if (!doc)
@@ -95,27 +109,44 @@ int state_save(const struct state_dir *d, const struct state *s, bool durable, s
 	sosie_json_set_str(doc, "group", d->group);
 	sosie_json_set_str(doc, "standby", d->standby);
 	sosie_json_set_hex(doc, "store", s->store.b, sizeof(s->store.b));
-	o = sosie_json_add_obj(doc, "accepted");
-	sosie_json_set_u64(o, "epoch", s->epoch);
-	sosie_json_set_u64(o, "point", s->point);
-	set_digest(o, "digest", &s->digest);
-	set_digest(o, "manifest", &s->manifest);
-	set_digest(o, "attachments", &s->attachments);
+	sosie_json_set_u64(doc, "serial", s->serial);
+	sosie_json_set_str(doc, "boot", d->boot);
+	set_accepted(doc, s);
+	o = sosie_json_add_obj(doc, "redo");
+	sosie_json_set_str(o, "boot", s->redo.boot);
+	sosie_json_set_u64(o, "from", s->redo.from);
+	sosie_json_set_u64(o, "bytes", s->redo.bytes);
 	if (s->doubted)
 		sosie_json_set_bool(doc, "doubted", true);
 	sosie_json_set_str(doc, "view", s->view.s);
 	set_cut(doc, &s->cut);
 	set_volumes(doc, &s->volumes);
 	set_pending(doc, &s->pending);
-	rc = sosie_json_text(doc, 1, &text, &len, err);
-	state_file(d, path, "state", ".json");
-	if (rc == 0)
-		rc = state_put(d, path, text, len, true, err);
-	if (rc == 0 && durable)
-		rc = sosie_io_sync_dir(d->io, d->path, err);
-	free(text);
+	rc = sosie_json_text(doc, 1, text, len, err);
 	sosie_json_free(doc);
 	return rc;
+}
+
+int state_save(const struct state_dir *d, struct state *s, bool durable, struct sosie_err *err)
+{
+	char path[STATE_FILE_MAX], *text = NULL;
+	size_t len = 0;
+	int rc;
+
+	durable = durable || !s->saved || !d->boot[0];
+	s->serial++;
+	rc = make_text(d, s, &text, &len, err);
+	state_file(d, path, "state", durable ? ".json" : ".now");
+	if (rc == 0)
+		rc = state_put(d, path, text, len, durable, err);
+	free(text);
+	if (rc == 0 && durable)
+		rc = sosie_io_sync_dir(d->io, d->path, err);
+	if (rc != 0 || !durable)
+		return rc;
+	s->saved = true;
+	s->durable_from = s->redo.from;
+	return 0;
 }
 
 /* --- reading
@@ -221,6 +252,21 @@ static int get_cut(const struct sosie_json *obj, struct state_cut *cut, struct s
 	return rc == 0 ? get_label(o, cut, err) : rc;
 }
 
+/* An older release's log is not read: its upload is not gone on with, and once committed its layers are
+ * durable. */
+static int get_log(const struct sosie_json *o, struct state_pending *p, struct sosie_err *err)
+{
+	int rc;
+
+	if (!sosie_json_has(o, "logged")) {
+		if (!p->committed)
+			p->boot[0] = '\0';
+		return 0;
+	}
+	rc = sosie_json_bool(o, "logged", &p->logged, err);
+	return rc == 0 ? sosie_json_u64(o, "log_end", INT64_MAX, &p->log_end, err) : rc;
+}
+
 static int get_pending(const struct sosie_json *doc, struct state_pending *p, struct sosie_err *err)
 {
 	struct sosie_json *o;
@@ -247,8 +293,27 @@ static int get_pending(const struct sosie_json *doc, struct state_pending *p, st
 		rc = get_cut(o, &p->cut, err);
 	if (rc == 0)
 		rc = get_volumes(o, &p->volumes, err);
+	if (rc == 0)
+		rc = get_log(o, p, err);
 	p->present = rc == 0;
 	return rc;
+}
+
+static int get_redo(const struct sosie_json *doc, struct state *s, struct sosie_err *err)
+{
+	struct sosie_json *o;
+	int rc = 0;
+
+	if (sosie_json_has(doc, "serial"))
+		rc = sosie_json_u64(doc, "serial", INT64_MAX, &s->serial, err);
+	if (rc != 0 || !sosie_json_has(doc, "redo"))
+		return rc;
+	rc = sosie_json_obj(doc, "redo", &o, err);
+	if (rc == 0)
+		rc = get_text(o, "boot", s->redo.boot, sizeof(s->redo.boot), err);
+	if (rc == 0)
+		rc = sosie_json_u64(o, "bytes", INT64_MAX, &s->redo.bytes, err);
+	return rc == 0 ? sosie_json_u64(o, "from", s->redo.bytes, &s->redo.from, err) : rc;
 }
 
 static int check_owner(const struct state_dir *d, const struct sosie_json *doc, struct sosie_err *err)
@@ -289,6 +354,8 @@ static int get_state(const struct state_dir *d, const struct sosie_json *doc, st
 	if (rc == 0 && sosie_json_bool(doc, "doubted", &s->doubted, NULL) != 0)
 		s->doubted = false; /* not there: the usual case */
 	if (rc == 0)
+		rc = get_redo(doc, s, err);
+	if (rc == 0)
 		rc = get_view(doc, &s->view, err);
 	if (rc == 0)
 		rc = get_cut(doc, &s->cut, err);
@@ -299,13 +366,14 @@ static int get_state(const struct state_dir *d, const struct sosie_json *doc, st
 	return rc;
 }
 
-static int parse(const struct state_dir *d, const char *text, size_t len, struct state *s,
+static int parse(const struct state_dir *d, const char *text, size_t len, struct state *s, char boot[40],
                  struct sosie_err *err)
 {
 	struct sosie_json *doc = NULL;
 	uint64_t format = 0;
 	int rc = sosie_json_parse(text, len, STATE_JSON_MAX, &doc, err);
 
+	boot[0] = '\0';
 	if (rc == 0)
 		rc = sosie_json_u64(doc, "format", UINT32_MAX, &format, err);
 	if (rc == 0 && format > 1)
@@ -313,28 +381,65 @@ static int parse(const struct state_dir *d, const char *text, size_t len, struct
 		                   (unsigned long long)format);
 	if (rc == 0)
 		rc = get_state(d, doc, s, err);
+	if (rc == 0 && sosie_json_has(doc, "boot"))
+		rc = get_text(doc, "boot", boot, 40, err);
 	sosie_json_free(doc);
 	return rc;
 }
 
-int state_load(const struct state_dir *d, struct state *s, struct sosie_err *err)
+static int load(const struct state_dir *d, const char *ending, struct state *s, char boot[40],
+                struct sosie_err *err)
 {
 	char path[STATE_FILE_MAX], *text = NULL;
 	size_t len = 0;
 	int rc;
 
 	*s = (struct state){0};
-	state_file(d, path, "state", ".json");
-	if (!sosie_io_exists(d->io, path))
-		return 0;
+	state_file(d, path, "state", ending);
 	rc = sosie_io_read_file(d->io, path, STATE_JSON_MAX, &text, &len, err);
 	if (rc == 0)
-		rc = parse(d, text, len, s, err);
+		rc = parse(d, text, len, s, boot, err);
 	free(text);
-	s->exists = rc == 0;
-	if (rc == 0)
-		return 0;
+	s->exists = s->saved = rc == 0;
+	if (rc != 0)
+		state_fini(s);
+	return rc;
+}
+
+/* state.now, where it holds. What a power cut left of one is not looked at closely. */
+static void take_newer(const struct state_dir *d, struct state *s)
+{
+	struct state now;
+	char boot[40];
+
+	if (load(d, ".now", &now, boot, NULL) != 0)
+		return;
+	if (!d->boot[0] || strcmp(boot, d->boot) != 0 || now.serial <= s->serial) {
+		state_fini(&now);
+		return;
+	}
+	now.durable_from = s->durable_from;
 	state_fini(s);
+	*s = now;
+}
+
+int state_load(const struct state_dir *d, struct state *s, struct sosie_err *err)
+{
+	char path[STATE_FILE_MAX], boot[40];
+	int rc;
+
+	*s = (struct state){0};
+	state_file(d, path, "state", ".json");
+	if (!sosie_io_exists(d->io, path)) {
+		state_file(d, path, "state", ".now");
+		return sosie_io_exists(d->io, path) ? sosie_io_unlink(d->io, path, err) : 0;
+	}
+	rc = load(d, ".json", s, boot, err);
+	if (rc == 0) {
+		s->durable_from = s->redo.from;
+		take_newer(d, s);
+		return 0;
+	}
 	sosie_err_wrap(err, "state of %s/%s", d->tenant, d->group);
 	sosie_err_where(err, "%.200s", path);
 	if (rc == -SOSIE_ECORRUPT)

@@ -22,6 +22,7 @@ static int create_base(struct sosie_replicator *r, struct volume *v, struct sosi
 	int rc = 0;
 
 	*out = NULL;
+	redo_join(r);
 	state_file(&r->dir, path, v->given->name.s, ".layer");
 	if (sosie_io_exists(r->dir.io, path))
 		rc = sosie_io_unlink(r->dir.io, path, err);
@@ -74,6 +75,7 @@ int trees_open(struct sosie_replicator *r, struct sosie_err *err)
 	if (r->trees_open)
 		return 0;
 	r->trees_open = true;
+	r->resized = false;
 	for (unsigned i = 0; rc == 0 && i < r->volume_count; i++)
 		rc = open_one(r, &r->volumes[i], err);
 	if (rc != 0)
@@ -101,7 +103,7 @@ int trees_resize(struct sosie_replicator *r, struct sosie_err *err)
 
 		if (sosie_tree_size(v->tree) == v->size)
 			continue;
-		r->layers_dirty = true;
+		r->layers_dirty = r->resized = true;
 		rc = sosie_tree_resize(v->tree, v->size, err);
 		if (rc != 0)
 			return rc;

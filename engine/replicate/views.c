@@ -3,9 +3,11 @@
  * Views that are kept: the accepted one (state.view), that of the pending upload (state.pending.view), and
  * while a cycle runs the one that it works on. Invariants:
  *   - state.view, when it is there, holds exactly what the trees say, and no leaf of them is unknown;
- *   - an upload's view is named by a durable state before any of its data is sent, so that after a kill
- *     either the upload is finished from it, or nothing had been sent;
- *   - a view is removed only when the durable state names it no longer.
+ *   - an upload's view is named by the state (state.now: for a kill) before any of its data is sent, so that
+ *     after a kill either the upload is finished from it, or nothing had been sent;
+ *   - a view is removed only when the state names it no longer, state.json too; except the accepted view once
+ *     its successor was accepted: state.json, if a power cut brings it back, then shows the successor as that
+ *     of a committed upload, which the head confirms.
  * Whatever is lost costs that all is read and compared with the trees here.
  */
 #include <stdlib.h>

@@ -62,7 +62,7 @@ int volumes_identify(struct sosie_replicator *r, struct sosie_err *err)
 {
 	for (unsigned i = 0; i < r->volume_count; i++) {
 		struct volume *v = &r->volumes[i];
-		int rc = sosie_volume_identify(r->dir.io, v->given, &v->identity, err);
+		int rc = sosie_volume_identify(r->io, v->given, &v->identity, err);
 
 		if (rc == 0)
 			rc = check_identity(r, v, err);

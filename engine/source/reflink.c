@@ -499,7 +499,6 @@ static int probe(struct tracked *t, unsigned i, struct sosie_err *err)
 	close(store);
 	if (sys == 0)
 		return 0;
-	(void)rmdir(p->store); /* if it was made for this only */
 	if (sys == EOPNOTSUPP || sys == EINVAL || sys == ENOTTY)
 		return sosie_err_set(err, SOSIE_EUNSUPPORTED, "%s has no reflink",
 		                     filesystem(t->volumes[i].path));

@@ -157,6 +157,9 @@ struct sosie_source_options {
  * subvolume 257", "scan: ext4 has no reflink". The guardian of hooks and pauses is started at the first cut. */
 int sosie_source_open(const struct sosie_source_options *options, struct sosie_source **out, char *reason,
                       size_t size, struct sosie_err *err);
+/* All views of this group give their space back at once, also those that a cycle works on, whose reads then
+ * fail: for when the filesystem runs full. Uses volumes, tenant, group and tag only; thread-safe, at any time. */
+int sosie_source_give_up(const struct sosie_source_options *options, struct sosie_err *err);
 /* volumes and hooks are borrowed. A watchdog thread thaws at the limit even if the reader hangs, and a helper
  * process does if we are killed. */
 int sosie_scan(const struct sosie_volume *volumes, unsigned count, const struct sosie_hooks *hooks,

@@ -26,7 +26,8 @@ int sosie_tree_create(struct sosie_io *io, const char *path, const struct sosie_
                       struct sosie_tree **out, struct sosie_err *err);
 int sosie_tree_open(struct sosie_io *io, const char *path, const struct sosie_digest *ctx, bool writable,
                     struct sosie_tree **out, struct sosie_err *err);
-/* Opens PATH as the base, read only, and LAYER (made when missing) over it. */
+/* Opens PATH as the base, read only, and LAYER (made when missing) over it. A layer that was made is not
+ * durable, nor its name: sosie_tree_sync, and the folder is the caller's to fsync. */
 int sosie_tree_open_layer(struct sosie_io *io, const char *path, const char *layer,
                           const struct sosie_digest *ctx, struct sosie_tree **out, struct sosie_err *err);
 /* Flushes what is cached and closes; says whether all writes worked. NULL is fine. */
@@ -52,8 +53,14 @@ int sosie_tree_put_leaves(struct sosie_tree *tree, uint64_t first, uint64_t coun
 int sosie_tree_next(struct sosie_tree *tree, uint64_t from, uint64_t *leaf, struct sosie_err *err);
 /* The root digest; hashes what is pending. */
 int sosie_tree_root(struct sosie_tree *tree, struct sosie_digest *out, struct sosie_err *err);
-/* Hashes and writes what is pending, fsyncs the file (and the layer). */
+/* Hashes and writes what is pending: a kill loses nothing of it then. */
+int sosie_tree_flush(struct sosie_tree *tree, struct sosie_err *err);
+/* As flush, and fsyncs the file (with a layer: that). */
 int sosie_tree_sync(struct sosie_tree *tree, struct sosie_err *err);
+/* Repair of a base: leaf digests of one block straight into the file; nodes above do not follow, so that
+ * refresh of the block is to be called before anything else. NULL: zeros. */
+int sosie_tree_write_leaves(struct sosie_tree *tree, uint64_t first, uint64_t count,
+                            const struct sosie_digest *digests, struct sosie_err *err);
 /* Recomputes every node above the leaf blocks in [first, first + count) from what the blocks hold: after a
  * crash. */
 int sosie_tree_refresh(struct sosie_tree *tree, uint64_t first_block, uint64_t count, struct sosie_err *err);
@@ -67,5 +74,11 @@ int sosie_tree_check(struct sosie_tree *tree, unsigned *bad_level, uint64_t *bad
 int sosie_tree_revert(struct sosie_tree *tree, uint64_t index, struct sosie_err *err);
 int sosie_tree_merge(struct sosie_io *io, const char *path, const char *layer, const struct sosie_digest *ctx,
                      struct sosie_err *err);
+/* As merge, but only the leaf blocks of the list (ascending, each once) and the nodes above them, which must
+ * be all that the layer holds, by put alone and with no change of size. Nothing is fsynced: the caller has
+ * the changes elsewhere until the base is. The layer is emptied. */
+int sosie_tree_merge_blocks(struct sosie_io *io, const char *path, const char *layer,
+                            const struct sosie_digest *ctx, const uint64_t *blocks, size_t count,
+                            struct sosie_err *err);
 
 #endif

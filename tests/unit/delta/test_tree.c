@@ -526,6 +526,81 @@ static void prepare_merge(void)
 		put_some(t);
 	OK(sosie_tree_sync(t, &err_));
 	OK(sosie_tree_close(t, &err_));
+	OK(sosie_io_sync_dir(io, "/", &err_));
+}
+
+static int by_number(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+/* Changes of single blocks by put; their numbers ascending, each once. */
+static size_t put_known(struct sosie_tree *t, uint64_t blocks[24])
+{
+	struct sosie_digest zeros[SOSIE_FANOUT] = {{{0}}};
+	size_t count = 0;
+
+	for (unsigned i = 0; i < 24; i++) {
+		uint64_t leaf = model.start[number(WINDOWS)] + number(WINDOW_LEAVES);
+
+		blocks[i] = leaf / SOSIE_FANOUT;
+		if (leaf >= tree_leaves(model.size)) {
+			blocks[i] = 0;
+		} else if (number(3) == 0) {
+			model_zero(blocks[i] * SOSIE_FANOUT, (blocks[i] + 1) * SOSIE_FANOUT);
+			OK(sosie_tree_put(t, blocks[i], zeros, &err_));
+		} else {
+			*model_leaf(leaf) = some_digest();
+			OK(sosie_tree_put_leaves(t, leaf, 1, model_leaf(leaf), &err_));
+		}
+	}
+	qsort(blocks, 24, sizeof(*blocks), by_number);
+	for (unsigned i = 0; i < 24; i++)
+		if (i == 0 || blocks[i] != blocks[i - 1])
+			blocks[count++] = blocks[i];
+	return count;
+}
+
+/* Blocks known by number are merged as all are, and the layer is empty; again: nothing happens. */
+static void test_merge_of_known_blocks_equals_the_model(void **state)
+{
+	struct sosie_disk *disk = sosie_disk_new((uint64_t)64 << 20, 5, false);
+	struct sosie_io *real = io;
+	struct sosie_tree *t = NULL;
+	uint64_t blocks[24];
+	size_t merged = 0;
+	struct sosie_stat st;
+
+	(void)state;
+	OK(sosie_io_sim(disk, &io, &err_));
+	prepare_merge();
+	OK(sosie_tree_merge(io, "/base", "/layer", &ctx, &err_));
+	for (unsigned round = 0; round < 8; round++) {
+		size_t count;
+
+		OK(sosie_tree_open_layer(io, "/base", "/layer", &ctx, &t, &err_));
+		count = put_known(t, blocks);
+		OK(sosie_tree_flush(t, &err_));
+		OK(sosie_tree_close(t, &err_));
+		merged += count;
+		for (unsigned again = 0; again < 2; again++) {
+			OK(sosie_tree_merge_blocks(io, "/base", "/layer", &ctx, blocks, count, &err_));
+			OK(sosie_io_stat(io, "/layer", &st, &err_));
+			assert_int_equal(st.size, 4096);
+		}
+		OK(sosie_tree_open(io, "/base", &ctx, true, &t, &err_));
+		compare(t);
+		OK(sosie_tree_close(t, &err_));
+	}
+	assert_true(merged > 20);
+	blocks[1] = blocks[0];
+	assert_int_equal(sosie_tree_merge_blocks(io, "/base", "/layer", &ctx, blocks, 2, NULL),
+	                 -SOSIE_EINTERNAL);
+	sosie_io_free(io);
+	sosie_disk_free(disk);
+	io = real;
 }
 
 /* Power is cut after each operation of a merge, in each fate; merging again gives the layered content. */
@@ -600,6 +675,7 @@ int main(void)
 	        cmocka_unit_test(test_check_names_the_wrong_node),
 	        cmocka_unit_test(test_tree_sequential_puts_cost_one_read_and_write_a_block),
 	        cmocka_unit_test(test_tree_each_io_fault_is_told),
+	        cmocka_unit_test(test_merge_of_known_blocks_equals_the_model),
 	        cmocka_unit_test(test_merge_cut_anywhere_and_run_again_is_whole),
 	};
 	const char *text = getenv("SOSIE_SEED");

@@ -182,7 +182,7 @@ static void add_volume(struct harness *h, const char *name)
 	must(sosie_volume_parse(text, &h->volumes[h->volume_count++], &h->err), &h->err);
 }
 
-static void open_replicator(struct harness *h)
+static inline void open_replicator(struct harness *h)
 {
 	h->o.volumes = h->volumes;
 	h->o.volume_count = h->volume_count;
