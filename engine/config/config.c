@@ -566,6 +566,35 @@ static int by_path(const void *a, const void *b)
 	return order;
 }
 
+/* One group's cut would let go what another still holds. */
+static int check_pauses(const struct place *top, const struct sosie_config *c)
+{
+	struct use *uses = calloc(c->group_count + 1, sizeof(*uses));
+	unsigned n = 0;
+	int rc = 0;
+
+	if (!uses)
+		return sosie_err_set(top->err, SOSIE_ENOMEM, "no memory to compare pauses");
+	for (unsigned i = 0; i < c->group_count; i++)
+		if (c->groups[i].pause.target)
+			uses[n++] = (struct use){c->groups[i].pause.target, i, 0};
+	qsort(uses, n, sizeof(*uses), by_path);
+	for (unsigned i = 1; rc == 0 && i < n; i++) {
+		const struct sosie_config_group *first = &c->groups[uses[i - 1].group];
+		struct place p = inside(top, "groups", uses[i].group);
+
+		if (strcmp(uses[i - 1].path, uses[i].path) == 0)
+			rc = wrong(
+			        &p, "pause",
+			        "\"%s\" is the target of group %s/%s already: a pause target belongs to one "
+			        "group, because one group's cut would let go what another still holds: put "
+			        "the volumes into one group",
+			        show(uses[i].path).s, first->tenant.s, first->group.s);
+	}
+	free(uses);
+	return rc;
+}
+
 static int check_volume_paths(const struct place *top, const struct sosie_config *c, unsigned total)
 {
 	struct use *uses = calloc(total, sizeof(*uses));
@@ -617,6 +646,8 @@ static int read_groups(const struct place *top, struct config_raw *raw, struct s
 		if (rc != 0)
 			return rc;
 	}
+	if (check_pauses(top, c) != 0)
+		return -(int)top->err->code;
 	return check_volume_paths(top, c, total);
 }
 

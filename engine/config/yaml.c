@@ -481,19 +481,38 @@ static int check_text(const struct config_yaml *y, struct sosie_err *err)
 	return 0;
 }
 
+/* It names commands that run as this user: nobody else but root may have a say in it. */
+static int check_writers(const struct config_yaml *y, const struct stat *st, struct sosie_err *err)
+{
+	if (st->st_uid != 0 && st->st_uid != geteuid()) {
+		sosie_err_set(err, SOSIE_ECONFIG,
+		              "%s: belongs to user %lu, and it names commands that run as user %lu", y->shown,
+		              (unsigned long)st->st_uid, (unsigned long)geteuid());
+		return sosie_err_action(err, "run \"chown %lu %s\" when its content is as it should be",
+		                        (unsigned long)geteuid(), y->shown);
+	}
+	if (st->st_mode & (S_IWGRP | S_IWOTH)) {
+		sosie_err_set(err, SOSIE_ECONFIG,
+		              "%s: %s may write it, and it names commands that run as user %lu", y->shown,
+		              st->st_mode & S_IWOTH ? "everybody" : "its group", (unsigned long)geteuid());
+		return sosie_err_action(err, "run \"chmod 600 %s\" when its content is as it should be",
+		                        y->shown);
+	}
+	return 0;
+}
+
 /* What may be opened as a configuration at all. */
 static int check_file(const struct config_yaml *y, const struct stat *st, struct sosie_err *err)
 {
+	int rc;
+
 	if (!S_ISREG(st->st_mode))
 		return sosie_err_set(err, SOSIE_ECONFIG, "%s: %s: the configuration must be a regular file",
 		                     y->shown,
 		                     S_ISDIR(st->st_mode) ? "is a folder" : "is a device, socket or pipe");
-	if (st->st_mode & S_IWOTH) {
-		sosie_err_set(err, SOSIE_ECONFIG,
-		              "%s: everybody may write it, and it names commands that run as root", y->shown);
-		return sosie_err_action(err, "run \"chmod o-w %s\" when its content is as it should be",
-		                        y->shown);
-	}
+	rc = check_writers(y, st, err);
+	if (rc != 0)
+		return rc;
 	if (st->st_size > (off_t)CONFIG_FILE_MAX)
 		return sosie_err_set(err, SOSIE_ECONFIG, "%s: %lld bytes: at most %u", y->shown,
 		                     (long long)st->st_size, CONFIG_FILE_MAX);

@@ -11,15 +11,17 @@
 #include "engine/store/status.h"
 
 #define LOCK_WAIT_MS 5000
+#define INBOX_MS 10000 /* of work on the inbox, after which no further upload is begun */
 
-/* Takes in what is whole in the inbox; whatever comes of it, the cutover goes on with the points that there
- * are. */
+/* Takes in what is whole in the inbox, as far as time allows: who fills the inbox does not say how long a
+ * takeover takes. Whatever comes of it, the cutover goes on with the points that there are; what was left is
+ * counted in uploads_committed. */
 static void accept_inbox(struct sosie_group *g)
 {
 	struct sosie_accept_result result;
 	struct sosie_err ignored;
 
-	(void)sosie_keeper_accept(g->store, g->tenant.s, g->name.s, &result, &ignored);
+	(void)keeper_accept_within(g->store, g->tenant.s, g->name.s, INBOX_MS, &result, &ignored);
 }
 
 int sosie_cutover_open(struct sosie_store *store, const char *tenant, const char *group,
@@ -32,7 +34,7 @@ int sosie_cutover_open(struct sosie_store *store, const char *tenant, const char
 	if (rc != -SOSIE_ENOTFOUND || sosie_inbox_status(store, tenant, group, &inbox, NULL) < 0 ||
 	    inbox.uploads_committed == 0)
 		return rc;
-	rc = sosie_keeper_accept(store, tenant, group, &result, err);
+	rc = keeper_accept_within(store, tenant, group, INBOX_MS, &result, err);
 	if (rc == 0 && result.point == 0 && result.last.code != SOSIE_OK) {
 		*err = result.last;
 		rc = -(int)err->code;

@@ -56,15 +56,71 @@ static struct alarm **find_open(struct sosie_mirror *m, enum alarm_kind kind, co
 	return at;
 }
 
-static void log_alarm(const struct alarm *a)
+/* --- what is said of alarms in the log: stderr may hang, so not by whoever has the lock
+ * ---------------------------------------------------------------------------------------------- */
+
+#define LINES_MAX 1000 /* that wait; what more comes is in the status only */
+
+struct log_line {
+	struct log_line *next;
+	enum sosie_log_level level;
+	char text[900];
+};
+
+static void say(struct sosie_mirror *m, enum sosie_log_level level, const char *fmt, ...)
+        __attribute__((format(printf, 3, 4)));
+
+static void say(struct sosie_mirror *m, enum sosie_log_level level, const char *fmt, ...)
+{
+	struct log_line **at = &m->lines, *l;
+	unsigned waiting = 0;
+	va_list ap;
+
+	for (; *at; at = &(*at)->next)
+		waiting++;
+	l = waiting < LINES_MAX ? calloc(1, sizeof(*l)) : NULL;
+	if (!l)
+		return;
+	l->level = level;
+	va_start(ap, fmt);
+	vsnprintf(l->text, sizeof(l->text), fmt, ap);
+	va_end(ap);
+	*at = l;
+	pthread_cond_signal(&m->crier_wake);
+}
+
+void *crier_run(void *arg)
+{
+	struct sosie_mirror *m = arg;
+
+	pthread_mutex_lock(&m->lock);
+	while (m->lines || !m->stopping) {
+		struct log_line *l = m->lines;
+
+		if (!l) {
+			mirror_wait(m, &m->crier_wake, NEVER);
+			continue;
+		}
+		m->lines = l->next;
+		pthread_mutex_unlock(&m->lock);
+		sosie_log(l->level, "%s", l->text);
+		free(l);
+		pthread_mutex_lock(&m->lock);
+	}
+	mirror_thread_ended(m);
+	pthread_mutex_unlock(&m->lock);
+	return NULL;
+}
+
+static void log_alarm(struct sosie_mirror *m, const struct alarm *a)
 {
 	if (a->kind == ALARM_FENCED || a->kind == ALARM_REFUSED || a->kind == ALARM_NEEDS ||
 	    a->kind == ALARM_CONFIG)
 		return; /* told as the error that it is */
 	if (a->closed_wall_ms)
-		sosie_log(SOSIE_LOG_NOTICE, "%s: alarm %s closed", a->about, alarm_kind_name(a->kind));
+		say(m, SOSIE_LOG_NOTICE, "%s: alarm %s closed", a->about, alarm_kind_name(a->kind));
 	else
-		sosie_log(SOSIE_LOG_WARNING, "%s: alarm %s: %s", a->about, alarm_kind_name(a->kind), a->text);
+		say(m, SOSIE_LOG_WARNING, "%s: alarm %s: %s", a->about, alarm_kind_name(a->kind), a->text);
 }
 
 static void close_alarm(struct sosie_mirror *m, struct alarm **at)
@@ -73,7 +129,7 @@ static void close_alarm(struct sosie_mirror *m, struct alarm **at)
 
 	a->closed_wall_ms = sosie_wall_ms(m->clock);
 	a->send_ms = 0;
-	log_alarm(a);
+	log_alarm(m, a);
 	if (!a->opening_sent) {
 		*at = a->next;
 		free(a);
@@ -107,7 +163,7 @@ void alarm_set(struct sosie_mirror *m, enum alarm_kind kind, const char *about, 
 	memcpy(a->about, key, sizeof(key));
 	snprintf(a->text, sizeof(a->text), "%s", text);
 	*at = a; /* at the end: they are told in order */
-	log_alarm(a);
+	log_alarm(m, a);
 	pthread_cond_signal(&m->herald_wake);
 }
 
@@ -140,6 +196,12 @@ void sosie_mirror_config_alarm(struct sosie_mirror *m, const char *file, const c
 
 void alarms_free(struct sosie_mirror *m)
 {
+	while (m->lines) { /* said to nobody: the crier did not run */
+		struct log_line *l = m->lines;
+
+		m->lines = l->next;
+		free(l);
+	}
 	while (m->alarms) {
 		struct alarm *a = m->alarms;
 

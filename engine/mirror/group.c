@@ -167,13 +167,25 @@ static void take_status(struct mirror_group *g, enum sosie_source_kind kind)
 	g->view_held = st.view_held;
 	if (st.exists && st.age_ms >= 0 && g->accepted_ms == INT64_MIN)
 		g->accepted_ms = now - st.age_ms;
+	if (st.exists && g->change_wall_ms == 0) { /* what another process saw accepted */
+		g->change_wall_ms = st.cut_wall_ms;
+		g->labelled = st.labelled;
+		g->consistency = st.consistency;
+	}
 	snprintf(g->driver, sizeof(g->driver), "%s", g->source->ops->name);
 	if (kind == SOSIE_SOURCE_SCAN && g->config->source != SOSIE_SOURCE_SCAN) {
 		snprintf(g->reason, sizeof(g->reason), "%s",
 		         space_low(g)
 		                 ? "scan: the filesystem's free space is below view_space, so no views are "
-		                   "held"
-		                 : "scan: a clone would hold writers above max_stall, and longer each time");
+		                   "held; reads at most a fifth of the time"
+		                 : "scan: a clone would hold writers above max_stall, and longer each time; "
+		                   "reads at most a fifth of the time");
+		size_t len = strlen(g->reason);
+
+		if ((g->config->pause.kind == SOSIE_PAUSE_CGROUP ||
+		     g->config->pause.kind == SOSIE_PAUSE_QMP) &&
+		    !g->config->hooks.view)
+			snprintf(g->reason + len, sizeof(g->reason) - len, "; pause is not used");
 	}
 	if (kind == SOSIE_SOURCE_SCAN || !space_low(g)) /* no view is there, or they may stay */
 		__atomic_store_n(&g->let_views_go, false, __ATOMIC_RELAXED);
@@ -201,7 +213,7 @@ int group_open(struct mirror_group *g, struct sosie_err *err)
 {
 	char reason[200] = "";
 	enum sosie_source_kind kind;
-	int rc = g->fs || g->config->source == SOSIE_SOURCE_SCAN ? 0 : space_find(g, err);
+	int rc = g->config->source == SOSIE_SOURCE_SCAN ? 0 : space_find(g, err);
 	bool go;
 
 	if (rc != 0)
@@ -237,7 +249,9 @@ void group_close(struct mirror_group *g, bool drop_views)
 		g->source->ops->destroy(g->source);
 	g->replicator = NULL;
 	g->source = NULL;
+	g->look_ms = 0;
 	pthread_mutex_lock(&g->m->lock);
+	g->rest_ms = 0;
 	g->facts_known = false;
 	pthread_mutex_unlock(&g->m->lock);
 }

@@ -3,15 +3,18 @@
  * What the files of the mirror share.
  *
  * One lock, m->lock, guards everything here that is not said to be otherwise. It is never held while a
- * driver, a replicator, a connection, a file or a program is called, so that nothing that hangs hangs the
- * mirror. A group's source and replicator belong to the thread that has taken the group (turn TURN_BUSY), to
- * nobody else.
+ * driver, a replicator, a connection, a file, a program or the log is called, so that nothing that hangs
+ * hangs the mirror. (Of a pool only its pause is looked at under it, which waits for nothing.) Locks taken
+ * under it: a group's progress_lock and the pool's own. A group's source and replicator belong to the thread
+ * that has taken the group (turn TURN_BUSY), to nobody else.
  *
  *   scheduler   one: grows the pool, samples ages, opens and closes alarms, ends standbys that are gone
  *   workers     1 to groups + 1: take the group that is due longest, look, replicate, say when it is due
- * again couriers    one a standby: "same" for the groups that were looked at watchers    one a filesystem
- * that holds views: its free space herald      one: the operator's alarm program scribe      one: the metrics
- * file
+ *   couriers    one a standby: "same" for groups that were looked at; closes sessions that nobody uses
+ *   watchers    one a filesystem that holds views: its free space
+ *   herald      one: the operator's alarm program
+ *   crier       one: alarms into the log
+ *   scribe      one: the metrics file
  *
  *   TURN_HEAP --due--> TURN_BUSY --looked at, or cycle done--> TURN_HEAP
  *                        |  ^-- slot free -- TURN_HEAP, with a slot
@@ -74,7 +77,9 @@ struct mirror_standby {
 	int64_t batch_ms; /* when the first of them came */
 	int64_t sent_ms;  /* last message */
 	int64_t stamp_ms; /* atomic: its last turn */
+	int64_t tidied_ms;
 	bool sending, leaving, courier_done;
+	bool checking; /* one of its groups asks for the head: one at a time */
 	uint64_t same_messages;
 	/* the connection */
 	int64_t lost_ms; /* -1: not lost, as far as is known */
@@ -133,6 +138,10 @@ struct mirror_group {
 	bool has_slot;
 	int64_t backoff_ms;
 	int64_t last_cut_ms; /* -1: none by this process */
+	int64_t look_ms;     /* idle: when it is looked at again; it may be due before, to check */
+	int64_t check_ms;    /* when the standby's head is asked for, if it is idle then */
+	int64_t checked_ms;  /* when that was done last */
+	int64_t rest_ms;     /* scan in place of views: not before then */
 	/* source and replicator: the turn's */
 	struct sosie_source *source;
 	struct sosie_replicator *replicator;
@@ -142,6 +151,8 @@ struct mirror_group {
 	char driver[16];
 	struct mirror_fs **fs; /* that hold its views; made by the turn, read under the lock */
 	unsigned fs_count;
+	bool fs_missing;   /* the turn's: a volume was not there when fs was made */
+	uint64_t fs_mount; /* the turn's: the first volume's mount then */
 	/* what is known */
 	enum group_state state;
 	bool exists, view_held, unchanged;
@@ -150,6 +161,7 @@ struct mirror_group {
 	                           same;    INT64_MIN: not known */
 	int64_t since_ms;       /* when this mirror took it over */
 	int64_t change_wall_ms; /* 0: none seen */
+	bool labelled;          /* consistency is known */
 	enum sosie_consistency consistency;
 	struct sosie_same same;
 	bool same_pending;
@@ -165,7 +177,12 @@ struct mirror_group {
 	uint64_t step_done, step_total, step_first, rate; /* rate: bytes a second, 0: not known */
 	int64_t step_ms;
 	uint64_t backlog; /* of a cycle that failed */
-	unsigned alarms;  /* bits of enum alarm_kind that are open */
+	int64_t cycle_ms; /* how long the last cycle took */
+	/* what differed from the accepted view when a group that is behind was looked at last */
+	bool behind_looked, behind_known;
+	int64_t behind_ms;
+	uint64_t behind_bytes;
+	unsigned alarms; /* bits of enum alarm_kind that are open */
 };
 
 enum alarm_kind {
@@ -195,12 +212,13 @@ struct alarm {
 struct mirror_fs {
 	struct mirror_fs *next;
 	struct sosie_mirror *m;
-	uint64_t id;
-	char path[4096]; /* a folder there */
+	uint64_t id, dev; /* mount and device number */
+	char path[4096];  /* a folder there */
+	bool gone;        /* the path is on another filesystem by now: nobody watches this one any more */
 	uint64_t free_bytes, total_bytes, reserve_bytes;
-	int64_t looked_ms; /* -1: not yet */
+	int64_t looked_ms;   /* -1: not yet */
 	int64_t given_up_ms; /* when views were made to give back their space, 0: not since it was enough */
-	bool low, stuck;   /* stuck: a look has not come back for long */
+	bool low, stuck;     /* stuck: a look has not come back for long */
 	unsigned drops;
 };
 
@@ -209,7 +227,7 @@ struct sosie_mirror {
 	pthread_cond_t work;  /* the worker that waits for the next due group */
 	pthread_cond_t spare; /* idle workers */
 	pthread_cond_t tick;  /* the scheduler */
-	pthread_cond_t herald_wake, scribe_wake, space_wake;
+	pthread_cond_t herald_wake, crier_wake, scribe_wake, space_wake;
 	pthread_cond_t ended;      /* a thread has ended */
 	pthread_mutex_t tell_lock; /* taken without m->lock, held while tell runs */
 	struct sosie_mirror_options o;
@@ -223,6 +241,7 @@ struct sosie_mirror {
 	struct budget *budgets; /* the first is the one in force; older ones may still be used */
 	struct mirror_fs *filesystems;
 	struct alarm *alarms;
+	struct log_line *lines; /* alarm.c: for the crier */
 	uint64_t alarm_next;
 	unsigned threads, workers, idle_workers;
 	bool leader;   /* an idle worker watches the heap */
@@ -300,9 +319,24 @@ void group_accepted(struct mirror_group *g, int64_t cut_ms);
 void rpo_sample(struct sosie_mirror *m, int64_t now_ms);
 uint64_t group_backlog(struct mirror_group *g, uint64_t *catch_up_ms, bool *known);
 
+/* check.c: idle groups ask for the head now and then */
+/* True: the turn's group is to be checked now; ends with check_done. Not under the lock. */
+bool check_begin(struct mirror_group *g);
+bool check_is_due(struct mirror_group *g); /* not under the lock */
+void check_done(struct mirror_group *g, int rc);
+void check_later(struct mirror_group *g); /* with the lock held: the head was seen just now */
+void check_all(struct mirror_standby *s); /* with the lock held: one was found fenced */
+int64_t check_due(struct mirror_group *g,
+                  int64_t due_ms); /* with the lock held: that, or the check before it */
+
+/* behind.c */
+void behind_look(struct mirror_group *g); /* by the turn, between cycles; not under the lock */
+
 /* space.c */
-int space_find(struct mirror_group *g, struct sosie_err *err); /* fills in g->fs; not under the lock */
-bool space_low(const struct mirror_group *g);                  /* with the lock held */
+/* Fills in g->fs where it may not be so any more: at the opening of the source, and when what the volumes lie
+ * on has changed. Not under the lock. */
+int space_find(struct mirror_group *g, struct sosie_err *err);
+bool space_low(const struct mirror_group *g); /* with the lock held */
 
 /* alarm.c: with the lock held */
 const char *alarm_kind_name(enum alarm_kind kind);
@@ -313,6 +347,7 @@ void alarm_group(struct mirror_group *g, enum alarm_kind kind, bool open, const 
 void alarm_group_gone(struct mirror_group *g);
 void alarms_free(struct sosie_mirror *m);
 void *herald_run(void *arg);
+void *crier_run(void *arg);
 void alarm_json(struct sosie_json *obj, const struct alarm *a);
 
 /* status.c, metrics.c */

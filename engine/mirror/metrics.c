@@ -78,7 +78,8 @@ static const struct metric metrics[] = {
         {"sosie_late", "gauge", "1 while the objective is not met.", late},
         {"sosie_needs_operator", "gauge", "1 while nothing is replicated until a person decides.", needs},
         {"sosie_point", "gauge", "Number of the newest accepted point.", point},
-        {"sosie_backlog_bytes", "gauge", "At most this much has changed and is not accepted.", backlog},
+        {"sosie_backlog_bytes", "gauge", "What had changed and was not accepted when last looked at.",
+         backlog},
         {"sosie_read_bytes_total", "counter", "Bytes read from the volumes.", bytes_read},
         {"sosie_changed_bytes_total", "counter", "Bytes found changed.", bytes_changed},
         {"sosie_wire_bytes_total", "counter", "Bytes sent.", bytes_wire},
@@ -87,7 +88,7 @@ static const struct metric metrics[] = {
         {"sosie_errors_total", "counter", "Cycles and looks that failed.", errors},
         {"sosie_stall_seconds_total", "counter", "How long cuts have held the writers.", stall},
         {"sosie_extents", "gauge", "Extents of the volumes, as far as they matter to the driver.", extents},
-        {"sosie_view_bytes", "gauge", "At most what kept views hold back.", view_bytes},
+        {"sosie_view_bytes", "gauge", "What kept views held back when last looked at.", view_bytes},
 };
 
 static void label(FILE *out, const char *name, const char *value)
@@ -152,22 +153,45 @@ static void write_all(FILE *out, struct sosie_mirror *m)
 	        alarms);
 }
 
+/*
+ * A new file beside path, of a name that nobody can foresee: what others may have laid there (a link, a pipe,
+ * a file of theirs) is never opened. 0 or an errno.
+ */
+static int new_beside(const char *path, char *name, size_t size, int *fd)
+{
+	unsigned char dice[8];
+
+	for (unsigned tries = 0; tries < 100; tries++) {
+		/* Of the machine, not of the mirror's clock: that of a test could be foreseen. */
+		if (sosie_random(sosie_clock_real(), dice, sizeof(dice), NULL) != 0)
+			return EIO;
+		int len = snprintf(name, size, "%s.tmp.%02x%02x%02x%02x%02x%02x%02x%02x", path, dice[0],
+		                   dice[1], dice[2], dice[3], dice[4], dice[5], dice[6], dice[7]);
+		if (len < 0 || (size_t)len >= size)
+			return ENAMETOOLONG;
+		*fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+		if (*fd >= 0)
+			return 0;
+		if (errno != EEXIST)
+			return errno;
+	}
+	return EEXIST;
+}
+
 static int replace(const char *path, const char *text, size_t len)
 {
 	char temporary[4200];
-	int fd, rc = 0;
+	int fd, rc = new_beside(path, temporary, sizeof(temporary), &fd);
 
-	snprintf(temporary, sizeof(temporary), "%.4095s.tmp.%ld", path, (long)getpid());
-	fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-	if (fd < 0)
-		return errno;
+	if (rc != 0)
+		return rc;
 	while (rc == 0 && len > 0) {
 		ssize_t n = write(fd, text, len);
 
-		if (n < 0)
-			rc = errno;
-		else
+		if (n >= 0)
 			text += n, len -= (size_t)n;
+		else if (errno != EINTR)
+			rc = errno;
 	}
 	if (close(fd) != 0 && rc == 0)
 		rc = errno;

@@ -286,6 +286,7 @@ static void begin_stop(struct sosie_mirror *m)
 	pthread_cond_broadcast(&m->spare);
 	pthread_cond_broadcast(&m->tick);
 	pthread_cond_broadcast(&m->herald_wake);
+	pthread_cond_broadcast(&m->crier_wake);
 	pthread_cond_broadcast(&m->scribe_wake);
 	pthread_cond_broadcast(&m->space_wake);
 }
@@ -336,8 +337,8 @@ bool sosie_mirror_alive(struct sosie_mirror *m)
 
 static int init_locks(struct sosie_mirror *m, struct sosie_err *err)
 {
-	pthread_cond_t *conds[] = {&m->work,        &m->spare,      &m->tick, &m->herald_wake,
-	                           &m->scribe_wake, &m->space_wake, &m->ended};
+	pthread_cond_t *conds[] = {&m->work,        &m->spare,      &m->tick,  &m->herald_wake,
+	                           &m->scribe_wake, &m->space_wake, &m->ended, &m->crier_wake};
 	int rc = pthread_mutex_init(&m->lock, NULL);
 
 	if (rc == 0)
@@ -392,6 +393,8 @@ static int start_threads(struct sosie_mirror *m, struct sosie_err *err)
 	rc = mirror_thread(m, scheduler_run, m, err);
 	if (rc == 0)
 		rc = mirror_thread(m, herald_run, m, err);
+	if (rc == 0)
+		rc = mirror_thread(m, crier_run, m, err);
 	if (rc == 0)
 		rc = mirror_thread(m, scribe_run, m, err);
 	for (struct mirror_standby *s = m->standbys; rc == 0 && s; s = s->next)
@@ -470,8 +473,8 @@ static void free_lists(struct sosie_mirror *m)
 
 static void free_all(struct sosie_mirror *m)
 {
-	pthread_cond_t *conds[] = {&m->work,        &m->spare,      &m->tick, &m->herald_wake,
-	                           &m->scribe_wake, &m->space_wake, &m->ended};
+	pthread_cond_t *conds[] = {&m->work,        &m->spare,      &m->tick,  &m->herald_wake,
+	                           &m->scribe_wake, &m->space_wake, &m->ended, &m->crier_wake};
 
 	free_lists(m);
 	alarms_free(m);

@@ -95,7 +95,9 @@ void rpo_sample(struct sosie_mirror *m, int64_t now_ms)
 			sample(g, now_ms);
 }
 
-/* At most so many bytes have changed and are not accepted. */
+/* So many bytes have changed and are not accepted: what is left of the cycle under way, or what a look found
+ * while the group was behind (what was written since that look is not in it); before a look, at most what
+ * views hold back. */
 uint64_t group_backlog(struct mirror_group *g, uint64_t *catch_up_ms, bool *known)
 {
 	uint64_t backlog, rate;
@@ -104,9 +106,11 @@ uint64_t group_backlog(struct mirror_group *g, uint64_t *catch_up_ms, bool *know
 	backlog = g->step_total > g->step_done ? g->step_total - g->step_done : 0;
 	rate = g->rate;
 	pthread_mutex_unlock(&g->progress_lock);
-	if (g->backlog > backlog)
+	if (g->behind_known)
+		backlog = g->behind_bytes > backlog ? g->behind_bytes : backlog;
+	else if (g->backlog > backlog)
 		backlog = g->backlog;
-	if (g->error.code != 0 && g->facts_known && g->facts.view_bytes > backlog)
+	if (!g->behind_known && g->error.code != 0 && g->facts_known && g->facts.view_bytes > backlog)
 		backlog = g->facts.view_bytes;
 	*known = g->exists || backlog > 0;
 	*catch_up_ms = rate > 0 ? backlog / rate * 1000 + backlog % rate * 1000 / rate : 0;

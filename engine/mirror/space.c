@@ -37,10 +37,9 @@ bool space_low(const struct mirror_group *g)
 /* --- one look
  * ----------------------------------------------------------------------------------------------------- */
 
-static void let_go(struct mirror_group *g)
+/* Due now, to open another driver. */
+static void wake(struct mirror_group *g)
 {
-	if (g->driver[0] && strcmp(g->driver, "scan") != 0)
-		__atomic_store_n(&g->let_views_go, true, __ATOMIC_RELAXED);
 	if (g->turn == TURN_QUEUE)
 		standby_unqueue(g);
 	else if (g->turn == TURN_HEAP && g->due_ms != NEVER)
@@ -48,6 +47,13 @@ static void let_go(struct mirror_group *g)
 	else
 		return;
 	heap_push(g, mirror_now(g->m));
+}
+
+static void let_go(struct mirror_group *g)
+{
+	if (g->driver[0] && strcmp(g->driver, "scan") != 0)
+		__atomic_store_n(&g->let_views_go, true, __ATOMIC_RELAXED);
+	wake(g);
 }
 
 static void judge(struct mirror_fs *fs, bool used)
@@ -70,6 +76,8 @@ static void judge(struct mirror_fs *fs, bool used)
 	for (struct mirror_group *g = fs->m->groups; g; g = g->next)
 		if (uses(g, fs) && low)
 			let_go(g);
+		else if (uses(g, fs) && g->rest_ms > mirror_now(g->m)) /* views may be held again */
+			wake(g);
 }
 
 static uint64_t reserve_of(const struct sosie_mirror *m, uint64_t total)
@@ -95,7 +103,8 @@ static void take(struct mirror_fs *fs, const struct statvfs *st)
 }
 
 /* --- space that views hold: given back by this thread, because a cycle may be waiting for a standby
- * ------------------------------------------------------------------------------------------------------------ */
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 struct holder {
 	struct config_ref *ref;
@@ -150,6 +159,52 @@ static void give_up_all(struct mirror_fs *fs)
 	fs->given_up_ms = mirror_now(m);
 }
 
+/* --- the watcher
+ * -------------------------------------------------------------------------------------------------- */
+
+struct mount {
+	uint64_t id, dev; /* numbers of mounts are given again: both */
+	bool file;        /* what the path leads to is a regular file */
+};
+
+static bool mount_of(const char *path, struct mount *out)
+{
+	struct statx stx;
+
+	if (statx(AT_FDCWD, path, 0, STATX_TYPE | STATX_MNT_ID, &stx) != 0)
+		return false;
+	out->dev = (uint64_t)stx.stx_dev_major << 32 | stx.stx_dev_minor;
+	out->id = stx.stx_mask & STATX_MNT_ID ? stx.stx_mnt_id : out->dev;
+	out->file = S_ISREG(stx.stx_mode);
+	return true;
+}
+
+/* The folder of an absolute path. */
+static void folder_of(const char *file, char path[4096])
+{
+	char *slash;
+
+	snprintf(path, 4096, "%s", file);
+	slash = strrchr(path, '/');
+	if (slash)
+		slash[slash == path] = '\0';
+}
+
+static bool is_there(const struct mirror_fs *fs)
+{
+	struct mount at;
+
+	return mount_of(fs->path, &at) && at.id == fs->id;
+}
+
+/* With the lock held. Groups that lie elsewhere now find that at their next turn. */
+static void leave(struct mirror_fs *fs)
+{
+	fs->gone = true;
+	fs->low = false;
+	alarm_set(fs->m, ALARM_SPACE, fs->path, NULL);
+}
+
 static void *watcher_run(void *arg)
 {
 	struct mirror_fs *fs = arg;
@@ -159,17 +214,24 @@ static void *watcher_run(void *arg)
 	while (!m->stopping) {
 		bool near = fs->free_bytes < fs->reserve_bytes + fs->total_bytes / 4 && fs->total_bytes > 0;
 		struct statvfs st;
+		bool there;
 		int rc;
 
 		mirror_wait(m, &m->space_wake, mirror_now(m) + (near ? FAST_MS : SLOW_MS));
 		if (m->stopping)
 			break;
 		pthread_mutex_unlock(&m->lock);
+		there = is_there(fs);
 		rc = statvfs(fs->path, &st);
 		pthread_mutex_lock(&m->lock);
+		if (!there) {
+			leave(fs);
+			break;
+		}
 		if (rc == 0)
 			take(fs, &st);
-		if (rc == 0 && fs->low && (fs->given_up_ms == 0 || mirror_now(m) - fs->given_up_ms >= AGAIN_MS))
+		if (rc == 0 && fs->low &&
+		    (fs->given_up_ms == 0 || mirror_now(m) - fs->given_up_ms >= AGAIN_MS))
 			give_up_all(fs);
 		if (!fs->low)
 			fs->given_up_ms = 0;
@@ -182,86 +244,132 @@ static void *watcher_run(void *arg)
 /* --- which filesystems a group's views lie on
  * ---------------------------------------------------------------------- */
 
-/* The folder of a volume's file, and what tells its filesystem from others; false: a device, or not there. */
-static bool place_of(const struct sosie_volume *v, char path[4096], uint64_t *id)
-{
-	struct statx stx;
-	char *slash;
-
-	if (statx(AT_FDCWD, v->path, 0, STATX_TYPE | STATX_MNT_ID, &stx) != 0 || !S_ISREG(stx.stx_mode))
-		return false;
-	*id = stx.stx_mask & STATX_MNT_ID ? stx.stx_mnt_id
-	                                  : (uint64_t)stx.stx_dev_major << 32 | stx.stx_dev_minor;
-	memcpy(path, v->path, sizeof(v->path));
-	slash = strrchr(path, '/');
-	if (slash)
-		slash[slash == path] = '\0';
-	return slash != NULL;
-}
-
 /* With the lock held. */
-static struct mirror_fs *find(struct sosie_mirror *m, uint64_t id)
+static struct mirror_fs *find(struct sosie_mirror *m, const struct mount *at)
 {
 	struct mirror_fs *fs = m->filesystems;
 
-	while (fs && fs->id != id)
+	while (fs && (fs->gone || fs->id != at->id || fs->dev != at->dev))
 		fs = fs->next;
 	return fs;
 }
 
-static int add(struct mirror_group *g, const char *path, uint64_t id, struct sosie_err *err)
+/* With the lock held. */
+static int watch(struct sosie_mirror *m, const char *path, const struct mount *at, struct mirror_fs **out,
+                 struct sosie_err *err)
 {
-	struct sosie_mirror *m = g->m;
-	struct mirror_fs *fs = find(m, id);
+	struct mirror_fs *fs = *out = find(m, at);
 	int rc;
 
-	if (!fs) {
-		fs = calloc(1, sizeof(*fs));
-		if (!fs)
-			return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a filesystem");
-		fs->m = m;
-		fs->id = id;
-		fs->looked_ms = -1;
-		snprintf(fs->path, sizeof(fs->path), "%s", path);
-		rc = m->stopping ? sosie_err_set(err, SOSIE_EINTR, "stopped")
-		                 : mirror_thread(m, watcher_run, fs, err);
-		if (rc != 0) {
-			free(fs);
-			return rc;
-		}
-		fs->next = m->filesystems;
-		m->filesystems = fs;
+	if (fs)
+		return 0;
+	fs = calloc(1, sizeof(*fs));
+	if (!fs)
+		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a filesystem");
+	fs->m = m;
+	fs->id = at->id;
+	fs->dev = at->dev;
+	fs->looked_ms = -1;
+	snprintf(fs->path, sizeof(fs->path), "%s", path);
+	rc = m->stopping ? sosie_err_set(err, SOSIE_EINTR, "stopped")
+	                 : mirror_thread(m, watcher_run, fs, err);
+	if (rc != 0) {
+		free(fs);
+		return rc;
 	}
-	if (!uses(g, fs))
-		g->fs[g->fs_count++] = fs;
+	fs->next = m->filesystems;
+	m->filesystems = *out = fs;
 	return 0;
+}
+
+struct found {
+	struct mirror_fs **list; /* becomes the group's */
+	struct statvfs *space;   /* of each */
+	unsigned count;
+	bool missing;
+	uint64_t first; /* mount of the first volume, 0: not there */
+};
+
+static int find_volume(struct mirror_group *g, unsigned volume, struct found *f, struct sosie_err *err)
+{
+	const struct sosie_volume *v = &g->config->volumes[volume];
+	struct mount at;
+	char path[4096];
+	struct statvfs st;
+	int rc;
+
+	if (!mount_of(v->path, &at)) {
+		f->missing = true;
+		return 0;
+	}
+	f->first = volume == 0 ? at.id : f->first;
+	if (!at.file)
+		return 0;
+	folder_of(v->path, path);
+	if (statvfs(path, &st) != 0) {
+		f->missing = true;
+		return 0;
+	}
+	pthread_mutex_lock(&g->m->lock);
+	rc = watch(g->m, path, &at, &f->list[f->count], err);
+	pthread_mutex_unlock(&g->m->lock);
+	if (rc != 0)
+		return rc;
+	for (unsigned i = 0; i < f->count; i++)
+		if (f->list[i] == f->list[f->count])
+			return 0;
+	f->space[f->count++] = st;
+	return 0;
+}
+
+/* So that the first cut already knows. */
+static void take_found(struct mirror_group *g, const struct found *f)
+{
+	pthread_mutex_lock(&g->m->lock);
+	free(g->fs);
+	g->fs = f->list;
+	g->fs_count = f->count;
+	for (unsigned i = 0; i < f->count; i++)
+		if (!f->list[i]->gone)
+			take(f->list[i], &f->space[i]);
+	pthread_mutex_unlock(&g->m->lock);
+	g->fs_missing = f->missing;
+	g->fs_mount = f->first;
+}
+
+/* The list may have become another: the source is opened, a volume was missing, something was mounted over
+ * the first one, a filesystem went away. */
+static bool is_doubtful(struct mirror_group *g)
+{
+	bool gone = false;
+	struct mount at;
+
+	if (!g->fs || !g->replicator || g->fs_missing)
+		return true;
+	pthread_mutex_lock(&g->m->lock);
+	for (unsigned i = 0; i < g->fs_count; i++)
+		gone = gone || g->fs[i]->gone;
+	pthread_mutex_unlock(&g->m->lock);
+	return gone || (mount_of(g->config->volumes[0].path, &at) && at.id != g->fs_mount);
 }
 
 int space_find(struct mirror_group *g, struct sosie_err *err)
 {
-	struct mirror_fs **list = calloc(g->config->volume_count + 1, sizeof(struct mirror_fs *));
+	struct found f = {0};
 	int rc = 0;
 
-	if (!list)
-		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a list of filesystems");
-	pthread_mutex_lock(&g->m->lock);
-	g->fs = list;
-	g->fs_count = 0;
-	pthread_mutex_unlock(&g->m->lock);
-	for (unsigned i = 0; rc == 0 && i < g->config->volume_count; i++) {
-		char path[4096];
-		struct statvfs st;
-		uint64_t id;
-
-		if (!place_of(&g->config->volumes[i], path, &id))
-			continue;
-		if (statvfs(path, &st) != 0)
-			continue;
-		pthread_mutex_lock(&g->m->lock);
-		rc = add(g, path, id, err);
-		if (rc == 0)
-			take(find(g->m, id), &st); /* so that the first cut already knows */
-		pthread_mutex_unlock(&g->m->lock);
-	}
+	if (!is_doubtful(g))
+		return 0;
+	f.list = calloc(g->config->volume_count + 1, sizeof(struct mirror_fs *));
+	f.space = calloc(g->config->volume_count + 1, sizeof(*f.space));
+	if (!f.list || !f.space)
+		rc = sosie_err_set(err, SOSIE_ENOMEM, "no memory for a list of filesystems");
+	for (unsigned i = 0; rc == 0 && i < g->config->volume_count; i++)
+		rc = find_volume(g, i, &f, err);
+	if (rc == 0)
+		take_found(g, &f);
+	else
+		free(f.list);
+	free(f.space);
 	return rc;
 }

@@ -12,6 +12,7 @@
 
 #define GATHER_MS 30 /* after the first group of a batch: those of the same interval come together */
 #define COURIER_NAP_MS 2000
+#define TIDY_MS 30000
 
 int standby_new(struct sosie_mirror *m, const struct sosie_config_standby *config, struct config_ref *ref,
                 struct mirror_standby **out, struct sosie_err *err)
@@ -28,7 +29,7 @@ int standby_new(struct sosie_mirror *m, const struct sosie_config_standby *confi
 	s->config = config;
 	s->lost_ms = -1;
 	s->sent_ms = INT64_MIN / 2;
-	s->stamp_ms = mirror_now(m);
+	s->stamp_ms = s->tidied_ms = mirror_now(m);
 	s->shortest_ms = UINT64_MAX;
 	s->queue_end = &s->queue;
 	snprintf(s->label, sizeof(s->label), strchr(config->to.host, ':') ? "%s@[%s]:%u" : "%s@%s:%u",
@@ -212,14 +213,18 @@ static int post_tenant(struct mirror_standby *s, const struct letter *l, unsigne
 	return rc;
 }
 
-/* Groups whose standby answers again are due at once, not when their pause is over. */
+/* With the lock held, which is let go meanwhile. */
 static void tell_failure(struct mirror_standby *s, const struct sosie_err *err, bool *told)
 {
-	char line[1100];
+	char line[1100], name[SOSIE_NAME_MAX + 1];
 
-	if (!*told && err->code != SOSIE_EINTR)
-		sosie_log(SOSIE_LOG_WARNING, "%s: unchanged groups could not be reported: %s",
-		          s->config->name.s, sosie_err_line(err, line, sizeof(line)));
+	if (!*told && err->code != SOSIE_EINTR) {
+		snprintf(name, sizeof(name), "%s", s->config->name.s);
+		pthread_mutex_unlock(&s->m->lock);
+		sosie_log(SOSIE_LOG_WARNING, "%s: unchanged groups could not be reported: %s", name,
+		          sosie_err_line(err, line, sizeof(line)));
+		pthread_mutex_lock(&s->m->lock);
+	}
 	*told = true;
 }
 
@@ -264,6 +269,17 @@ static int64_t post_due(const struct mirror_standby *s)
 	return due;
 }
 
+/* With the lock held, which is let go meanwhile: a standby that hangs is waited for. */
+static void tidy(struct mirror_standby *s)
+{
+	s->sending = true;
+	pthread_mutex_unlock(&s->m->lock);
+	sosie_pool_tidy(s->pool);
+	pthread_mutex_lock(&s->m->lock);
+	s->sending = false;
+	s->tidied_ms = mirror_now(s->m);
+}
+
 static void *courier_run(void *arg)
 {
 	struct mirror_standby *s = arg;
@@ -277,6 +293,8 @@ static void *courier_run(void *arg)
 		__atomic_store_n(&s->stamp_ms, now, __ATOMIC_RELAXED);
 		if (due <= now)
 			post(s, &told);
+		else if (now - s->tidied_ms >= TIDY_MS)
+			tidy(s);
 		else
 			mirror_wait(m, &s->wake, due < now + COURIER_NAP_MS ? due : now + COURIER_NAP_MS);
 	}

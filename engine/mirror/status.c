@@ -86,8 +86,7 @@ static void set_cuts(struct sosie_json *o, const struct mirror_group *g)
 		sosie_json_set_null(o, "stall_error");
 	sosie_json_set_u64(o, "view_bytes", g->facts_known ? f->view_bytes : 0);
 	sosie_json_set_bool(o, "view_held", g->view_held);
-	sosie_json_set_str(o, "consistency",
-	                   g->change_wall_ms ? sosie_consistency_name(g->consistency) : NULL);
+	sosie_json_set_str(o, "consistency", g->labelled ? sosie_consistency_name(g->consistency) : NULL);
 }
 
 static void set_counters(struct sosie_json *obj, const struct group_counters *c)
@@ -160,7 +159,8 @@ struct sosie_json *mirror_document(struct sosie_mirror *m)
 			set_standby(sosie_json_push_obj(list), s, now, wall);
 	list = sosie_json_add_arr(doc, "filesystems");
 	for (const struct mirror_fs *fs = m->filesystems; fs; fs = fs->next)
-		set_filesystem(sosie_json_push_obj(list), fs, now);
+		if (!fs->gone)
+			set_filesystem(sosie_json_push_obj(list), fs, now);
 	list = sosie_json_add_arr(doc, "alarms");
 	for (const struct alarm *a = m->alarms; a; a = a->next)
 		if (!a->closed_wall_ms)

@@ -11,6 +11,7 @@
 
 #define NEEDS_MS 60000
 #define HELD_MS 100
+#define REST_TIMES 4
 
 /* Ends the turn: back on the heap, or at once when something has been decided meanwhile. */
 static void done_locked(struct mirror_group *g, int64_t due_ms)
@@ -97,6 +98,7 @@ static void change(struct mirror_group *g)
 	free(g->fs);
 	g->fs = NULL;
 	g->fs_count = 0;
+	g->check_ms = g->checked_ms = 0;
 	g->same_pending = false;
 	config_ref_drop(old_ref);
 	pthread_mutex_unlock(&g->m->lock);
@@ -136,6 +138,7 @@ static int64_t error_state(struct mirror_group *g, const struct sosie_err *err)
 
 	if (err->code == SOSIE_EFENCED) {
 		g->state = GROUP_FENCED;
+		check_all(g->standby);
 		return NEVER;
 	}
 	if (sosie_code_class(err->code) != SOSIE_CLASS_RETRY) {
@@ -192,6 +195,7 @@ static void fine(struct mirror_group *g)
 	}
 	g->error_wall_ms = 0;
 	g->backoff_ms = 0;
+	g->behind_known = false;
 }
 
 /* --- nothing was written
@@ -200,6 +204,7 @@ static void fine(struct mirror_group *g)
 static void is_idle(struct mirror_group *g, const struct sosie_same *same)
 {
 	struct sosie_cycle_result r = {.same = true, .point = same->point};
+	int64_t due;
 	bool first;
 
 	pthread_mutex_lock(&g->m->lock);
@@ -211,15 +216,17 @@ static void is_idle(struct mirror_group *g, const struct sosie_same *same)
 	g->state = g->standby->lost_ms >= 0 ? GROUP_WAITING : GROUP_IDLE;
 	g->count.looks++;
 	standby_same_add(g, same);
+	g->look_ms = group_grid(g, mirror_now(g->m));
+	due = check_due(g, g->look_ms);
 	if (!first)
-		done_locked(g, group_grid(g, mirror_now(g->m)));
+		done_locked(g, due);
 	pthread_mutex_unlock(&g->m->lock);
 	if (!first)
 		return;
 	r.cut_mono_ms = r.done_mono_ms = same->mono_ms;
 	mirror_tell(g, &r, NULL);
 	g->told[0] = '\0';
-	done(g, group_grid(g, mirror_now(g->m)));
+	done(g, due);
 }
 
 /* --- the cycle
@@ -259,6 +266,7 @@ static void count_result(struct mirror_group *g, const struct sosie_cycle_result
 	group_accepted(g, r->cut_mono_ms);
 	if (r->same)
 		return;
+	g->labelled = true;
 	g->consistency = r->consistency;
 	g->change_wall_ms = sosie_wall_ms(g->m->clock) - (now - r->cut_mono_ms);
 	alarm_group(g, ALARM_FUZZY,
@@ -268,13 +276,14 @@ static void count_result(struct mirror_group *g, const struct sosie_cycle_result
 	            "pause");
 }
 
-static void after_cycle(struct mirror_group *g, uint64_t left)
+static void after_cycle(struct mirror_group *g, int64_t began_ms, uint64_t left)
 {
 	struct sosie_replicator_status st = {0};
 
 	sosie_replicator_status(g->replicator, &st);
 	pthread_mutex_lock(&g->m->lock);
 	g->view_held = st.view_held;
+	g->cycle_ms = mirror_now(g->m) - began_ms;
 	if (left > 0)
 		g->backlog = left;
 	pthread_mutex_unlock(&g->m->lock);
@@ -291,6 +300,41 @@ static uint64_t end_progress(struct mirror_group *g, int rc)
 	return left;
 }
 
+/* Reads all each time in place of views: from one end to the next beginning four times as long as it took. */
+static bool is_fallback(const struct mirror_group *g)
+{
+	if (strcmp(g->driver, "scan") != 0 || g->config->source == SOSIE_SOURCE_SCAN)
+		return false;
+	/* The second is auto's own choice, for the same reason (engine/source/open.c). */
+	return g->opened_kind == SOSIE_SOURCE_SCAN || strstr(g->reason, "a clone would hold writers") != NULL;
+}
+
+static void rest(struct mirror_group *g, int64_t began, const struct sosie_cycle_result *r)
+{
+	int64_t now = mirror_now(g->m);
+
+	if (!is_fallback(g) || r->read_bytes == 0)
+		return;
+	pthread_mutex_lock(&g->m->lock);
+	g->rest_ms = now + REST_TIMES * (now - began);
+	pthread_mutex_unlock(&g->m->lock);
+}
+
+/* Until then nothing is read; 0: now. Another driver is opened when that may be, rest or not. */
+static int64_t rest_end(const struct mirror_group *g, int64_t now)
+{
+	if (!is_fallback(g) || now >= g->rest_ms)
+		return 0;
+	return g->forced_until_ms > now && g->forced_until_ms < g->rest_ms ? g->forced_until_ms : g->rest_ms;
+}
+
+static int64_t next_cycle(struct mirror_group *g)
+{
+	int64_t now = mirror_now(g->m), grid = group_grid(g, now), end = rest_end(g, now);
+
+	return grid > end ? grid : end;
+}
+
 static void cycle(struct mirror_group *g)
 {
 	struct sosie_cycle_result r = {0};
@@ -301,9 +345,10 @@ static void cycle(struct mirror_group *g)
 
 	begin_cycle(g);
 	rc = sosie_replicator_cycle(g->replicator, &r, &err);
-	after_cycle(g, end_progress(g, rc));
+	after_cycle(g, began, end_progress(g, rc));
 	g->last_cut_ms = rc == 0 && !r.same ? r.cut_mono_ms : began;
 	cut_measured(g);
+	rest(g, began, &r);
 	if (rc != 0) {
 		failed(g, &err);
 		return;
@@ -313,11 +358,12 @@ static void cycle(struct mirror_group *g)
 	fine(g);
 	standby_answered(g->standby);
 	count_result(g, &r);
+	check_later(g);
 	pthread_mutex_unlock(&g->m->lock);
 	if (news)
 		mirror_tell(g, &r, NULL);
 	g->told[0] = '\0';
-	done(g, group_grid(g, mirror_now(g->m)));
+	done(g, next_cycle(g));
 }
 
 /* The standby is known to be away: nothing is cut; what changes meanwhile comes with the next point. */
@@ -340,10 +386,58 @@ static bool standby_away(struct mirror_group *g)
 	return away;
 }
 
+/* True: it ended well, or there was nothing to do. False: the turn is over. */
+static bool check(struct mirror_group *g)
+{
+	struct sosie_err err = {0};
+	int rc;
+
+	if (!check_begin(g))
+		return true;
+	rc = sosie_replicator_check(g->replicator, &err);
+	check_done(g, rc);
+	if (rc != 0)
+		failed(g, &err);
+	return rc == 0;
+}
+
+/* Only to ask for the head, or woken for nothing: it is not looked at before its time. */
+static void early_turn(struct mirror_group *g)
+{
+	int64_t due;
+
+	if (!check(g))
+		return;
+	pthread_mutex_lock(&g->m->lock);
+	due = check_due(g, g->look_ms);
+	done_locked(g, due);
+	pthread_mutex_unlock(&g->m->lock);
+}
+
+/* True: the turn is over. */
+static bool idle_turn(struct mirror_group *g)
+{
+	struct sosie_same same;
+
+	if (g->unchanged && mirror_now(g->m) < g->look_ms) {
+		early_turn(g);
+		return true;
+	}
+	if (!sosie_replicator_unchanged(g->replicator, &same))
+		return false;
+	if (check_is_due(g)) {
+		if (!check(g))
+			return true;
+		if (!sosie_replicator_unchanged(g->replicator, &same))
+			return false;
+	}
+	is_idle(g, &same);
+	return true;
+}
+
 void turn_run(struct mirror_group *g)
 {
 	struct sosie_err err = {0};
-	struct sosie_same same;
 	bool leaving, changed, mine;
 	int64_t due = 0;
 
@@ -363,10 +457,14 @@ void turn_run(struct mirror_group *g)
 		failed(g, &err);
 		return;
 	}
-	if (sosie_replicator_unchanged(g->replicator, &same)) {
-		is_idle(g, &same);
+	if (idle_turn(g))
+		return;
+	due = rest_end(g, mirror_now(g->m));
+	if (due > 0) {
+		done(g, due);
 		return;
 	}
+	behind_look(g);
 	if (standby_away(g))
 		return;
 	pthread_mutex_lock(&g->m->lock);

@@ -2,12 +2,16 @@
 /*
  * Attachments: files, and the regular files in folders (one level, by name, no links followed). Names, sizes
  * and SHA-256 are measured when stat shows a change, and kept between cycles. One digest over all tells
- * whether any changed since the accepted point.
+ * whether any changed since the accepted point. Files that the operator named come first, and what is wrong
+ * with one is an error. What lies in a folder may be anybody's doing: a file there that cannot travel (unfit
+ * name, a name that is taken, no room) is left out with a warning, the same ones whatever the order of
+ * listing.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/replicate/internal.h"
+#include "sosie/log.h"
 
 #define READ_BYTES (256u << 10)
 #define SETTLED_MS 20 /* changes within a tick of the filesystem's clock do not show */
@@ -19,6 +23,11 @@ struct gathering {
 	struct attachment_folder *folders;
 	unsigned folder_count;
 	const char *folder; /* that is listed now */
+	unsigned first;     /* its first file in list; from there on sorted by name */
+	int failed;         /* in the listing: a code, err is set */
+	unsigned skipped;
+	uint64_t skipped_sum;
+	char skipped_one[400]; /* one of them, and why */
 	uint8_t *buf;
 	struct sosie_err *err;
 };
@@ -161,80 +170,116 @@ static int measure_if_changed(struct gathering *g, struct attachment *a)
 /* --- gathering
  * -------------------------------------------------------------------------------------------------- */
 
-static int check_name(struct gathering *g, struct attachment *a)
+static bool name_taken(const struct gathering *g, unsigned count, const char *name)
 {
-	const char *slash = strrchr(a->path, '/');
-	int rc = sosie_name_set(&a->entry.name, SOSIE_NAME_ATTACHMENT, slash ? slash + 1 : a->path, g->err);
-
-	if (rc != 0)
-		return sosie_err_wrap(g->err, "attachment %.200s", a->path);
-	for (unsigned i = 0; i < g->count; i++)
-		if (strcmp(g->list[i].entry.name.s, a->entry.name.s) == 0) {
-			sosie_err_set(g->err, SOSIE_EUSAGE, "two attachments are named %s", a->entry.name.s);
-			return sosie_err_action(g->err, "rename one, or leave it out");
-		}
-	return 0;
+	for (unsigned i = 0; i < count; i++)
+		if (strcmp(g->list[i].entry.name.s, name) == 0)
+			return true;
+	return false;
 }
 
-/* path: malloc'd, taken over. */
-static int add(struct gathering *g, char *path, bool follow)
+/* Room for one more at index at; path: malloc'd or NULL, taken over. */
+static int insert(struct gathering *g, unsigned at, char *path, bool follow, const struct sosie_name *name)
 {
-	struct attachment *a, *list;
-	int rc;
+	struct attachment *list = path ? realloc(g->list, (g->count + 1) * sizeof(*list)) : NULL;
 
-	if (!path || g->count == SOSIE_ATTACHMENTS_MAX) {
-		bool memory = !path;
-
-		free(path);
-		return memory ? sosie_err_set(g->err, SOSIE_ENOMEM, "no memory for attachments")
-		              : sosie_err_set(g->err, SOSIE_EUSAGE, "at most %u attachments",
-		                              SOSIE_ATTACHMENTS_MAX);
-	}
-	list = realloc(g->list, (g->count + 1) * sizeof(*list));
 	if (!list) {
 		free(path);
 		return sosie_err_set(g->err, SOSIE_ENOMEM, "no memory for attachments");
 	}
 	g->list = list;
-	a = &list[g->count];
-	*a = (struct attachment){.path = path, .follow = follow};
-	rc = check_name(g, a);
-	g->count++; /* owned from here on, also when the name is not fit */
-	return rc;
+	memmove(list + at + 1, list + at, (g->count - at) * sizeof(*list));
+	list[at] = (struct attachment){.path = path, .follow = follow, .entry = {.name = *name}};
+	g->count++;
+	return 0;
 }
 
-static int add_file_of_folder(void *arg, const char *name, enum sosie_file_kind kind)
+static int add_named(struct gathering *g, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	struct sosie_name name;
+	int rc = sosie_name_set(&name, SOSIE_NAME_ATTACHMENT, slash ? slash + 1 : path, g->err);
+
+	if (rc != 0)
+		return sosie_err_wrap(g->err, "attachment %.200s", path);
+	if (name_taken(g, g->count, name.s)) {
+		sosie_err_set(g->err, SOSIE_EUSAGE, "two attachments are named %s", name.s);
+		return sosie_err_action(g->err, "rename one, or leave it out");
+	}
+	if (g->count == SOSIE_ATTACHMENTS_MAX)
+		return sosie_err_set(g->err, SOSIE_EUSAGE, "at most %u attachments", SOSIE_ATTACHMENTS_MAX);
+	return insert(g, g->count, strdup(path), true, &name);
+}
+
+static void skip(struct gathering *g, const char *name, const char *why)
+{
+	uint64_t sum =
+	        14695981039346656037u; /* FNV-1a: only to see whether others are left out than before */
+	char shown[300];
+
+	for (const char *c = g->folder; *c; c++)
+		sum = (sum ^ (uint8_t)*c) * 1099511628211u;
+	for (const char *c = name; *c; c++)
+		sum = (sum ^ (uint8_t)*c) * 1099511628211u;
+	g->skipped_sum += sum;
+	if (g->skipped++ == 0)
+		snprintf(g->skipped_one, sizeof(g->skipped_one), "%s: %s",
+		         sosie_escape(shown, sizeof(shown), name, strlen(name)), why);
+}
+
+/* Of a full list the last names give way. */
+static bool make_room(struct gathering *g, const char *name)
+{
+	const char *over = name;
+	bool room = g->count < SOSIE_ATTACHMENTS_MAX;
+	char why[80];
+
+	if (room)
+		return true;
+	room = g->count > g->first && strcmp(name, g->list[g->count - 1].entry.name.s) < 0;
+	if (room)
+		over = g->list[g->count - 1].entry.name.s;
+	snprintf(why, sizeof(why), "at most %u attachments travel", SOSIE_ATTACHMENTS_MAX);
+	skip(g, over, why);
+	if (room)
+		free(g->list[--g->count].path);
+	return room;
+}
+
+static int add_file_of_folder(void *arg, const char *text, enum sosie_file_kind kind)
 {
 	struct gathering *g = arg;
+	struct sosie_name name;
 	char *path = NULL;
+	unsigned at;
 
 	if (kind != SOSIE_KIND_FILE)
 		return 0;
-	if (asprintf(&path, "%s/%s", g->folder, name) < 0)
-		path = NULL;
-	return add(g, path, false) != 0;
+	if (sosie_name_set(&name, SOSIE_NAME_ATTACHMENT, text, NULL) != 0)
+		skip(g, text,
+		     "allowed are a letter or digit, then letters, digits, '.', '_' and '-', 63 in all");
+	else if (name_taken(g, g->first, name.s))
+		skip(g, text, "another attachment has that name");
+	else if (make_room(g, name.s)) {
+		for (at = g->count; at > g->first && strcmp(g->list[at - 1].entry.name.s, name.s) > 0; at--)
+			;
+		if (asprintf(&path, "%s/%s", g->folder, name.s) < 0)
+			path = NULL;
+		g->failed = insert(g, at, path, false, &name);
+	}
+	return g->failed != 0;
 }
 
-static int by_name(const void *a, const void *b)
+static int add_folder(struct gathering *g, const char *path)
 {
-	const struct attachment *x = a, *y = b;
-
-	return strcmp(x->entry.name.s, y->entry.name.s);
-}
-
-static int add_folder(struct gathering *g, const char *path, const struct seen_file *seen)
-{
-	unsigned first = g->count;
 	int rc;
 
-	g->folders[g->folder_count++] = (struct attachment_folder){path, *seen};
 	g->folder = path;
+	g->first = g->count;
 	rc = sosie_io_list(g->r->io, path, add_file_of_folder, g, g->err);
-	if (rc > 0)
-		return g->err ? -(int)g->err->code : -SOSIE_EUSAGE;
-	if (rc == 0 && g->count > first)
-		qsort(g->list + first, g->count - first, sizeof(*g->list), by_name);
-	return rc < 0 ? sosie_err_wrap(g->err, "attachments in %.200s", path) : 0;
+	if (g->failed != 0)
+		rc = g->failed;
+	return rc != 0 ? sosie_err_wrap(g->err, "attachments in %.200s", path) : 0;
 }
 
 static int gather(struct gathering *g)
@@ -249,10 +294,27 @@ static int gather(struct gathering *g)
 		rc = look(g->r, o->attachments[i], true, &seen, &kind, g->err);
 		if (rc != 0)
 			return sosie_err_wrap(g->err, "attachment %.200s", o->attachments[i]);
-		rc = kind == SOSIE_KIND_DIR ? add_folder(g, o->attachments[i], &seen)
-		                            : add(g, strdup(o->attachments[i]), true);
+		if (kind == SOSIE_KIND_DIR)
+			g->folders[g->folder_count++] = (struct attachment_folder){o->attachments[i], seen};
+		else
+			rc = add_named(g, o->attachments[i]);
 	}
+	for (unsigned i = 0; rc == 0 && i < g->folder_count; i++)
+		rc = add_folder(g, g->folders[i].path);
 	return rc;
+}
+
+/* Once for each set of files left out, not at every cycle. */
+static void warn_of_skipped(const struct gathering *g)
+{
+	struct sosie_replicator *r = g->r;
+
+	if (g->skipped > 0 && g->skipped_sum != r->attachments_skipped)
+		sosie_log(SOSIE_LOG_WARNING,
+		          "%s/%s: %u files in folders of attachments are left out, one is %s: rename or move "
+		          "what is to travel",
+		          r->o.tenant, r->o.group, g->skipped, g->skipped_one);
+	r->attachments_skipped = g->skipped_sum;
 }
 
 static int measure_all(struct gathering *g)
@@ -328,6 +390,7 @@ int attachments_measure(struct sosie_replicator *r, struct sosie_err *err)
 	r->folders = g.folders;
 	r->folder_count = g.folder_count;
 	r->attachments_known = true;
+	warn_of_skipped(&g);
 	sum_up(r);
 	return 0;
 }

@@ -352,7 +352,15 @@ int commit_point(struct sosie_replicator *r, enum sosie_consistency label, struc
 	return rc;
 }
 
-/* A volume that was accepted (--accept-volume) is the recorded one from here on, though no point was made. */
+/* Nothing about it is new; sizes come with points. */
+static bool as_recorded(const struct sosie_identity *old, const struct sosie_identity *now)
+{
+	return sosie_identity_same(old, now) && old->dev == now->dev && old->detailed == now->detailed &&
+	       old->filesystem == now->filesystem;
+}
+
+/* A volume that was accepted (--accept-volume), or is mounted anew, is the recorded one from here on, though
+ * no point was made. */
 static int record_identities(struct sosie_replicator *r, struct sosie_err *err)
 {
 	bool changed = false;
@@ -362,7 +370,7 @@ static int record_identities(struct sosie_replicator *r, struct sosie_err *err)
 			struct state_volume *old = &r->state.volumes.v[k];
 
 			if (strcmp(old->name.s, r->volumes[i].given->name.s) != 0 ||
-			    same_identity(&old->identity, &r->volumes[i].identity))
+			    as_recorded(&old->identity, &r->volumes[i].identity))
 				continue;
 			old->identity = r->volumes[i].identity;
 			snprintf(old->path, sizeof(old->path), "%s", r->volumes[i].given->path);

@@ -32,6 +32,13 @@ int stop_error(struct sosie_err *err)
 	return sosie_err_action(err, "run again: what is durable at the standby is not sent twice");
 }
 
+static int error_let_go(const struct sosie_replicator *r, struct sosie_err *err)
+{
+	sosie_err_set(err, SOSIE_ENOSPACE, "the source's filesystem is below its reserve: views were let go");
+	sosie_err_where(err, "%s/%s", r->o.tenant, r->o.group);
+	return sosie_err_action(err, "free space there; until then changes are found by comparing digests");
+}
+
 /* Stopped, but not by a signal: views are to go. Who gives up their space may have emptied them under our
  * reads. */
 static int tell_why(const struct sosie_replicator *r, int rc, struct sosie_err *err)
@@ -39,9 +46,7 @@ static int tell_why(const struct sosie_replicator *r, int rc, struct sosie_err *
 	if (is_set(r->o.stop) || !is_set(r->o.let_views_go) ||
 	    (rc != -SOSIE_EINTR && rc != -SOSIE_ESHRUNK && rc != -SOSIE_EIO && rc != -SOSIE_ENOTFOUND))
 		return rc;
-	sosie_err_set(err, SOSIE_ENOSPACE, "the source's filesystem is below its reserve: views were let go");
-	sosie_err_where(err, "%s/%s", r->o.tenant, r->o.group);
-	return sosie_err_action(err, "free space there; until then changes are found by comparing digests");
+	return error_let_go(r, err);
 }
 
 /* --- open and close
@@ -307,7 +312,9 @@ static int read_view(struct sosie_replicator *r, struct sosie_view *view, bool c
 		rc = check_sizes(r, err);
 	if (rc == 0)
 		rc = trees_resize(r, err);
-	return rc == 0 ? pass_run(r, view, PASS_SEND, err) : rc;
+	if (rc == 0)
+		rc = pass_run(r, view, PASS_SEND, err);
+	return rc == 0 ? views_whole(r, error_let_go, err) : rc;
 }
 
 /* The kept view of a pending upload is gone after all: what was sent of it is let go. */
@@ -338,7 +345,13 @@ static int cut_and_read(struct sosie_replicator *r, bool compare, struct sosie_e
 	rc = tell_why(r, read_view(r, view, compare, err), err);
 	r->part_at_risk = rc != 0;
 	views_release(r, view, rc, hook_err);
-	return rc;
+	if (!r->views_emptied)
+		return rc;
+	r->result->resumed = false;
+	forget_upload(r);
+	return r->state.pending.present && pending_drop(r, NULL) != 0
+	               ? sosie_err_wrap(err, "and the state could not be cleaned")
+	               : rc;
 }
 
 static int finish(struct sosie_replicator *r, struct sosie_err *err)
@@ -456,7 +469,7 @@ static int begin_cycle(struct sosie_replicator *r, struct sosie_cycle_result *ou
 	memset(out, 0, sizeof(*out));
 	r->result = out;
 	r->sent_bytes = 0;
-	r->steady = r->part_at_risk = r->holds_views = r->session_kept = false;
+	r->steady = r->part_at_risk = r->holds_views = r->session_kept = r->views_emptied = false;
 	r->head = calloc(1, sizeof(*r->head));
 	r->upload.parts = calloc(SOSIE_PARTS_MAX, sizeof(*r->upload.parts));
 	if (!r->head || !r->upload.parts)
@@ -555,6 +568,43 @@ bool sosie_replicator_unchanged(struct sosie_replicator *r, struct sosie_same *o
 	return true;
 }
 
+/* What it finds new is a cycle's to follow; so is an error that a person must see, until one ends well. */
+static int check(struct sosie_replicator *r, struct sosie_err *err)
+{
+	enum judgement j = JUDGE_GO_ON;
+	int rc = session_ask_head(r, r->head, err);
+
+	if (rc == 0)
+		rc = judge_head(r, r->head, &j, err);
+	if (rc == 0)
+		rc = volumes_all_given(r, r->head, err);
+	r->steady = r->steady && j == JUDGE_GO_ON &&
+	            (rc == 0 || sosie_code_class((enum sosie_code) - rc) == SOSIE_CLASS_RETRY);
+	return rc;
+}
+
+int sosie_replicator_check(struct sosie_replicator *r, struct sosie_err *err)
+{
+	struct sosie_cycle_result unused = {0};
+	int rc;
+
+	if (is_set(r->o.stop))
+		return stop_error(err);
+	r->head = calloc(1, sizeof(*r->head));
+	if (!r->head)
+		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for the head of %s/%s", r->o.tenant,
+		                     r->o.group);
+	r->result = &unused;
+	r->sent_bytes = 0;
+	r->part_at_risk = r->session_kept = false;
+	rc = check(r, err);
+	sessions_give(r, sessions_whole(r, rc));
+	free(r->head);
+	r->head = NULL;
+	r->result = NULL;
+	return rc;
+}
+
 void sosie_replicator_status(const struct sosie_replicator *r, struct sosie_replicator_status *out)
 {
 	const struct state *s = &r->state;
@@ -564,10 +614,14 @@ void sosie_replicator_status(const struct sosie_replicator *r, struct sosie_repl
 	out->exists = s->exists && s->point > 0;
 	out->pending = s->pending.present;
 	out->view_held = s->view.s[0] != '\0';
+	out->view = s->view;
 	if (!out->exists)
 		return;
 	out->epoch = s->epoch;
 	out->point = s->point;
+	out->cut_wall_ms = s->cut.wall_ms;
+	out->labelled = known && s->cut.labelled;
+	out->consistency = s->cut.consistency;
 	out->cut_ms = known ? s->cut.standby_at_ms + s->cut.standby_plus_ms : 0;
 	if (ours)
 		out->age_ms = state_boot_ms() - s->cut.boot_ms;

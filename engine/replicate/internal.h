@@ -96,6 +96,12 @@ struct rate {
 	int64_t next_ns; /* when the next read may start */
 };
 
+/* Whether old content helps: a patch costs a read and an encoding more than data. */
+struct patch_habit {
+	unsigned misses; /* patches in a row that came out as data */
+	unsigned rest;   /* records that go as data unasked */
+};
+
 struct sosie_replicator {
 	struct sosie_replicate_options o;
 	char boot[40];       /* this boot's id */
@@ -114,7 +120,8 @@ struct sosie_replicator {
 	unsigned attachment_count;
 	struct attachment_folder *folders;
 	unsigned folder_count;
-	bool attachments_known; /* all of it is as measured last */
+	bool attachments_known;       /* all of it is as measured last */
+	uint64_t attachments_skipped; /* sum over the files left out, as last warned of; 0: none */
 	struct sosie_digest attachments_digest;
 	bool trees_open;
 	bool resized;      /* a layer has another size than its base */
@@ -127,8 +134,9 @@ struct sosie_replicator {
 	bool pending_held;  /* the pending upload's view is there */
 	bool state_unsaved; /* a save failed: what is on disk may be older than what is here */
 	bool steady;        /* the last cycle ended well, with what is given now accepted */
-	struct level levels[STREAMS_MAX]; /* of worker i, kept between cycles */
-	bool keeper;                      /* seen in the last answer */
+	struct level levels[STREAMS_MAX];       /* of worker i, kept between cycles */
+	struct patch_habit habits[STREAMS_MAX]; /* the same */
+	bool keeper;                            /* seen in the last answer */
 	/* Of the cycle under way: made at its start, gone at its end. */
 	struct sosie_session *sessions[STREAMS_MAX]; /* of the pool */
 	int64_t session_used_ms[STREAMS_MAX];
@@ -137,6 +145,7 @@ struct sosie_replicator {
 	bool session_kept;                  /* session 0 had been used before this cycle */
 	bool part_at_risk;                  /* a part may be open in some session */
 	bool holds_views;                   /* views are there that may have to go at once */
+	bool views_emptied;                 /* a view was emptied while it was read */
 	struct sosie_head *head;
 	struct sosie_cycle_result *result;
 	struct sosie_view_id view_id; /* of the cut that is worked on; empty: none, or none that is kept */
@@ -181,7 +190,6 @@ int volumes_all_given(const struct sosie_replicator *r, const struct sosie_head 
 void volumes_note_changes(struct sosie_replicator *r);
 /* True when names or sizes differ from those of the head. */
 bool volumes_changed(const struct sosie_replicator *r);
-bool same_identity(const struct sosie_identity *a, const struct sosie_identity *b);
 
 /* views.c: which views are kept. The ids in the state decide; a view is removed only after a state that does
  * not name it is durable. */
@@ -194,6 +202,10 @@ void views_release(struct sosie_replicator *r, struct sosie_view *view, int rc, 
  * lock; in place of the driver's next. */
 int views_next(struct sosie_replicator *r, struct sosie_view *view, unsigned volume, struct sosie_io *io,
                struct sosie_file *file, uint64_t from, struct sosie_extent *out, struct sosie_err *err);
+/* After all was read: nobody gave the view's or its base's space back meanwhile; else what gone says, and
+ * views_emptied. */
+int views_whole(struct sosie_replicator *r,
+                int (*gone)(const struct sosie_replicator *r, struct sosie_err *err), struct sosie_err *err);
 /* The view that is worked on becomes the accepted one: the content is the accepted point's. */
 int views_replace(struct sosie_replicator *r, struct sosie_err *err);
 void views_drop(struct sosie_replicator *r, const struct sosie_view_id *id); /* empty is fine */

@@ -28,8 +28,9 @@
 
 #define JOURNAL_ATTACHMENT UINT16_MAX
 #define JOURNAL_CHUNK ((enum sosie_record_kind)7) /* what a resume made of a chunk */
-#define JOURNAL_UPLOAD_MAX ((uint64_t)64 << 20) /* bytes of one upload with digests; larger ones go without  \
-	                                         */
+#define JOURNAL_UPLOAD_MAX                                                                                   \
+	((uint64_t)64 << 20) /* bytes of one upload with digests; larger ones go without                     \
+	                      */
 
 struct journal_entry {
 	uint32_t part;

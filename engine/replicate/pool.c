@@ -91,15 +91,23 @@ static struct idle *take_old(struct sosie_pool *p, int64_t now)
 int64_t sosie_pool_pause_ms(struct sosie_pool *p)
 {
 	int64_t now = sosie_mono_ms(p->clock), left = 0;
-	struct idle *old;
 
 	pthread_mutex_lock(&p->lock);
 	if (p->pause_ms > 0 && p->pause_end_ms > now)
 		left = p->pause_end_ms - now;
+	pthread_mutex_unlock(&p->lock);
+	return left;
+}
+
+void sosie_pool_tidy(struct sosie_pool *p)
+{
+	int64_t now = sosie_mono_ms(p->clock);
+	struct idle *old;
+
+	pthread_mutex_lock(&p->lock);
 	old = take_old(p, now);
 	pthread_mutex_unlock(&p->lock);
 	close_list(old);
-	return left;
 }
 
 /* --- connecting

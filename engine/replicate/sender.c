@@ -21,6 +21,8 @@
 
 #define PACK_LEAVES (SOSIE_RECORD_PLAIN_MAX / SOSIE_LEAF)
 #define ZERO_LEAVES_MAX (1u << 20) /* of one zero or discard record: bounds its journal entries */
+#define PATCH_MISSES_MAX 3u
+#define PATCH_REST 31u
 #define ATTACHMENT_BYTES (256u << 10)
 
 /* Of a pack with content; made when it is first needed. */
@@ -355,11 +357,33 @@ static int fetch_old(struct sender *s, const struct pack *p, const void **old, s
 	return rc == 0 ? old_fetch(s->old, p->ranges, p->count, p->content->old, old, err) : rc;
 }
 
+/* Noise over noise: after some patches in vain the next records go as data, then one is tried again. */
+static bool old_may_help(struct sender *s)
+{
+	struct patch_habit *h = &s->r->habits[s->number];
+
+	if (h->rest == 0)
+		return true;
+	h->rest--;
+	return false;
+}
+
+static void note_patch(struct sender *s, enum sosie_record_kind kind)
+{
+	struct patch_habit *h = &s->r->habits[s->number];
+
+	if (kind == SOSIE_RECORD_PATCH)
+		h->misses = 0;
+	else if (++h->misses >= PATCH_MISSES_MAX)
+		*h = (struct patch_habit){.misses = PATCH_MISSES_MAX - 1, .rest = PATCH_REST};
+}
+
 static int encode(struct sender *s, const struct pack *p, struct record *out, struct sosie_err *err)
 {
 	const struct content *c = p->content;
+	enum sosie_record_kind kind;
 	const void *old = NULL;
-	int rc = p->kind == SOSIE_RECORD_PATCH ? fetch_old(s, p, &old, err) : 0;
+	int rc = p->kind == SOSIE_RECORD_PATCH && old_may_help(s) ? fetch_old(s, p, &old, err) : 0;
 
 	if (rc != 0)
 		return rc;
@@ -368,7 +392,7 @@ static int encode(struct sender *s, const struct pack *p, struct record *out, st
 		rc = sosie_encode_zero(s->enc, p->kind, p->ranges, p->count, &out->bytes, &out->len, err);
 	else if (old)
 		rc = sosie_encode_patch(s->enc, p->ranges, p->count, c->digests, c->plain, c->len, old,
-		                        &out->bytes, &out->len, NULL, err);
+		                        &out->bytes, &out->len, &kind, err);
 	else if (p->kind == SOSIE_RECORD_DELTA)
 		rc = sosie_encode_delta(s->enc, p->ranges, p->count, c->digests, c->plain, c->len,
 		                        s->delta_bytes, s->delta_len, &out->bytes, &out->len, NULL, err);
@@ -376,6 +400,8 @@ static int encode(struct sender *s, const struct pack *p, struct record *out, st
 		rc = sosie_encode_data(s->enc, p->ranges, p->count, c->digests, c->plain, c->len, &out->bytes,
 		                       &out->len, err);
 	out->encode_us = now_us(CLOCK_MONOTONIC) - out->encode_us;
+	if (rc == 0 && old)
+		note_patch(s, kind);
 	return rc;
 }
 

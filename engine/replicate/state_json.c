@@ -5,8 +5,9 @@
  *  "serial","boot","redo":{"boot","from","bytes"},"doubted":true or
  * missing,"view":VIEW,"cut":CUT,"volumes":[VOLUME],"pending":null |
  * {"upload":hex32,"base","epoch","committed","logged","log_end","manifest","attachments","boot","view":VIEW,"cut":CUT,
- * "volumes":[VOLUME]}} VOLUME: {"name","path","device":bool,"dev","ino","serial","size"}. VIEW: a view's id
- * or
+ * "volumes":[VOLUME]}} VOLUME:
+ * {"name","path","device":bool,"dev","ino","serial","size","generation","filesystem":hex16,"xfs":bool}; the
+ * last three of files, all or none (an older release's). VIEW: a view's id or
  * "". CUT: {"wall_ms","standby_at_ms","standby_plus_ms","boot_ms","boot","consistency"}; consistency is
  * missing while it is not known. view, cut, serial, boot, redo, logged and log_end may be missing (an older
  * release's). boot: of the boot that wrote it; in state.now it decides. Digests are hex64.
@@ -28,6 +29,19 @@ static void set_digest(struct sosie_json *obj, const char *key, const struct sos
 	sosie_json_set_hex(obj, key, d->b, sizeof(d->b));
 }
 
+static void set_details(struct sosie_json *o, const struct sosie_identity *id)
+{
+	uint8_t filesystem[8];
+
+	if (!id->detailed)
+		return;
+	for (unsigned i = 0; i < 8; i++)
+		filesystem[i] = (uint8_t)(id->filesystem >> (56 - 8 * i));
+	sosie_json_set_u64(o, "generation", id->generation);
+	sosie_json_set_hex(o, "filesystem", filesystem, sizeof(filesystem)); /* a number may be too large */
+	sosie_json_set_bool(o, "xfs", id->xfs);
+}
+
 static void set_volumes(struct sosie_json *obj, const struct state_volumes *list)
 {
 	struct sosie_json *arr = sosie_json_add_arr(obj, "volumes");
@@ -43,6 +57,7 @@ static void set_volumes(struct sosie_json *obj, const struct state_volumes *list
 		sosie_json_set_u64(o, "ino", v->identity.ino);
 		sosie_json_set_str(o, "serial", v->identity.serial);
 		sosie_json_set_u64(o, "size", v->identity.size);
+		set_details(o, &v->identity);
 	}
 }
 
@@ -170,6 +185,28 @@ static int get_text(const struct sosie_json *obj, const char *key, char *dst, si
 	return rc;
 }
 
+static int get_details(const struct sosie_json *o, struct sosie_identity *id, struct sosie_err *err)
+{
+	uint8_t filesystem[8];
+	uint64_t generation;
+	int rc;
+
+	id->detailed = sosie_json_has(o, "generation");
+	if (!id->detailed)
+		return 0;
+	rc = sosie_json_u64(o, "generation", UINT32_MAX, &generation, err);
+	if (rc == 0)
+		rc = sosie_json_hex(o, "filesystem", filesystem, sizeof(filesystem), err);
+	if (rc == 0)
+		rc = sosie_json_bool(o, "xfs", &id->xfs, err);
+	if (rc != 0)
+		return rc;
+	id->generation = (uint32_t)generation;
+	for (unsigned i = 0; i < 8; i++)
+		id->filesystem = id->filesystem << 8 | filesystem[i];
+	return 0;
+}
+
 static int get_volume(const struct sosie_json *o, struct state_volume *v, struct sosie_err *err)
 {
 	const char *name;
@@ -189,7 +226,7 @@ static int get_volume(const struct sosie_json *o, struct state_volume *v, struct
 		rc = get_text(o, "serial", v->identity.serial, sizeof(v->identity.serial), err);
 	if (rc == 0)
 		rc = sosie_json_u64(o, "size", SOSIE_VOLUME_MAX, &v->identity.size, err);
-	return rc;
+	return rc == 0 ? get_details(o, &v->identity, err) : rc;
 }
 
 static int get_volumes(const struct sosie_json *obj, struct state_volumes *list, struct sosie_err *err)

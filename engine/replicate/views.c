@@ -119,7 +119,7 @@ static bool base_fits(const struct sosie_replicator *r)
 	for (unsigned i = 0; i < r->volume_count; i++) {
 		const struct state_volume *v = state_volumes_find(&s->volumes, r->volumes[i].given->name.s);
 
-		if (v && !same_identity(&v->identity, &r->volumes[i].identity))
+		if (v && !sosie_identity_same(&v->identity, &r->volumes[i].identity))
 			return false;
 	}
 	return true;
@@ -149,6 +149,35 @@ int views_cut(struct sosie_replicator *r, bool with_base, struct sosie_view **vi
 	r->result->tracked = base != NULL;
 	r->holds_views = r->holds_views || r->view_id.s[0];
 	return 0;
+}
+
+static bool is_whole(struct sosie_replicator *r, const char *path, uint64_t size)
+{
+	struct sosie_stat st;
+
+	return !path ||
+	       (sosie_io_stat(r->io, path, &st, NULL) == 0 && st.kind == SOSIE_KIND_FILE && st.size == size);
+}
+
+/* Who gives a view's space back takes its name away first and empties it then (engine/source/give_up.c). So a
+ * name that is there after the last read says that all reads saw the view as it was cut. */
+int views_whole(struct sosie_replicator *r,
+                int (*gone)(const struct sosie_replicator *r, struct sosie_err *err), struct sosie_err *err)
+{
+	bool whole = true;
+
+	if (!r->view_id.s[0]) /* the volumes themselves, or views of the operator's */
+		return 0;
+	for (unsigned i = 0; i < r->volume_count && whole; i++) {
+		const struct volume *v = &r->volumes[i];
+
+		whole = is_whole(r, v->path, v->size) && is_whole(r, v->base_path, v->base_size);
+	}
+	if (whole)
+		return 0;
+	r->views_emptied = true;
+	r->views_settled = false;
+	return gone(r, err);
 }
 
 /* Needed later: to finish the upload that was begun from it, or as what the next changes are told against. */

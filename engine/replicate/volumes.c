@@ -5,22 +5,13 @@
 
 #include "engine/replicate/internal.h"
 
-bool same_identity(const struct sosie_identity *a, const struct sosie_identity *b)
-{
-	if (a->device != b->device)
-		return false;
-	if (a->device)
-		return strcmp(a->serial, b->serial) == 0;
-	return a->dev == b->dev && a->ino == b->ino;
-}
-
 static void identity_text(char *dst, size_t size, const struct sosie_identity *id)
 {
 	if (id->device)
 		snprintf(dst, size, "device %.120s", id->serial);
 	else
-		snprintf(dst, size, "inode %llu on device %llu", (unsigned long long)id->ino,
-		         (unsigned long long)id->dev);
+		snprintf(dst, size, "inode %llu (generation %lu) on device %llu", (unsigned long long)id->ino,
+		         (unsigned long)id->generation, (unsigned long long)id->dev);
 }
 
 static bool listed(const char *const *names, unsigned count, const char *name)
@@ -46,7 +37,7 @@ static int check_identity(const struct sosie_replicator *r, const struct volume 
 	const struct sosie_identity *old = recorded(r, name);
 	char was[192], is[192];
 
-	if (!old || same_identity(old, &v->identity) ||
+	if (!old || sosie_identity_same(old, &v->identity) ||
 	    listed(r->o.accept_volumes, r->o.accept_volume_count, name))
 		return 0;
 	identity_text(was, sizeof(was), old);

@@ -3,6 +3,12 @@
  * The btrfs driver: all volumes lie in one subvolume, and a cut is one read-only snapshot of it in ".sosie"
  * at its top: one instant for all, whatever their number and extents, durable when the call returns. Changes
  * are the kernel's own difference of two snapshots. Needs CAP_SYS_ADMIN (send).
+ *
+ * Unchanged is told by what stat said at a cut of this process, as in reflink, and by nothing else. Not by
+ * the subvolume's generation: measured, every snapshot of the subvolume, also another group's, raises that by
+ * itself, and a write does only when it is committed, up to 30 s later. Not after a restart by the times in
+ * the snapshot: how long its flush and commit took is not known then, so that a write may hide behind an
+ * older ctime.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,8 +22,6 @@
 #include <unistd.h>
 
 #include "engine/source/views.h"
-
-#define MARGIN_NS 5000000000ll
 
 static void snapshot_name(const struct tracked *t, const struct sosie_view_id *id, char dst[VIEW_NAME_SIZE])
 {
@@ -110,13 +114,13 @@ static int hold_and_snapshot(struct tracked *t, struct sosie_view *v, int top, i
 		sys = errno;
 	v->cloning_us = v->held_us = (guardian_now_ns() - begun) / 1000;
 	rc_let_go = pause_let_go(&t->pause, &passed, &let_go_err);
-	if (t->pause.kind != SOSIE_PAUSE_NONE)
+	if (t->pause.kind != SOSIE_PAUSE_NONE && t->pause.ours)
 		v->held_us = (guardian_now_ns() - t->pause.begun_ns) / 1000;
 	if (sys != 0)
 		return snapshot_error(t, sys, err);
 	if (rc_let_go != 0 && err)
 		*err = let_go_err;
-	rc = rc_let_go != 0 ? rc_let_go : passed ? tracked_too_late(t, err) : 0;
+	rc = rc_let_go != 0 ? rc_let_go : passed ? tracked_too_late(v, err) : 0;
 	if (rc != 0)
 		store_remove(store, args.name, NULL);
 	return rc;
@@ -192,62 +196,6 @@ static int btrfs_compare(struct tracked *t, struct sosie_view *v, struct sosie_e
 	return rc;
 }
 
-/* --- unchanged
- * ---------------------------------------------------------------------------------------------------- */
-
-static int subvolume_info(const char *path, struct btrfs_ioctl_get_subvol_info_args *info)
-{
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), rc;
-
-	memset(info, 0, sizeof(*info));
-	if (fd < 0)
-		return -1;
-	rc = ioctl(fd, BTRFS_IOC_GET_SUBVOL_INFO, info); /* measured: 1 where nothing follows in the tree */
-	close(fd);
-	return rc < 0 ? -1 : 0;
-}
-
-/* The snapshot itself holds what stat said at its instant. Inode numbers are the same in both, devices not.
- */
-static bool volume_unchanged(const struct tracked *t, const struct sosie_view_id *id, unsigned i,
-                             int64_t cut_ns)
-{
-	char path[4096 + VIEW_NAME_SIZE];
-	struct stamp then, now;
-
-	btrfs_path_in(t, id, i, path, sizeof(path));
-	if (!stamp_of(path, &then) || !stamp_of(t->volumes[i].path, &now) || now.dev != t->places[i].dev)
-		return false;
-	then.dev = now.dev;
-	return stamp_equal(&then, &now) && now.ctime_ns < cut_ns - MARGIN_NS;
-}
-
-/*
- * By ctime, not by the subvolume's generation: measured, every snapshot of the subvolume, also another
- * group's, raises that by itself, and a write does only when it is committed, up to 30 s later. After a
- * restart the times in the snapshot are asked; how long its flush took is not known then, hence the margin.
- */
-static bool btrfs_unchanged(struct sosie_source *s, const struct sosie_view_id *id)
-{
-	struct tracked *t = (struct tracked *)s;
-	struct btrfs_ioctl_get_subvol_info_args snapshot;
-	char path[4096 + VIEW_NAME_SIZE];
-	int64_t cut_ns;
-
-	if (tracked_unchanged(s, id))
-		return true;
-	if (!view_id_valid(id, 'b'))
-		return false;
-	snapshot_path(t, id, path, sizeof(path));
-	if (subvolume_info(path, &snapshot) != 0 || snapshot.otime.sec > (UINT64_C(1) << 33))
-		return false;
-	cut_ns = (int64_t)snapshot.otime.sec * 1000000000 + snapshot.otime.nsec;
-	for (unsigned i = 0; i < t->count; i++)
-		if (!volume_unchanged(t, id, i, cut_ns))
-			return false;
-	return true;
-}
-
 /* --- the seam
  * ------------------------------------------------------------------------------------------------------- */
 
@@ -260,7 +208,7 @@ static const struct tracked_ops btrfs_tracked = {
 static const struct sosie_source_ops btrfs_ops = {
         .name = "btrfs",
         .settle = tracked_settle,
-        .unchanged = btrfs_unchanged,
+        .unchanged = tracked_unchanged,
         .facts = tracked_facts,
         .cut = tracked_cut,
         .reopen = tracked_reopen,
@@ -270,6 +218,7 @@ static const struct sosie_source_ops btrfs_ops = {
         .next = view_next,
         .release = view_release,
         .drop = tracked_drop,
+        .backlog = tracked_backlog,
         .destroy = tracked_destroy,
 };
 
@@ -305,6 +254,18 @@ static int check_places(const struct tracked *t, struct sosie_err *err)
 	if (!may_send())
 		return sosie_err_set(err, SOSIE_EUNSUPPORTED, "btrfs snapshots are compared by root only");
 	return 0;
+}
+
+static int subvolume_info(const char *path, struct btrfs_ioctl_get_subvol_info_args *info)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), rc;
+
+	memset(info, 0, sizeof(*info));
+	if (fd < 0)
+		return -1;
+	rc = ioctl(fd, BTRFS_IOC_GET_SUBVOL_INFO, info); /* measured: 1 where nothing follows in the tree */
+	close(fd);
+	return rc < 0 ? -1 : 0;
 }
 
 /* The folder of snapshots can be made, and the kernel answers. */

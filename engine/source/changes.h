@@ -41,6 +41,10 @@ uint64_t changes_bytes(const struct changes *c); /* covered, sealed; UINT64_MAX:
 int changes_by_fiemap(int old_fd, int new_fd, struct changes *c, uint64_t *extents, struct sosie_err *err);
 /* btrfs: BTRFS_IOC_TREE_SEARCH_V2 over both files' extent items; needs CAP_SYS_ADMIN. */
 int changes_by_items(int old_fd, int new_fd, struct changes *c, uint64_t *extents, struct sosie_err *err);
+/* Kept view against the live file, by filesystem: roughly what differs now. The file's dirty pages are
+ * flushed first; what is written while this looks may be missing, and when the mapping makes no sense, all
+ * differs. */
+int changes_by_live(int kept_fd, int live_fd, struct changes *c, struct sosie_err *err);
 /* True when both mappings are the same, flags included: same content, for files that only share and copy on
  * write. Chooses by filesystem. */
 int changes_equal_mappings(int a_fd, int b_fd, bool *equal, struct sosie_err *err);

@@ -48,8 +48,17 @@ int mapping_failed(int sys, const char *call, int fd, struct sosie_err *err)
 
 void mapping_put(struct mapping *m, const struct mapping_piece *piece)
 {
+	struct mapping_piece rest = *piece;
+
 	if (m->last || m->broken)
 		return;
+	if (m->live && piece->start < m->known && piece->end > piece->start) {
+		if (piece->end <= m->known)
+			return;
+		rest.inside += m->known - piece->start;
+		rest.start = m->known;
+		piece = &rest;
+	}
 	if (piece->end <= piece->start || piece->start < m->known || m->count == MAPPING_BATCH) {
 		m->broken = true;
 		return;
@@ -201,8 +210,8 @@ static int compare(struct mapping *a, struct mapping *b, bool exact, struct chan
 	return rc;
 }
 
-int mapping_compare(const struct mapping_ops *ops, int old_fd, int new_fd, bool exact, struct changes *c,
-                    uint64_t *extents, struct sosie_err *err)
+static int compare_files(const struct mapping_ops *ops, int old_fd, int new_fd, bool exact, bool live,
+                         struct changes *c, uint64_t *extents, struct sosie_err *err)
 {
 	struct mapping *a = NULL, *b = NULL;
 	struct sosie_err spare;
@@ -213,6 +222,8 @@ int mapping_compare(const struct mapping_ops *ops, int old_fd, int new_fd, bool 
 	if (rc == 0)
 		rc = mapping_open(ops, new_fd, &b, err);
 	if (rc == 0)
+		b->live = live;
+	if (rc == 0)
 		rc = compare(a, b, exact, c, err);
 	if (rc == 0 && extents)
 		*extents = b->extents;
@@ -221,20 +232,49 @@ int mapping_compare(const struct mapping_ops *ops, int old_fd, int new_fd, bool 
 	return rc;
 }
 
+int mapping_compare(const struct mapping_ops *ops, int old_fd, int new_fd, bool exact, struct changes *c,
+                    uint64_t *extents, struct sosie_err *err)
+{
+	return compare_files(ops, old_fd, new_fd, exact, false, c, extents, err);
+}
+
+int mapping_compare_live(const struct mapping_ops *ops, int old_fd, int live_fd, struct changes *c,
+                         struct sosie_err *err)
+{
+	return compare_files(ops, old_fd, live_fd, false, true, c, NULL, err);
+}
+
+static int ops_of(int fd, const struct mapping_ops **ops, struct sosie_err *err)
+{
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs) != 0)
+		return sosie_err_sys(err, errno, "cannot tell a view's filesystem");
+	*ops = fs.f_type == BTRFS_SUPER_MAGIC ? &mapping_items : &mapping_fiemap;
+	return 0;
+}
+
+int changes_by_live(int kept_fd, int live_fd, struct changes *c, struct sosie_err *err)
+{
+	const struct mapping_ops *ops = NULL;
+	int rc = ops_of(kept_fd, &ops, err);
+
+	return rc == 0 ? mapping_compare_live(ops, kept_fd, live_fd, c, err) : rc;
+}
+
 int changes_equal_mappings(int a_fd, int b_fd, bool *equal, struct sosie_err *err)
 {
+	const struct mapping_ops *ops = NULL;
 	struct changes *c;
-	struct statfs fs;
 	int rc;
 
 	*equal = false;
-	if (fstatfs(a_fd, &fs) != 0)
-		return sosie_err_sys(err, errno, "cannot tell a view's filesystem");
-	rc = changes_new(16, &c, err);
+	rc = ops_of(a_fd, &ops, err);
+	if (rc == 0)
+		rc = changes_new(16, &c, err);
 	if (rc != 0)
 		return rc;
-	rc = mapping_compare(fs.f_type == BTRFS_SUPER_MAGIC ? &mapping_items : &mapping_fiemap, a_fd, b_fd,
-	                     true, c, NULL, err);
+	rc = mapping_compare(ops, a_fd, b_fd, true, c, NULL, err);
 	changes_seal(c);
 	*equal = rc == 0 && changes_bytes(c) == 0;
 	changes_free(c);

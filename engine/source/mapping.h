@@ -46,6 +46,7 @@ struct mapping {
 	uint64_t from;      /* next to ask for */
 	uint64_t known;     /* end of the last piece put */
 	bool last, broken;
+	bool live; /* the file is written meanwhile: pieces that overlap what is known are cut, not refused */
 	uint64_t extents; /* pieces put so far that are no holes */
 	unsigned count, next;
 	void *raw; /* ops->raw_bytes, aligned for any type */
@@ -54,6 +55,10 @@ struct mapping {
 
 /* For fill: one piece more, in ascending order. */
 void mapping_put(struct mapping *m, const struct mapping_piece *piece);
+/* As mapping_compare, where the new file is one that is written meanwhile: what it says of itself at one
+ * instant or another. */
+int mapping_compare_live(const struct mapping_ops *ops, int old_fd, int live_fd, struct changes *c,
+                         struct sosie_err *err);
 /* The common body of the finders. exact: reserved space that came, went or moved counts too. */
 int mapping_compare(const struct mapping_ops *ops, int old_fd, int new_fd, bool exact, struct changes *c,
                     uint64_t *extents, struct sosie_err *err);

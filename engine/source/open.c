@@ -9,7 +9,8 @@
 static int open_scan(const struct sosie_source_options *o, const char *why, struct sosie_source **out,
                      char *reason, size_t size, struct sosie_err *err)
 {
-	snprintf(reason, size, "scan: %s", why);
+	snprintf(reason, size, "scan: %s%s", why,
+	         scan_pauses(o) ? "" : "; pause is not used: reading takes too long to hold writers");
 	return scan_open(o, out, err);
 }
 

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "engine/source/pause.h"
@@ -78,6 +79,54 @@ static bool events_say_frozen(int fd)
 	return strstr(text, "frozen 1") != NULL;
 }
 
+/* False: another process or group of ours has it, until the limit. */
+static bool cgroup_lock(struct pause *p, int64_t limit_ns)
+{
+	p->lock_fd = open(p->target, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	while (p->lock_fd >= 0 && flock(p->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+		if ((errno != EWOULDBLOCK && errno != EINTR) || guardian_now_ns() >= limit_ns)
+			return false;
+		poll(NULL, 0, 1);
+	}
+	return true; /* one that cannot be opened: what follows says why */
+}
+
+static void cgroup_unlock(struct pause *p)
+{
+	if (p->lock_fd < 0)
+		return;
+	(void)flock(p->lock_fd, LOCK_UN); /* a child of a fork may have the descriptor for a moment yet */
+	close(p->lock_fd);
+	p->lock_fd = -1;
+}
+
+static int cgroup_prepare(struct pause *p, int64_t limit_ns, struct sosie_err *err)
+{
+	bool frozen = true;
+	int rc = 0;
+
+	if (cgroup_lock(p, limit_ns))
+		rc = cgroup_ordered(p, &frozen, err);
+	p->ours = rc == 0 && !frozen;
+	if (!p->ours)
+		cgroup_unlock(p);
+	return rc;
+}
+
+static bool cgroup_frozen(const struct pause *p)
+{
+	char path[4112];
+	bool frozen;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/cgroup.events", p->target);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	frozen = fd >= 0 && events_say_frozen(fd);
+	if (fd >= 0)
+		close(fd);
+	return frozen;
+}
+
 /* cgroup.events wakes POLLPRI at each change. */
 static int cgroup_wait(struct pause *p, struct sosie_err *err)
 {
@@ -113,13 +162,11 @@ static int cgroup_wait(struct pause *p, struct sosie_err *err)
 static int prepare(struct pause *p, struct sosie_err *err)
 {
 	int64_t limit_ns = guardian_now_ns() + (int64_t)p->limit_ms * MS;
-	bool on = true;
 	int rc = 0;
 
 	p->ours = true;
 	if (p->kind == SOSIE_PAUSE_CGROUP) {
-		rc = cgroup_ordered(p, &on, err);
-		p->ours = !on;
+		rc = cgroup_prepare(p, limit_ns, err);
 	} else if (p->kind == SOSIE_PAUSE_QMP) {
 		rc = qmp_open(&p->qmp, p->target, limit_ns, err);
 		if (rc == 0)
@@ -135,10 +182,10 @@ static int say_hold(struct pause *p, struct sosie_err *err)
 
 	switch (p->kind) {
 	case SOSIE_PAUSE_CGROUP:
-		rc = p->ours ? cgroup_write(p, "1", err) : 0;
+		rc = cgroup_write(p, "1", err);
 		return rc == 0 ? cgroup_wait(p, err) : rc;
 	case SOSIE_PAUSE_QMP:
-		return p->ours ? qmp_command(&p->qmp, "stop", p->deadline_ns, err) : 0;
+		return qmp_command(&p->qmp, "stop", p->deadline_ns, err);
 	case SOSIE_PAUSE_COMMANDS:
 		return hook_run(&p->guardian, &p->env, "freeze", p->hooks.freeze, limit, NULL, err);
 	case SOSIE_PAUSE_NONE:
@@ -163,31 +210,63 @@ static int say_let_go(struct pause *p, struct sosie_err *err)
 	return 0;
 }
 
+/* Another may have let go what we hold. */
+static bool still_held(struct pause *p)
+{
+	bool running = true;
+
+	switch (p->kind) {
+	case SOSIE_PAUSE_CGROUP:
+		return cgroup_frozen(p);
+	case SOSIE_PAUSE_QMP:
+		return qmp_running(&p->qmp, &running, p->deadline_ns, NULL) == 0 && !running;
+	case SOSIE_PAUSE_COMMANDS:
+	case SOSIE_PAUSE_NONE:
+		break;
+	}
+	return true;
+}
+
+static void forget(struct pause *p)
+{
+	p->guardian.monitor = -1;
+	qmp_close(&p->qmp);
+	cgroup_unlock(p);
+}
+
+/* Neither the standby nor a peer of it has failed, whatever the code of what went wrong. */
+static int failed(struct sosie_err *err)
+{
+	if (err)
+		err->code = SOSIE_EHOOK;
+	return -SOSIE_EHOOK;
+}
+
+static int undo(struct pause *p, struct sosie_err *err)
+{
+	int rc;
+
+	p->held = false;
+	rc = say_let_go(p, err);
+	if (rc != 0) /* still owed: the guardian does it at the limit, or when we end */
+		sosie_err_action(err, "the volumes' writers may still be held: let them go by hand, now");
+	else
+		guardian_paid(&p->guardian, GUARDIAN_THAWED);
+	forget(p);
+	return rc == 0 ? 0 : failed(err);
+}
+
 int pause_let_go(struct pause *p, bool *passed, struct sosie_err *err)
 {
-	int rc = 0;
-
 	*passed = false;
 	if (!p->held)
 		return 0;
-	p->held = false;
-	*passed = guardian_now_ns() >= p->deadline_ns;
-	if (p->ours) {
-		rc = say_let_go(p, err);
-		if (rc != 0) /* still owed: the guardian does it at the limit, or when we end */
-			sosie_err_action(err,
-			                 "the volumes' writers may still be held: let them go by hand, now");
-		else
-			guardian_paid(&p->guardian, GUARDIAN_THAWED);
-	}
-	p->guardian.monitor = -1;
-	qmp_close(&p->qmp);
-	return rc;
+	*passed = guardian_now_ns() >= p->deadline_ns || !still_held(p);
+	return undo(p, err);
 }
 
 int pause_hold(struct pause *p, struct sosie_err *err)
 {
-	bool passed;
 	int rc;
 
 	if (p->kind == SOSIE_PAUSE_NONE)
@@ -198,16 +277,20 @@ int pause_hold(struct pause *p, struct sosie_err *err)
 	if (rc == 0 && p->ours)
 		rc = guardian_owe(&p->guardian, GUARDIAN_OWE_THAW, p->deadline_ns + (int64_t)p->grace_ms * MS,
 		                  p->qmp.fd, err);
-	if (rc != 0) {
+	if (rc != 0 || !p->ours) {
 		p->guardian.thaw_owed = false;
-		qmp_close(&p->qmp);
-		return sosie_err_wrap(err, "pause");
+		forget(p);
+		if (rc == 0)
+			return 0;
+		sosie_err_wrap(err, "pause");
+		return failed(err);
 	}
 	p->held = true; /* let go also when it failed: it may have done half of its work */
 	rc = say_hold(p, err);
-	if (rc != 0)
-		pause_let_go(p, &passed, NULL);
-	return rc;
+	if (rc == 0)
+		return 0;
+	undo(p, NULL);
+	return failed(err);
 }
 
 /* --- making one --------------------------------------------------------------------------------------------
@@ -243,8 +326,11 @@ int pause_init(struct pause *p, const struct sosie_source_options *o, bool until
 {
 	int rc, n;
 
-	*p = (struct pause){
-	        .kind = o->pause.kind, .target = o->pause.target, .qmp.fd = -1, .guardian.fd = -1};
+	*p = (struct pause){.kind = o->pause.kind,
+	                    .target = o->pause.target,
+	                    .lock_fd = -1,
+	                    .qmp.fd = -1,
+	                    .guardian.fd = -1};
 	p->hooks = o->hooks ? *o->hooks : (struct sosie_hooks){0};
 	rc = check(&p->hooks, p->kind, err);
 	if (rc != 0)

@@ -5,7 +5,10 @@
  *
  *   idle --hold--> held --let_go--> idle      (hold that fails has let go already)
  *
- * What was held by another before us is not let go by us. One thread at a time.
+ * What another held before us is not let go by us, and counts as not held: he may let go at any time. Cgroups
+ * are locked (flock on the folder) between hold and let go, so that two groups with one cgroup do not undo
+ * each other's pause; a monitor of QEMU serves one at a time by itself. All failures are SOSIE_EHOOK: they
+ * say nothing about the standby. One thread at a time.
  */
 #ifndef ENGINE_SOURCE_PAUSE_H
 #define ENGINE_SOURCE_PAUSE_H
@@ -27,17 +30,19 @@ struct pause {
 	struct hook_env env;
 	struct guardian guardian;
 	char freeze_file[4096]; /* CGROUP */
+	int lock_fd;            /* CGROUP: its folder, locked; -1: not */
 	struct qmp qmp;
-	bool held, ours; /* ours: to be undone by us */
+	bool held; /* to be undone by us */
+	bool ours; /* false after hold: another held them, and hold has done nothing */
 	int64_t begun_ns, deadline_ns;
 };
 /* Checks that hooks and kind fit together; nothing is started. hooks may be NULL. until_read: freeze lasts
  * until all is read, and has the hooks' own limit. */
 int pause_init(struct pause *p, const struct sosie_source_options *o, bool until_read, struct sosie_err *err);
 void pause_fini(struct pause *p);
-/* Does nothing for NONE. Writers are held when it returns 0. */
+/* Does nothing for NONE. Writers are held when it returns 0 and ours is set. */
 int pause_hold(struct pause *p, struct sosie_err *err);
-/* *passed: the limit was over before, so that writers may have run meanwhile. */
+/* *passed: the limit was over before, or another has let go: writers may have run meanwhile. */
 int pause_let_go(struct pause *p, bool *passed, struct sosie_err *err);
 
 #endif

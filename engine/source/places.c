@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <linux/btrfs.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,10 @@
 #include "sosie/bytes.h"
 
 #define SUBVOLUME_INODE 256u /* of the top folder of each subvolume (BTRFS_FIRST_FREE_OBJECTID) */
+
+#define MAKE_TRIES 5u /* of a folder that others make and renew too */
+#define HALF_MADE_LOOKS 20u
+#define HALF_MADE_LOOK_MS 10
 
 /* --- where -------------------------------------------------------------------------------------------------
  */
@@ -159,21 +164,28 @@ static int make_subvolume(int parent)
 	return ioctl(parent, BTRFS_IOC_SUBVOL_CREATE, &args);
 }
 
-/* What is there under that name must be ours alone: whoever owns it could swap what we read. */
+/* What is there under that name must be ours alone: whoever owns it could swap what we read. A subvolume is
+ * open to all for the moment between its making and its maker's chmod: looked at again for a while. */
 static int check_store(int fd, const char *path, struct sosie_err *err)
 {
 	struct stat st;
 
-	if (fstat(fd, &st) != 0)
-		return sosie_err_sys(err, errno, "the folder of views");
-	if (st.st_uid == geteuid() && (st.st_mode & 077) == 0)
-		return 0;
+	for (unsigned looks = 0;; looks++) {
+		if (fstat(fd, &st) != 0)
+			return sosie_err_sys(err, errno, "the folder of views");
+		if (st.st_uid == geteuid() && (st.st_mode & 077) == 0)
+			return 0;
+		if (st.st_uid != geteuid() || st.st_ino != SUBVOLUME_INODE || looks == HALF_MADE_LOOKS)
+			break;
+		poll(NULL, 0, HALF_MADE_LOOK_MS);
+	}
 	sosie_err_set(err, SOSIE_EDENIED, "the folder of views is not ours alone (owner %u, mode %04o)",
 	              (unsigned)st.st_uid, (unsigned)st.st_mode & 07777);
 	sosie_err_where(err, "%s", path);
 	return sosie_err_action(err, "remove it, or give it to the user that runs this, mode 0700");
 }
 
+/* Another process may make it at the same time: that is fine too, and so is one that has gone again. */
 static int make_store(const char *path, bool btrfs, struct sosie_err *err)
 {
 	char parent[4096];
@@ -189,6 +201,10 @@ static int make_store(const char *path, bool btrfs, struct sosie_err *err)
 	sys = rc != 0 ? errno : 0;
 	if (sys == 0) {
 		own = openat(fd, STORE_NAME, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (own < 0 && errno == ENOENT) {
+			close(fd);
+			return 0;
+		}
 		if (own < 0 || fchmod(own, 0700) != 0 || fsync(own) != 0 || fsync(fd) != 0)
 			sys = errno;
 		if (own >= 0)
@@ -218,7 +234,7 @@ int store_open(const char *path, bool btrfs, bool create, int *fd, struct sosie_
 	if (create)
 		renew_empty(path, btrfs);
 	*fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (*fd < 0 && errno == ENOENT && create) {
+	for (unsigned tries = 0; *fd < 0 && errno == ENOENT && create && tries < MAKE_TRIES; tries++) {
 		rc = make_store(path, btrfs, err);
 		if (rc != 0)
 			return rc;

@@ -2,10 +2,12 @@
 /*
  * The reflink driver: a cut clones each volume (FICLONE, ioctl_ficlone(2)) into ".sosie" beside it. A clone
  * is an instant of one file: the kernel waits for writes under way, flushes what is dirty and holds new ones.
+ * Each round of clones holds the writers anew: the stall of a cut is the sum of its rounds.
  *
- * Several volumes: under a pause, all clones lie between hold and let go. Without one, all are cloned, and
- * all again: where the mappings of each pair are equal, no volume was written between its two clones, so that
- * all had this content at the instant between the rounds. Up to three more rounds, then the cut is fuzzy.
+ * Several volumes: under a pause, all clones lie between hold and let go. Without one, or where another holds
+ * the writers and may let them go at any time, all are cloned, and all again: where the mappings of each pair
+ * are equal, no volume was written between its two clones, so that all had this content at the instant
+ * between the rounds. Up to three more rounds, then the cut is fuzzy.
  *
  * Files are made before writers are held, and made durable and named after: only the clones themselves count.
  */
@@ -29,16 +31,17 @@
 struct round {
 	struct sosie_view_id id;
 	int *clones; /* -1: none */
-	int64_t took_us;
 };
 
 struct cutting {
 	struct tracked *t;
+	struct sosie_view *view;
 	int *stores, *sources; /* descriptors, one for each volume; -1: none */
 	struct round rounds[2];
 	unsigned newest; /* of rounds */
 	enum sosie_consistency label;
-	int64_t held_us;
+	int64_t held_us, cloning_us; /* of all rounds */
+	unsigned made;               /* rounds */
 };
 
 /* --- extents
@@ -170,17 +173,67 @@ static int clone_error(const struct cutting *c, unsigned i, int sys, struct sosi
 
 static int clone_round(struct cutting *c, struct round *r, struct sosie_err *err)
 {
-	int64_t begun = guardian_now_ns();
+	int64_t begun = guardian_now_ns(), took_us;
 
 	for (unsigned i = 0; i < c->t->count; i++)
 		if (ioctl(r->clones[i], FICLONE, c->sources[i]) != 0)
 			return clone_error(c, i, errno, err);
-	r->took_us = (guardian_now_ns() - begun) / 1000;
+	took_us = (guardian_now_ns() - begun) / 1000;
+	c->cloning_us += took_us;
+	c->held_us += took_us;
+	c->made++;
 	return 0;
 }
 
 /* --- the instant
  * ------------------------------------------------------------------------------------------------ */
+
+/* In doubt not: comparing on btrfs needs rights that cloning does not. */
+static bool rounds_equal(const struct cutting *c)
+{
+	bool equal = true;
+
+	for (unsigned i = 0; equal && i < c->t->count; i++)
+		if (changes_equal_mappings(c->rounds[0].clones[i], c->rounds[1].clones[i], &equal, NULL) != 0)
+			return false;
+	return equal;
+}
+
+/* Without a pause: the newest round is always the first of the next pair. */
+static int cut_by_pairs(struct cutting *c, struct sosie_err *err)
+{
+	bool equal = false;
+	int rc = prepare_round(c, &c->rounds[0], err);
+
+	if (rc == 0)
+		rc = prepare_round(c, &c->rounds[1], err);
+	if (rc == 0)
+		rc = clone_round(c, &c->rounds[0], err);
+	for (unsigned n = 1; rc == 0 && !equal && n < ROUNDS_MAX; n++) {
+		c->newest ^= 1;
+		if (n > 1)
+			rc = prepare_round(c, &c->rounds[c->newest], err);
+		if (rc == 0)
+			rc = clone_round(c, &c->rounds[c->newest], err);
+		equal = rc == 0 && rounds_equal(c);
+	}
+	c->label = equal ? SOSIE_CONSISTENCY_CRASH : SOSIE_CONSISTENCY_FUZZY;
+	return rc;
+}
+
+static int cut_one(struct cutting *c, struct sosie_err *err)
+{
+	int rc = prepare_round(c, &c->rounds[0], err);
+
+	if (rc == 0)
+		rc = clone_round(c, &c->rounds[0], err);
+	return rc;
+}
+
+static int cut_unheld(struct cutting *c, struct sosie_err *err)
+{
+	return c->t->count == 1 ? cut_one(c, err) : cut_by_pairs(c, err);
+}
 
 static int cut_held(struct cutting *c, struct sosie_err *err)
 {
@@ -194,6 +247,8 @@ static int cut_held(struct cutting *c, struct sosie_err *err)
 		rc = pause_hold(&t->pause, err);
 	if (rc != 0)
 		return rc;
+	if (!t->pause.ours)
+		return cut_unheld(c, err);
 	rc = clone_round(c, &c->rounds[0], err);
 	rc_let_go = pause_let_go(&t->pause, &passed, &let_go_err);
 	c->held_us = (guardian_now_ns() - t->pause.begun_ns) / 1000;
@@ -203,60 +258,8 @@ static int cut_held(struct cutting *c, struct sosie_err *err)
 		return rc_let_go;
 	}
 	if (rc == 0 && passed)
-		return tracked_too_late(t, err);
+		return tracked_too_late(c->view, err);
 	c->label = t->pause.kind == SOSIE_PAUSE_COMMANDS ? SOSIE_CONSISTENCY_APP : SOSIE_CONSISTENCY_CRASH;
-	return rc;
-}
-
-/* In doubt not: comparing on btrfs needs rights that cloning does not. */
-static bool rounds_equal(const struct cutting *c)
-{
-	bool equal = true;
-
-	for (unsigned i = 0; equal && i < c->t->count; i++)
-		if (changes_equal_mappings(c->rounds[0].clones[i], c->rounds[1].clones[i], &equal, NULL) != 0)
-			return false;
-	return equal;
-}
-
-static void longest(struct cutting *c)
-{
-	int64_t took = c->rounds[c->newest].took_us;
-
-	c->held_us = took > c->held_us ? took : c->held_us;
-}
-
-/* Without a pause: the newest round is always the first of the next pair. */
-static int cut_by_pairs(struct cutting *c, struct sosie_err *err)
-{
-	bool equal = false;
-	int rc = prepare_round(c, &c->rounds[0], err);
-
-	if (rc == 0)
-		rc = prepare_round(c, &c->rounds[1], err);
-	if (rc == 0)
-		rc = clone_round(c, &c->rounds[0], err);
-	longest(c);
-	for (unsigned n = 1; rc == 0 && !equal && n < ROUNDS_MAX; n++) {
-		c->newest ^= 1;
-		if (n > 1)
-			rc = prepare_round(c, &c->rounds[c->newest], err);
-		if (rc == 0)
-			rc = clone_round(c, &c->rounds[c->newest], err);
-		longest(c);
-		equal = rc == 0 && rounds_equal(c);
-	}
-	c->label = equal ? SOSIE_CONSISTENCY_CRASH : SOSIE_CONSISTENCY_FUZZY;
-	return rc;
-}
-
-static int cut_one(struct cutting *c, struct sosie_err *err)
-{
-	int rc = prepare_round(c, &c->rounds[0], err);
-
-	if (rc == 0)
-		rc = clone_round(c, &c->rounds[0], err);
-	longest(c);
 	return rc;
 }
 
@@ -352,10 +355,11 @@ static int reflink_take(struct tracked *t, struct sosie_view *v, struct sosie_er
 	int rc = cutting_init(&c, t, err);
 
 	if (rc == 0) {
-		if (t->pause.kind != SOSIE_PAUSE_NONE)
-			rc = cut_held(&c, err);
-		else
-			rc = t->count == 1 ? cut_one(&c, err) : cut_by_pairs(&c, err);
+		c.view = v;
+		rc = t->pause.kind != SOSIE_PAUSE_NONE ? cut_held(&c, err) : cut_unheld(&c, err);
+		v->held_us = c.held_us;
+		v->cloning_us = c.cloning_us;
+		v->rounds = c.made;
 	}
 	if (rc == 0)
 		tracked_stamp(v, begun_ns);
@@ -365,11 +369,6 @@ static int reflink_take(struct tracked *t, struct sosie_view *v, struct sosie_er
 		rc = name_round(&c, &c.rounds[c.newest], &v->id, err);
 		if (rc != 0) /* some may have their final names already */
 			tracked_drop(&t->base, &v->id, NULL);
-	}
-	if (rc == 0) {
-		v->held_us = c.held_us;
-		v->cloning_us =
-		        c.rounds[c.newest].took_us < c.held_us ? c.rounds[c.newest].took_us : c.held_us;
 	}
 	cutting_fini(&c);
 	return rc;
@@ -428,6 +427,7 @@ static const struct sosie_source_ops reflink_ops = {
         .next = view_next,
         .release = view_release,
         .drop = tracked_drop,
+        .backlog = tracked_backlog,
         .destroy = tracked_destroy,
 };
 
@@ -505,6 +505,15 @@ static int probe(struct tracked *t, unsigned i, struct sosie_err *err)
 	return volume_error(t, i, sys, "a trial clone beside", err);
 }
 
+/* What the cuts before needed counts only where this one is of their kind. */
+static void least_rounds(struct tracked *t)
+{
+	if (t->pause.kind != SOSIE_PAUSE_NONE || t->count == 1)
+		t->stalls.rounds = 1;
+	else if (t->stalls.rounds < 2)
+		t->stalls.rounds = 2;
+}
+
 int reflink_open(const struct sosie_source_options *o, struct sosie_source **out, struct sosie_err *err)
 {
 	struct tracked *t = calloc(1, sizeof(*t));
@@ -518,6 +527,7 @@ int reflink_open(const struct sosie_source_options *o, struct sosie_source **out
 		rc = probe(t, i, err);
 	if (rc == 0) {
 		tracked_use_stalls(t, t->places[0].store);
+		least_rounds(t);
 		*out = &t->base;
 	} else {
 		tracked_destroy(&t->base);

@@ -2,11 +2,12 @@
 /*
  * The scan driver: any file or block device; everything may have changed, holes are told as holes.
  *
- * A cut under a pause holds the writers until release (with --view: until the view is made); a watchdog
- * thread lets them go at the limit even when the reader hangs. The label is decided in release, afterwards:
- * freeze within the limit `app`; another pause within it, or a view without freeze, `crash`; else `fuzzy`.
- * Lock: view->lock guards the pause, passed and done, and is held while writers are let go, so that this
- * happens exactly once. One view at a time.
+ * The freeze command holds the writers until release (with --view: until the view is made); a watchdog thread
+ * lets them go at the limit even when the reader hangs. A pause (cgroup, monitor) is used around a view
+ * command only: to read all takes too long to hold writers for it, so that without a view such a point is
+ * fuzzy. The label is decided in release, afterwards: freeze within the limit `app`; a view `crash`; else
+ * `fuzzy`. Lock: view->lock guards the pause, passed and done, and is held while writers are let go, so that
+ * this happens exactly once. One view at a time.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -387,18 +388,28 @@ static const struct sosie_source_ops scan_ops = {
         .destroy = scan_destroy,
 };
 
+bool scan_pauses(const struct sosie_source_options *o)
+{
+	bool holds = o->pause.kind == SOSIE_PAUSE_CGROUP || o->pause.kind == SOSIE_PAUSE_QMP;
+
+	return !holds || (o->hooks && o->hooks->view);
+}
+
 int scan_open(const struct sosie_source_options *o, struct sosie_source **out, struct sosie_err *err)
 {
+	struct sosie_source_options used = *o;
 	struct scan *s = calloc(1, sizeof(*s));
 	int rc;
 
 	*out = NULL;
 	if (!s)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for the scan driver");
+	if (!scan_pauses(o) && !(o->hooks && o->hooks->freeze)) /* both is refused below */
+		used.pause = (struct sosie_pause){.kind = SOSIE_PAUSE_NONE};
 	s->base.ops = &scan_ops;
 	s->volumes = o->volumes;
 	s->count = o->count;
-	rc = pause_init(&s->pause, o, true, err);
+	rc = pause_init(&s->pause, &used, true, err);
 	if (rc == 0 && o->tenant && o->tag)
 		rc = prefix_make(s->prefix, o, err);
 	if (rc == 0)

@@ -5,6 +5,8 @@
 
 #include "sosie/source.h"
 
+/* Whether pause is used: only around a view command. Reading all takes too long to hold writers meanwhile. */
+bool scan_pauses(const struct sosie_source_options *o);
 int scan_open(const struct sosie_source_options *o, struct sosie_source **out, struct sosie_err *err);
 
 #endif

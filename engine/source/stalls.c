@@ -14,7 +14,7 @@
 
 void stalls_init(struct stalls *s)
 {
-	*s = (struct stalls){.last_us = -1, .last_predicted_us = -1};
+	*s = (struct stalls){.rounds = 1, .last_us = -1, .last_predicted_us = -1};
 }
 
 static uint64_t rate(const struct stalls *s)
@@ -26,7 +26,7 @@ int64_t stalls_predict(const struct stalls *s, uint64_t extents)
 {
 	if (extents == 0 && !s->known)
 		return -1;
-	extents = extents < NUMBER_MAX ? extents : NUMBER_MAX;
+	extents = extents < NUMBER_MAX ? extents * s->rounds : NUMBER_MAX;
 	return (int64_t)(extents / 1000 * rate(s) + extents % 1000 * rate(s) / 1000 + s->fixed_us);
 }
 
@@ -38,16 +38,17 @@ static uint64_t average(uint64_t old, uint64_t new, bool first)
 }
 
 void stalls_note(struct stalls *s, uint64_t extents, int64_t predicted_us, int64_t held_us,
-                 int64_t cloning_us)
+                 int64_t cloning_us, unsigned rounds)
 {
 	int64_t fixed = held_us - cloning_us;
 
+	s->rounds = rounds < 1 ? 1 : rounds < STALLS_ROUNDS ? rounds : STALLS_ROUNDS;
 	if (extents >= FEW_EXTENTS) {
-		uint64_t each = (uint64_t)cloning_us * 1000 / extents;
+		uint64_t each = (uint64_t)cloning_us * 1000 / extents / s->rounds;
 
 		s->extent_ns = average(s->extent_ns, each ? each : 1, s->extent_ns == 0);
 	} else {
-		fixed = held_us - (int64_t)(extents * rate(s) / 1000);
+		fixed = held_us - (int64_t)(extents * s->rounds * rate(s) / 1000);
 	}
 	s->fixed_us = average(s->fixed_us, fixed > 0 ? (uint64_t)fixed : 0, !s->known);
 	s->known = true;
@@ -68,7 +69,8 @@ bool stalls_growing(const struct stalls *s)
 	return true;
 }
 
-/* --- the file: "1 EXTENT_NS FIXED_US EXTENTS…\n" -----------------------------------------------------------
+/* --- the file: "2 EXTENT_NS FIXED_US ROUNDS EXTENTS…\n"
+ * -----------------------------------------------------------
  */
 
 static bool take_number(const char **at, uint64_t *out)
@@ -85,9 +87,12 @@ static bool take_number(const char **at, uint64_t *out)
 static bool parse(struct stalls *s, const char *text)
 {
 	const char *at = text + 1;
+	uint64_t rounds;
 
-	if (text[0] != '1' || !take_number(&at, &s->extent_ns) || !take_number(&at, &s->fixed_us))
+	if (text[0] != '2' || !take_number(&at, &s->extent_ns) || !take_number(&at, &s->fixed_us) ||
+	    !take_number(&at, &rounds) || rounds < 1 || rounds > STALLS_ROUNDS)
 		return false;
+	s->rounds = (unsigned)rounds;
 	while (*at == ' ' && s->counts <= STALLS_GROWTH)
 		if (!take_number(&at, &s->extents[s->counts++]))
 			return false;
@@ -114,7 +119,8 @@ void stalls_load(struct stalls *s, int fd, const char *name)
 void stalls_save(const struct stalls *s, int fd, const char *name, const char *temporary)
 {
 	char text[512];
-	int file, len = snprintf(text, sizeof(text), "1 %" PRIu64 " %" PRIu64, s->extent_ns, s->fixed_us);
+	int file, len = snprintf(text, sizeof(text), "2 %" PRIu64 " %" PRIu64 " %u", s->extent_ns,
+	                         s->fixed_us, s->rounds);
 
 	for (unsigned i = 0; i < s->counts; i++)
 		len += snprintf(text + len, sizeof(text) - (size_t)len, " %" PRIu64,

@@ -217,7 +217,8 @@ int tracked_drop(struct sosie_source *s, const struct sosie_view_id *id, struct 
 	return rc;
 }
 
-/* What a kept view can hold back at most: all of the volumes, or, once told, what changed since. */
+/* What a kept view holds back: what was found changed when that was last looked at (a cut, a backlog), before
+ * that all of the volumes. What is written after the look is not in it. */
 static uint64_t held_bytes(const struct tracked *t)
 {
 	uint64_t sum = 0;
@@ -245,10 +246,72 @@ int tracked_facts(struct sosie_source *s, struct sosie_cut_facts *out, struct so
 	return rc;
 }
 
-int tracked_too_late(const struct tracked *t, struct sosie_err *err)
+/* --- backlog
+ * ------------------------------------------------------------------------------------------------- */
+
+static int volume_backlog(const struct tracked *t, const struct sosie_view_id *id, unsigned i,
+                          uint64_t *bytes, struct sosie_err *err)
 {
-	sosie_err_set(err, SOSIE_ETIMEOUT, "writers could be held for %llu ms only, and the cut took longer",
-	              (unsigned long long)t->pause.limit_ms);
+	char path[4096 + VIEW_NAME_SIZE];
+	struct changes *c = NULL;
+	struct stat st = {0};
+	int kept, live, rc;
+
+	t->ops->path_in(t, id, i, path, sizeof(path));
+	kept = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	live = open(t->volumes[i].path, O_RDONLY | O_CLOEXEC);
+	if (kept < 0 || live < 0 || fstat(live, &st) != 0)
+		rc = sosie_err_sys(err, errno, "volume %s cannot be compared with its view",
+		                   t->volumes[i].name.s);
+	else
+		rc = changes_new(CHANGES_MAX, &c, err);
+	if (rc == 0)
+		rc = changes_by_live(kept, live, c, err);
+	if (rc == 0) {
+		changes_seal(c);
+		*bytes = changes_bytes(c) < UINT64_MAX ? changes_bytes(c) : (uint64_t)st.st_size;
+	}
+	changes_free(c);
+	if (kept >= 0)
+		close(kept);
+	if (live >= 0)
+		close(live);
+	return rc;
+}
+
+int tracked_backlog(struct sosie_source *s, const struct sosie_view_id *id, uint64_t *bytes,
+                    struct sosie_err *err)
+{
+	struct tracked *t = (struct tracked *)s;
+	int rc = 0;
+
+	*bytes = 0;
+	if (!view_id_valid(id, t->ops->letter) || !tracked_whole(t, id))
+		return sosie_err_set(err, SOSIE_ENOTFOUND, "view %s is not held by driver %s",
+		                     id->s[0] ? id->s : "(none)", t->base.ops->name);
+	for (unsigned i = 0; rc == 0 && i < t->count; i++) {
+		uint64_t n = 0;
+
+		rc = volume_backlog(t, id, i, &n, err);
+		*bytes += n;
+	}
+	if (rc == 0)
+		t->last_bytes = *bytes;
+	return rc;
+}
+
+int tracked_too_late(struct sosie_view *v, struct sosie_err *err)
+{
+	const struct pause *p = &v->source->pause;
+
+	v->overran = true;
+	if (guardian_now_ns() < p->deadline_ns) {
+		sosie_err_set(err, SOSIE_EHOOK,
+		              "another let the writers go while they were to be held for a cut");
+		return sosie_err_action(err, "nobody else may thaw or continue them during a cut");
+	}
+	sosie_err_set(err, SOSIE_EHOOK, "writers could be held for %llu ms only, and the cut took longer",
+	              (unsigned long long)p->limit_ms);
 	return sosie_err_action(err, "a longer limit of the pause, or volumes with fewer extents");
 }
 
@@ -379,9 +442,11 @@ int tracked_cut(struct sosie_source *s, const struct sosie_view_id *base, struct
 		return rc;
 	predicted = stalls_predict(&t->stalls, extents);
 	rc = t->ops->take(t, v, err);
-	if (rc == 0) {
-		stalls_note(&t->stalls, extents, predicted, v->held_us, v->cloning_us);
+	if (rc == 0 || v->overran) {
+		stalls_note(&t->stalls, extents, predicted, v->held_us, v->cloning_us, v->rounds);
 		save_stalls(t);
+	}
+	if (rc == 0) {
 		rc = complete(v, base, err);
 		if (rc != 0)
 			tracked_drop(s, &v->id, NULL);
@@ -450,11 +515,28 @@ static bool next_changed(struct view_volume *f, uint64_t from, uint64_t *start, 
 	return true;
 }
 
+/* Fills in what lies at from: data or a hole, and up to where. */
+static int ask(struct view_volume *f, struct sosie_io *io, struct sosie_file *file, uint64_t from,
+               struct sosie_err *err)
+{
+	int rc;
+
+	if (from >= f->asked && from < f->data_end)
+		return 0;
+	rc = sosie_io_next_data(io, file, from, &f->data, &f->data_end, err);
+	if (rc == 0 && f->data >= f->data_end && f->data_end >= f->size)
+		f->data = f->data_end = f->size; /* a hole up to the end */
+	f->asked = from;
+	if (rc != 0)
+		f->asked = f->data_end = 0;
+	return rc;
+}
+
 int view_next(struct sosie_view *v, unsigned volume, struct sosie_io *io, struct sosie_file *file,
               uint64_t from, struct sosie_extent *out, struct sosie_err *err)
 {
 	struct view_volume *f = &v->volumes[volume];
-	uint64_t start, end, data, data_end;
+	uint64_t start, end;
 	int rc;
 
 	*out = (struct sosie_extent){SOSIE_EXTENT_END, f->size, f->size};
@@ -468,16 +550,16 @@ int view_next(struct sosie_view *v, unsigned volume, struct sosie_io *io, struct
 		*out = (struct sosie_extent){SOSIE_EXTENT_SAME, from, start};
 		return 0;
 	}
-	rc = sosie_io_next_data(io, file, from, &data, &data_end, err);
+	rc = ask(f, io, file, from, err);
 	if (rc != 0)
 		return rc;
-	if (data >= data_end && data_end < f->size)
+	if (f->data >= f->data_end && f->data_end < f->size)
 		return sosie_err_set(err, SOSIE_EIO, "view %s of volume %s became smaller: it was changed",
 		                     v->id.s, v->source->volumes[volume].name.s);
-	if (data > from)
-		*out = (struct sosie_extent){SOSIE_EXTENT_HOLE, from, data < end ? data : end};
+	if (f->data > from)
+		*out = (struct sosie_extent){SOSIE_EXTENT_HOLE, from, f->data < end ? f->data : end};
 	else
-		*out = (struct sosie_extent){SOSIE_EXTENT_DATA, from, data_end < end ? data_end : end};
+		*out = (struct sosie_extent){SOSIE_EXTENT_DATA, from, f->data_end < end ? f->data_end : end};
 	return 0;
 }
 

@@ -62,7 +62,7 @@ struct tracked {
 	struct kept kept[KEPT_MAX];
 	unsigned next_kept;
 	bool holds;          /* at least one view is kept, as far as we know */
-	uint64_t last_bytes; /* of the last change set; UINT64_MAX: not known */
+	uint64_t last_bytes; /* of the last change set or backlog, the newest; UINT64_MAX: not known */
 };
 
 struct view_volume {
@@ -70,13 +70,19 @@ struct view_volume {
 	uint64_t size, base_size;
 	struct changes *changes; /* sealed */
 	struct stamp stamp;
+	/* What the file was last asked: [asked, data) is a hole, [data, data_end) is data. The kernel walks
+	 * all extents up to the next hole for each answer, so it is asked once for each run, not for each
+	 * range. */
+	uint64_t asked, data, data_end;
 };
 struct sosie_view {
 	struct tracked *source;
 	struct sosie_view_id id, base; /* base empty: none */
 	enum sosie_consistency label;
 	bool quiet;
-	int64_t held_us, cloning_us;
+	int64_t held_us, cloning_us; /* of all rounds */
+	unsigned rounds;             /* of clones; 0 is 1 */
+	bool overran;                /* the pause ended before the cut did: no cut, but times were measured */
 	struct view_volume *volumes;
 };
 
@@ -92,6 +98,8 @@ int tracked_cut(struct sosie_source *s, const struct sosie_view_id *base, struct
                 struct sosie_err *err);
 int tracked_reopen(struct sosie_source *s, const struct sosie_view_id *base, const struct sosie_view_id *id,
                    struct sosie_view **view, struct sosie_err *err);
+int tracked_backlog(struct sosie_source *s, const struct sosie_view_id *id, uint64_t *bytes,
+                    struct sosie_err *err);
 int tracked_drop(struct sosie_source *s, const struct sosie_view_id *id, struct sosie_err *err);
 void view_id(const struct sosie_view *v, struct sosie_view_id *out);
 int view_path(struct sosie_view *v, unsigned volume, const char **path, uint64_t *size,
@@ -108,8 +116,8 @@ bool tracked_whole(const struct tracked *t, const struct sosie_view_id *id);
 void tracked_stamp(struct sosie_view *v, int64_t begun_ns);
 /* By what was stamped in this process; false for other views. */
 bool tracked_unchanged(struct sosie_source *s, const struct sosie_view_id *id);
-/* The pause ended too late: the cut is no cut. */
-int tracked_too_late(const struct tracked *t, struct sosie_err *err);
+/* The pause ended too late: the cut is no cut; what it took is noted all the same. */
+int tracked_too_late(struct sosie_view *v, struct sosie_err *err);
 /* The drivers. SOSIE_EUNSUPPORTED: what does not allow it, in err. */
 int reflink_open(const struct sosie_source_options *o, struct sosie_source **out, struct sosie_err *err);
 int btrfs_open(const struct sosie_source_options *o, struct sosie_source **out, char *reason, size_t size,

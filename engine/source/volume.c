@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* What the user names as a volume: parsing [NAME=]PATH, what it is (identity), and what it must not be
  * (another image format). */
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "sosie/source.h"
@@ -104,7 +110,55 @@ static void find_by_id(dev_t rdev, char *dst, size_t size)
 	closedir(dir);
 }
 
-static void set_identity(const struct sosie_stat *st, struct sosie_identity *out)
+static void set_filesystem(int fd, struct sosie_identity *out)
+{
+	struct statfs fs;
+	uint32_t id[2];
+
+	if (fstatfs(fd, &fs) != 0)
+		return;
+	out->xfs = fs.f_type == XFS_SUPER_MAGIC;
+	if (fs.f_type != EXT4_SUPER_MAGIC && fs.f_type != BTRFS_SUPER_MAGIC)
+		return;
+	static_assert(sizeof(fs.f_fsid) == sizeof(id), "two words (statfs(2))");
+	memcpy(id, &fs.f_fsid, sizeof(id));
+	out->filesystem = (uint64_t)id[0] << 32 | id[1];
+}
+
+/* What tells the file apart when its filesystem has another device number. Where it cannot be had, that
+ * number decides alone. */
+static void set_details(const char *path, struct sosie_identity *out)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	struct stat st;
+	long generation = 0; /* the kernel fills in an int */
+
+	if (fd < 0)
+		return;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_dev == out->dev && st.st_ino == out->ino) {
+		out->detailed = true;
+		set_filesystem(fd, out);
+		if (ioctl(fd, FS_IOC_GETVERSION, &generation) == 0)
+			memcpy(&out->generation, &generation, sizeof(out->generation));
+	}
+	close(fd);
+}
+
+bool sosie_identity_same(const struct sosie_identity *a, const struct sosie_identity *b)
+{
+	if (a->device != b->device)
+		return false;
+	if (a->device)
+		return strcmp(a->serial, b->serial) == 0;
+	if (!a->detailed || !b->detailed)
+		return a->dev == b->dev && a->ino == b->ino;
+	if (a->ino != b->ino || a->generation != b->generation)
+		return false;
+	return a->dev == b->dev || (a->filesystem != 0 && a->filesystem == b->filesystem) ||
+	       (a->xfs && b->xfs && a->generation != 0);
+}
+
+static void set_identity(const char *path, const struct sosie_stat *st, struct sosie_identity *out)
 {
 	memset(out, 0, sizeof(*out));
 	out->device = st->kind == SOSIE_KIND_BLOCK;
@@ -112,6 +166,7 @@ static void set_identity(const struct sosie_stat *st, struct sosie_identity *out
 	if (!out->device) {
 		out->dev = st->dev;
 		out->ino = st->ino;
+		set_details(path, out);
 		return;
 	}
 	find_by_id((dev_t)st->rdev, out->serial, sizeof(out->serial));
@@ -203,7 +258,7 @@ int sosie_volume_identify(struct sosie_io *io, const struct sosie_volume *v, str
 	if (rc == 0)
 		rc = check_format(io, v, file, err);
 	if (rc == 0)
-		set_identity(&st, out);
+		set_identity(v->path, &st, out);
 	sosie_io_close(io, file, NULL);
 	return rc;
 }

@@ -238,6 +238,7 @@ static int apply(struct accept *a, bool *segment, struct sosie_err *err)
 		sosie_err_action(err, "the standby's filesystem has no files that large; XFS has");
 	if (rc)
 		return rc;
+	a->set->bounded = true;
 	rc = images_apply(a->set, &a->m, a->point, must_yield, a, NULL, err);
 	*segment = rc && a->set->bad_segment;
 	a->applied = a->set->applied;

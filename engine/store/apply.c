@@ -23,6 +23,7 @@
 
 #define APPLY_SLOTS 10u
 #define DECODING_MAX 6u           /* the other slots are being written */
+#define SLACK_BYTES (64ull << 20) /* of zeros and of basis in a segment, beyond what volumes account for */
 #define THREADS_FROM (4ull << 20) /* bytes of content below which threads cost more than they save */
 
 struct apply_slot;
@@ -62,6 +63,11 @@ struct apply_attachments {
 	uint64_t at;
 	bool done[SOSIE_ATTACHMENTS_MAX];
 };
+/* Bytes of a kind of record in the segment so far. An honest sender covers each leaf once, and some again
+ * when it resumes. UINT64_MAX: no limit. */
+struct apply_budget {
+	uint64_t used, limit;
+};
 struct apply {
 	struct image_set *set;
 	const struct sosie_manifest *m;
@@ -69,6 +75,7 @@ struct apply {
 	struct decode_pool *decoders;
 	struct sosie_hash *hash;
 	struct apply_attachments attachments;
+	struct apply_budget zeros, patched, delta_basis;
 	bool (*stop)(void *arg);
 	void *arg;
 	struct sosie_progress *progress;
@@ -400,6 +407,36 @@ static int apply_decoded(struct apply *a, unsigned leave, struct sosie_err *err)
 	return rc;
 }
 
+/* Small records can cost much: a hole punched, up to 1 MiB read. */
+static int spend(struct apply *a, const struct sosie_record *r, struct sosie_err *err)
+{
+	struct sosie_range basis[SOSIE_RECORD_RANGES_MAX];
+	struct apply_budget *b = NULL;
+	uint64_t bytes = 0;
+	size_t read = 0;
+	if (r->kind == SOSIE_RECORD_ZERO || r->kind == SOSIE_RECORD_DISCARD) {
+		b = &a->zeros;
+		for (unsigned i = 0; i < r->range_count; i++)
+			bytes += sosie_range_bytes(&r->ranges[i], a->pool->volumes[r->ranges[i].volume].size);
+	} else if (sosie_record_basis(r, a->pool->volumes, basis, &read)) {
+		b = r->kind == SOSIE_RECORD_DELTA ? &a->delta_basis : &a->patched;
+		bytes = read;
+	}
+	if (!b || b->limit == UINT64_MAX)
+		return 0;
+	if (bytes <= b->limit - b->used) {
+		b->used += bytes;
+		return 0;
+	}
+	sosie_err_set(err, SOSIE_ECORRUPT,
+	              "the segment's %s cover more than %llu bytes, far more than its volumes have",
+	              b == &a->zeros     ? "zero and discard records"
+	              : b == &a->patched ? "patches"
+	                                 : "deltas",
+	              (unsigned long long)b->limit);
+	return sosie_err_action(err, "the source must send each block once");
+}
+
 /* Into the slot. What fails here is the peer's bytes. */
 static int parse_record(struct apply *a, struct apply_slot *slot, const uint8_t *bytes, struct sosie_err *err)
 {
@@ -411,6 +448,8 @@ static int parse_record(struct apply *a, struct apply_slot *slot, const uint8_t 
 		rc = sosie_record_parse(bytes, head, a->pool->volumes, a->set->count, &job->record, err);
 	if (!rc && payload_len > STORE_BLOCK)
 		rc = sosie_err_set(err, SOSIE_ECORRUPT, "a record with %u bytes of payload", payload_len);
+	if (!rc)
+		rc = spend(a, &job->record, err);
 	if (rc)
 		return rc;
 	memcpy(slot->packed, bytes + head, payload_len);
@@ -554,6 +593,24 @@ static int apply_part(struct apply *a, uint64_t point, unsigned part, struct sos
 	return rc;
 }
 
+static uint64_t saturated(uint64_t sum, uint64_t times)
+{
+	uint64_t product;
+	if (__builtin_mul_overflow(sum, times, &product) || !sosie_add_u64(product, SLACK_BYTES, &product))
+		return UINT64_MAX;
+	return product;
+}
+
+static void set_budgets(struct apply *a)
+{
+	uint64_t sum = a->set->bounded ? 0 : UINT64_MAX;
+	for (unsigned i = 0; i < a->set->count; i++)
+		if (!sosie_add_u64(sum, a->set->images[i].size, &sum))
+			sum = UINT64_MAX;
+	a->zeros.limit = saturated(sum, 4);
+	a->patched.limit = a->delta_basis.limit = saturated(sum, 2);
+}
+
 static int prepare(struct apply *a, struct sosie_err *err)
 {
 	struct image_set *set = a->set;
@@ -568,6 +625,7 @@ static int prepare(struct apply *a, struct sosie_err *err)
 	for (unsigned i = 0; i < set->count; i++)
 		a->pool->volumes[i] =
 		        (struct sosie_extent_volume){.ctx = set->images[i].ctx, .size = set->images[i].size};
+	set_budgets(a);
 	for (unsigned i = 0; i < a->m->part_count; i++)
 		a->total += a->m->parts[i].length;
 	rc = decode_pool_new(&set->group_ctx, a->pool->volumes, a->m->plain >= THREADS_FROM, &a->decoders,

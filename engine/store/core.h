@@ -144,6 +144,10 @@ struct image_set {
 	struct image *images;
 	bool names_dirty; /* files were made or removed since the last sync */
 	bool bad_segment; /* the last failure of images_apply was the segment's fault */
+	bool direct;      /* an image was made and is open around the page cache: reading back what was just
+	                     written waits for the disk */
+	bool bounded; /* images_apply refuses a segment that costs what no honest one does: for uploads, not
+	                 for what was accepted once */
 	uint64_t applied; /* bytes written by the last images_apply */
 };
 int images_open_mode(struct sosie_group *g, const char *dir, const struct sosie_manifest *m,
@@ -155,9 +159,6 @@ bool images_same_shape(const struct sosie_manifest *a, const struct sosie_manife
  * to fsync). */
 int images_park(struct image_set *set, struct sosie_err *err);
 int images_tree(struct image_set *set, unsigned i, struct sosie_tree **out, struct sosie_err *err);
-/* As images_redigest, but for a segment whose manifest is not known: its leaf numbers are looked at in all
- * volumes. */
-int images_redigest_unknown(struct image_set *set, uint64_t point, struct sosie_err *err);
 /* Unlinks images and trees in dir that m does not name. *removed may be NULL. */
 int images_prune(struct sosie_io *io, const char *dir, const struct sosie_manifest *m, bool *removed,
                  struct sosie_err *err);
@@ -170,6 +171,27 @@ int apply_pool_get(struct sosie_store *store, struct apply_pool **out, struct so
 void apply_pool_free(struct apply_pool *pool);
 uint8_t *apply_pool_ring(struct apply_pool *pool);
 uint8_t *apply_pool_scratch(struct apply_pool *pool);
+
+/* --- touched.c: a union of leaf ranges in bounded memory
+ * ----------------------------------------------------------------------------------------------------------
+ */
+#define TOUCHED_UNIT_MAX ((uint64_t)1 << 40) /* above the leaves of any volume */
+struct touched_range {
+	uint64_t first, last; /* leaves [first, last) */
+	uint32_t volume;
+};
+struct touched {
+	struct touched_range *ranges; /* owned */
+	size_t count, room, limit;
+	uint64_t unit; /* a power of two; 1: the ranges are exactly what was added */
+};
+/* limit: ranges held at most, at least twice the number of volumes. */
+void touched_init(struct touched *t, size_t limit);
+void touched_fini(struct touched *t);
+/* last at most 2^38 (SOSIE_VOLUME_MAX). */
+int touched_add(struct touched *t, unsigned volume, uint64_t first, uint64_t last, struct sosie_err *err);
+/* ranges become ascending, disjoint, none adjacent to another. */
+void touched_order(struct touched *t);
 
 /* --- head.c
  * ---------------------------------------------------------------------------------------------------------------------

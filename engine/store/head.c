@@ -169,20 +169,6 @@ static int shape_kept(struct sosie_group *g, uint64_t from, const struct sosie_m
 	return 0;
 }
 
-static int redigest_since(struct sosie_group *g, uint64_t from, struct image_set *set, struct sosie_err *err)
-{
-	uint64_t newest = chain_newest_point(g->chain);
-	int rc = 0;
-	for (uint64_t p = from + 1; !rc && p <= newest; p++) {
-		struct sosie_manifest m = {0};
-		rc = sosie_group_manifest(g, p, &m, err);
-		if (!rc)
-			rc = images_redigest(set, &m, p, err);
-		sosie_manifest_fini(&m);
-	}
-	return rc ? rc : images_redigest_unknown(set, newest + 1, err);
-}
-
 static int settle(struct sosie_group *g, uint64_t from, struct sosie_err *err)
 {
 	char dir[STORE_PATH];
@@ -199,7 +185,7 @@ static int settle(struct sosie_group *g, uint64_t from, struct sosie_err *err)
 	if (!rc)
 		rc = images_open_mode(g, dir, &m, IMAGES_UPDATE, &set, err);
 	if (!rc)
-		rc = redigest_since(g, from, set, err);
+		rc = images_redigest(set, g, from + 1, newest, err);
 	if (!rc)
 		rc = images_check_roots(set, &m, err);
 	if (!rc)

@@ -110,6 +110,7 @@ static int make_image(struct image_set *set, unsigned i, const char *raw, const 
 	struct image *im = &set->images[i];
 	struct sosie_io *io = set->store->io;
 	set->names_dirty = im->dirty = im->tree_dirty = true;
+	set->direct |= (new_file_flags(im->size) & SOSIE_DIRECT) != 0;
 	int rc = layout_remove(io, raw, err);
 	if (!rc)
 		rc = layout_remove(io, tree, err);

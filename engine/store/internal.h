@@ -95,8 +95,10 @@ int images_apply(struct image_set *set, const struct sosie_manifest *m, uint64_t
                  bool (*stop)(void *arg), void *arg, struct sosie_progress *progress, struct sosie_err *err);
 /* SOSIE_ECORRUPT naming the volume when a tree's root is not the manifest's. */
 int images_check_roots(struct image_set *set, const struct sosie_manifest *m, struct sosie_err *err);
-/* Reads and digests the leaves that the segment's records touch and puts them into the trees (settling). */
-int images_redigest(struct image_set *set, const struct sosie_manifest *m, uint64_t point,
+/* Reads and digests the leaves that the records of points from to `to` touch, each once, and puts them into
+ * the trees (settling). So too for what lies in the journal behind `to` and has no manifest: its leaf numbers
+ * are looked at in all volumes. */
+int images_redigest(struct image_set *set, struct sosie_group *g, uint64_t from, uint64_t to,
                     struct sosie_err *err);
 int images_sync(struct image_set *set, struct sosie_err *err); /* fsync of all images and trees */
 /* Makes dir (must not exist) hold point's images and trees: nearest generation cloned or copied, or nothing,
@@ -124,6 +126,11 @@ int journal_part_path(const struct sosie_group *g, uint64_t point, unsigned part
                       struct sosie_err *err);
 /* outbox.c: head statement anew from the chain. */
 int outbox_head(struct sosie_group *g, struct sosie_err *err);
+
+/* keeper.c: as sosie_keeper_accept, but after limit_ms no further upload is begun, and no generation is made.
+ * 0: no limit. */
+int keeper_accept_within(struct sosie_store *store, const char *tenant, const char *group, int64_t limit_ms,
+                         struct sosie_accept_result *out, struct sosie_err *err);
 
 /*
  * Small files of state/, for who reads them:

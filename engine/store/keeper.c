@@ -83,12 +83,19 @@ static void count(struct sosie_accept_result *out, enum accept_outcome outcome, 
 	}
 }
 
-static int accept_all(struct sosie_group *g, struct sosie_accept_result *out, struct sosie_err *err)
+/* Is there time for another upload? The first is always taken. */
+static bool goes_on(struct sosie_group *g, int64_t until_ms)
+{
+	return !sosie_group_wanted(g) && (until_ms == 0 || sosie_mono_ms(g->store->clock) < until_ms);
+}
+
+static int accept_all(struct sosie_group *g, int64_t until_ms, struct sosie_accept_result *out,
+                      struct sosie_err *err)
 {
 	struct upload *list;
 	unsigned n;
 	int rc = upload_list(g, &list, &n, err);
-	for (unsigned i = 0; !rc && i < n && !sosie_group_wanted(g); i++) {
+	for (unsigned i = 0; !rc && i < n && goes_on(g, i ? until_ms : 0); i++) {
 		enum accept_outcome outcome = ACCEPT_WAITING;
 		struct sosie_err why;
 		rc = accept_upload(g, &list[i], &outcome, &why, err);
@@ -118,13 +125,13 @@ static int fold(struct sosie_group *g, struct sosie_accept_result *out)
 	return rc || !due ? rc : generation_make(g, NULL, &out->last);
 }
 
-static int work(struct sosie_group *g, struct store_memo *memo, struct sosie_accept_result *out,
-                struct sosie_err *err)
+static int work(struct sosie_group *g, struct store_memo *memo, int64_t until_ms,
+                struct sosie_accept_result *out, struct sosie_err *err)
 {
 	int rc = start_group(g, memo, err);
 	if (!rc)
-		rc = accept_all(g, out, err);
-	if (!rc && out->accepted)
+		rc = accept_all(g, until_ms, out, err);
+	if (!rc && out->accepted && until_ms == 0)
 		fold(g, out); /* tried again after the next point; out->last says why not */
 	if (out->accepted + out->refused + out->answered) {
 		sosie_keeper_tenant(g->store, g->tenant.s, NULL); /* no reason not to have accepted */
@@ -133,11 +140,12 @@ static int work(struct sosie_group *g, struct store_memo *memo, struct sosie_acc
 	return rc;
 }
 
-int sosie_keeper_accept(struct sosie_store *store, const char *tenant, const char *group,
-                        struct sosie_accept_result *out, struct sosie_err *err)
+int keeper_accept_within(struct sosie_store *store, const char *tenant, const char *group, int64_t limit_ms,
+                         struct sosie_accept_result *out, struct sosie_err *err)
 {
 	struct sosie_group *g = NULL;
 	struct store_memo *memo;
+	const int64_t until_ms = limit_ms ? sosie_mono_ms(store->clock) + limit_ms : 0;
 	memset(out, 0, sizeof(*out));
 	int rc = memo_get(store, tenant, group, &memo, err);
 	if (!rc)
@@ -147,9 +155,15 @@ int sosie_keeper_accept(struct sosie_store *store, const char *tenant, const cha
 	if (!rc)
 		rc = sosie_group_lock(g, PROGRAM, 0, err);
 	if (!rc)
-		rc = work(g, memo, out, err);
+		rc = work(g, memo, until_ms, out, err);
 	sosie_group_close(g);
 	return rc;
+}
+
+int sosie_keeper_accept(struct sosie_store *store, const char *tenant, const char *group,
+                        struct sosie_accept_result *out, struct sosie_err *err)
+{
+	return keeper_accept_within(store, tenant, group, 0, out, err);
 }
 
 static int settle_head(struct sosie_group *g, struct store_memo *memo, struct sosie_err *err)

@@ -39,11 +39,12 @@ int images_copy(struct sosie_io *io, const char *from, const char *to, const str
 	return rc;
 }
 
-/* The set in the shape of m: as it is, or made durable, closed and opened anew. */
+/* The set in the shape of m: as it is, or made durable, closed and opened anew. So too when it made images in
+ * the segment before: patches and deltas read what was just written, which must not wait for the disk. */
 static int follow_shape(struct sosie_group *g, const char *dir, const struct sosie_manifest *m,
                         struct image_set **set, struct sosie_err *err)
 {
-	if (*set && images_match(*set, m))
+	if (*set && !(*set)->direct && images_match(*set, m))
 		return 0;
 	int rc = *set ? images_sync(*set, err) : 0;
 	int closed = images_close(*set, rc ? NULL : err);

@@ -23,6 +23,9 @@ struct sosie_mirror_options {
 	/* Frees a configuration that was taken over; NULL: sosie_config_free. */
 	void (*free_config)(struct sosie_config *config);
 	const bool *stop;
+	/* Idle groups ask for the standby's head each time that this has passed, or 300 ms for each group of
+	 * the mirror where that is longer; 0: 60 s. */
+	uint64_t check_ms;
 	/* Told after each cycle and after each error that is new; from any thread, one at a time. result or
 	 * error is NULL. May be NULL: then the log gets it. */
 	void (*tell)(void *arg, const struct sosie_config_group *group,

@@ -22,8 +22,11 @@ struct sosie_pool;
 int sosie_pool_new(struct sosie_connector *connector, struct sosie_clock *clock, const char *standby,
                    struct sosie_pool **out, struct sosie_err *err);
 void sosie_pool_free(struct sosie_pool *pool); /* none may be taken; NULL is fine */
-/* Milliseconds until a connection is tried again; 0: any time. */
+/* Milliseconds until a connection is tried again; 0: any time. Looks only: waits for nothing. */
 int64_t sosie_pool_pause_ms(struct sosie_pool *pool);
+/* Closes sessions that nobody has used for two minutes: a second or more each when the standby hangs, so not
+ * under a lock. */
+void sosie_pool_tidy(struct sosie_pool *pool);
 
 /* Bytes a second over all who share it. Thread-safe. */
 struct sosie_budget;
@@ -37,16 +40,17 @@ struct sosie_replicate_options {
 	struct sosie_source *source;
 	const struct sosie_volume *volumes;
 	unsigned volume_count;
-	const char *const *attachments; /* files, named by their last part; folders: the regular files in them */
+	const char *const
+	        *attachments; /* files, named by their last part; folders: the regular files in them */
 	unsigned attachment_count;
 	const char *tenant, *group;
-	const char *state;       /* directory of this group's state: made when missing */
-	const char *standby;     /* for messages: USER@HOST:PORT */
-	unsigned streams;        /* sessions with a worker each, 1 to 16 */
-	int level;               /* zstd's, -7 to 19; 0: automatic, by what is the bottleneck */
-	uint64_t read_rate;      /* bytes a second over all workers, 0: no limit */
+	const char *state;           /* directory of this group's state: made when missing */
+	const char *standby;         /* for messages: USER@HOST:PORT */
+	unsigned streams;            /* sessions with a worker each, 1 to 16 */
+	int level;                   /* zstd's, -7 to 19; 0: automatic, by what is the bottleneck */
+	uint64_t read_rate;          /* bytes a second over all workers, 0: no limit */
 	struct sosie_budget *budget; /* shared with other groups, NULL: none */
-	uint64_t accept_wait_ms; /* for accepted after durable, default 30 s */
+	uint64_t accept_wait_ms;     /* for accepted after durable, default 30 s */
 	/* Consents, each for this run only. */
 	const char *const *accept_volumes; /* names */
 	unsigned accept_volume_count;
@@ -94,18 +98,26 @@ struct sosie_same {
 /* True when surely nothing has changed since the accepted point, by looking only: nothing is sent and no view
  * made. Not while a cycle runs. */
 bool sosie_replicator_unchanged(struct sosie_replicator *r, struct sosie_same *out);
+/* Asks the standby for its head and judges it as a cycle would; sends nothing and makes no cut: for groups
+ * that are only said to be the same, to which the inbox answers whatever the keeper has done since. 0: go on,
+ * though what the head says may take a cycle to follow (then unchanged is false). Not while a cycle runs. */
+int sosie_replicator_check(struct sosie_replicator *r, struct sosie_err *err);
 /* One message (or, of thousands of groups, several one after the other) for groups of one tenant. */
-int sosie_pool_same(struct sosie_pool *pool, const char *tenant, const struct sosie_same *list, unsigned count,
-                    struct sosie_err *err);
+int sosie_pool_same(struct sosie_pool *pool, const char *tenant, const struct sosie_same *list,
+                    unsigned count, struct sosie_err *err);
 
 /* What is recorded of the accepted point; cheap, not while a cycle runs. */
 struct sosie_replicator_status {
 	bool exists; /* there is one */
 	uint64_t epoch, point;
-	int64_t cut_ms;  /* of its cut, on the standby's clock; 0: not known */
-	int64_t age_ms;  /* of that cut now, by this machine's boot clock; -1: not known (another boot) */
-	bool pending;    /* an upload is under way or waits for its verdict */
-	bool view_held;  /* the accepted view is kept: changes will be found without reading */
+	int64_t cut_ms;      /* of its cut, on the standby's clock; 0: not known */
+	int64_t cut_wall_ms; /* the same on this machine's clock; 0: not known */
+	bool labelled;       /* consistency is known */
+	enum sosie_consistency consistency;
+	int64_t age_ms; /* of that cut now, by this machine's boot clock; -1: not known (another boot) */
+	bool pending;   /* an upload is under way or waits for its verdict */
+	bool view_held; /* the accepted view is kept: changes will be found without reading */
+	struct sosie_view_id view; /* that view; empty when it is not held */
 };
 void sosie_replicator_status(const struct sosie_replicator *r, struct sosie_replicator_status *out);
 /* Views of this group go; what had to be sent is found by comparing digests here. Not while a cycle runs. */

@@ -62,7 +62,8 @@ uint64_t sosie_range_bytes(const struct sosie_range *range, uint64_t volume_size
 void sosie_context_group(struct sosie_hash *h, const char *tenant, const char *group,
                          struct sosie_digest *out);
 
-/* --- encoding. One encoder belongs to one thread; about 3 MiB each, 5 when it makes patches (more above level 4).
+/* --- encoding. One encoder belongs to one thread; about 3 MiB each, 5 when it makes patches (more above
+ * level 4).
  * ------------------------------------------------- */
 struct sosie_encoder;
 /* level: zstd's, -7 to 19 without 0. */
@@ -83,8 +84,8 @@ int sosie_encode_patch(struct sosie_encoder *enc, const struct sosie_range *rang
                        const struct sosie_digest *leaves, const void *plain, size_t plain_len,
                        const void *old, const void **out, size_t *len, enum sosie_record_kind *kind,
                        struct sosie_err *err);
-/* As sosie_encode_data; all ranges in one chunk of one volume; delta: what rdiff_delta (engine/delta/rdiff.h) made of plain.
- * The smaller of delta and data is written. */
+/* As sosie_encode_data; all ranges in one chunk of one volume; delta: what rdiff_delta (engine/delta/rdiff.h)
+ * made of plain. The smaller of delta and data is written. */
 int sosie_encode_delta(struct sosie_encoder *enc, const struct sosie_range *ranges, unsigned count,
                        const struct sosie_digest *leaves, const void *plain, size_t plain_len,
                        const void *delta, size_t delta_len, const void **out, size_t *len,
@@ -119,13 +120,13 @@ void sosie_decoder_free(struct sosie_decoder *dec);
 unsigned sosie_record_basis(const struct sosie_record *record, const struct sosie_extent_volume *volumes,
                             struct sosie_range ranges[SOSIE_RECORD_RANGES_MAX], size_t *bytes);
 /* basis: that content, one range after the other; NULL where sosie_record_basis says 0.
- * Decodes the payload of a data, patch or delta record into plain (record.plain_len bytes), computes the leaf digests into leaves
- * (at most 512 of them: 256 ranges with a short leaf each still fit 1 MiB) and compares the record digest.
- * For zero and discard only the digest is checked; for attachments plain gets the payload. SOSIE_ECORRUPT
- * otherwise. *leaf_count may be NULL. */
+ * Decodes the payload of a data, patch or delta record into plain (record.plain_len bytes), computes the leaf
+ * digests into leaves (at most 512 of them: 256 ranges with a short leaf each still fit 1 MiB) and compares
+ * the record digest. For zero and discard only the digest is checked; for attachments plain gets the payload.
+ * SOSIE_ECORRUPT otherwise. *leaf_count may be NULL. */
 int sosie_decode(struct sosie_decoder *dec, const struct sosie_record *record, const void *payload,
-                 const void *basis, const struct sosie_extent_volume *volumes, void *plain, struct sosie_digest *leaves,
-                 unsigned *leaf_count, struct sosie_err *err);
+                 const void *basis, const struct sosie_extent_volume *volumes, void *plain,
+                 struct sosie_digest *leaves, unsigned *leaf_count, struct sosie_err *err);
 /* The fields of an attachment's payload; data borrowed. */
 int sosie_attachment_parse(const void *plain, size_t len, uint32_t *index, uint64_t *offset,
                            const void **data, size_t *data_len, struct sosie_err *err);

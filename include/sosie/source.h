@@ -32,9 +32,17 @@ int sosie_volume_parse(const char *text, struct sosie_volume *out, struct sosie_
 struct sosie_identity {
 	bool device;
 	uint64_t dev, ino; /* file */
-	char serial[256];  /* device: by-id name, or "major:minor" when there is none */
+	/* Of a file, where detailed (states of older releases have none of it). Device numbers are given anew
+	 * at each mount; inode and generation stay. */
+	bool detailed;
+	bool xfs; /* generations there are random, and its filesystem id is made of the device number */
+	uint32_t generation; /* FS_IOC_GETVERSION, 0: not told */
+	uint64_t filesystem; /* statfs's f_fsid where that is made of the UUID (ext2 to 4, btrfs), else 0 */
+	char serial[256];    /* device: by-id name, or "major:minor" when there is none */
 	uint64_t size;
 };
+/* The same file or device, also after it was mounted again. */
+bool sosie_identity_same(const struct sosie_identity *a, const struct sosie_identity *b);
 /* Opens PATH (files, devices; links followed), fills in identity; SOSIE_EFORMAT with the qemu-img command
  * when the bytes begin as another format and the volume is not opaque; SOSIE_ENOTFOUND vanished; SOSIE_ESIZE
  * when empty or above 1 PiB. */
@@ -51,7 +59,8 @@ struct sosie_hooks {
 	uint64_t hook_limit_ms; /* for each command, default 60 s */
 };
 
-/* How the group's writers are held for the instant of a cut. A guardian process undoes it at the limit
+/* How the group's writers are held for the instant of a cut; scan: only around the view command. Writers that
+ * another holds already count as not held. A guardian process undoes it at the limit
  * even when we hang, are stopped (SIGSTOP) or are killed. */
 enum sosie_pause_kind {
 	SOSIE_PAUSE_NONE,
@@ -62,7 +71,8 @@ enum sosie_pause_kind {
 struct sosie_pause {
 	enum sosie_pause_kind kind;
 	const char *target;
-	uint64_t limit_ms; /* from the first word of it to its end, default 2 s; passed: the cut fails */
+	uint64_t limit_ms; /* from the first word of it to its end, default 2 s; passed: the cut fails
+	                      (SOSIE_EHOOK, as all that fails in a pause) */
 };
 /* "cgroup:DIR", "qmp:SOCKET"; target is borrowed from text. */
 int sosie_pause_parse(const char *text, struct sosie_pause *out, struct sosie_err *err);
@@ -86,12 +96,15 @@ struct sosie_view_id {
 
 /* What a driver knows of its cuts, for policy and status. */
 struct sosie_cut_facts {
-	uint64_t extents;    /* of all volumes now; 0: does not matter to this driver */
-	int64_t stall_us;    /* predicted for a cut now, -1: not known yet */
-	int64_t last_us;     /* measured at the last cut: how long writers were held, -1: none made */
+	uint64_t extents; /* of all volumes now; 0: does not matter to this driver */
+	int64_t stall_us; /* predicted for a cut now, -1: not known yet */
+	int64_t last_us;  /* measured at the last cut: how long writers were held, in all rounds of clones
+	                     together, -1: none made */
 	int64_t last_predicted_us; /* what had been predicted for that one, -1: nothing */
-	uint64_t view_bytes; /* at most what kept views hold back from the filesystem */
-	bool growing;        /* extents have grown at each of the last cuts, without end in sight */
+	uint64_t
+	        view_bytes; /* what kept views hold back from the filesystem: what had changed when that was
+	                       last looked at (cut or backlog, the newest); before that, all of the volumes */
+	bool growing;       /* extents have grown at each of the last cuts, without end in sight */
 };
 
 struct sosie_source;
@@ -134,6 +147,12 @@ struct sosie_source_ops {
 	/* Removes a kept view; one that is not there is fine. */
 	int (*drop)(struct sosie_source *s, const struct sosie_view_id *id, struct sosie_err *err);
 	void (*destroy)(struct sosie_source *s); /* kept views stay */
+	/* Bytes that differ now between kept view id and the live volumes, by their mappings: no data is read
+	 * and no cut made, but what is dirty in the page cache is flushed, and it takes as long as reading
+	 * all mappings does. What is written meanwhile may be missing. SOSIE_ENOTFOUND: not held. NULL: the
+	 * driver cannot tell. */
+	int (*backlog)(struct sosie_source *s, const struct sosie_view_id *id, uint64_t *bytes,
+	               struct sosie_err *err);
 };
 struct sosie_source {
 	const struct sosie_source_ops *ops;
@@ -147,18 +166,20 @@ struct sosie_source_options {
 	const struct sosie_hooks *hooks; /* NULL: none */
 	struct sosie_pause pause;
 	const char *tenant, *group;
-	const char *tag;        /* tells views of one state folder from another's: 8 hex digits */
-	uint64_t max_stall_us;  /* auto: a clone that would hold writers longer, and longer each time, is not
-	                           chosen; 0: no matter */
+	const char *tag;       /* tells views of one state folder from another's: 8 hex digits */
+	uint64_t max_stall_us; /* auto: a clone that would hold writers longer, and longer each time, is not
+	                          chosen; 0: no matter */
 	struct sosie_clock *clock;
 };
-/* Opens the driver asked for (SOSIE_EUNSUPPORTED with the reason when the path does not allow it), or the best
- * that the path allows: btrfs, reflink, scan. reason gets why, for status: "btrfs: all volumes lie in
- * subvolume 257", "scan: ext4 has no reflink". The guardian of hooks and pauses is started at the first cut. */
+/* Opens the driver asked for (SOSIE_EUNSUPPORTED with the reason when the path does not allow it), or the
+ * best that the path allows: btrfs, reflink, scan. reason gets why, for status: "btrfs: all volumes lie in
+ * subvolume 257", "scan: ext4 has no reflink". The guardian of hooks and pauses is started at the first cut.
+ */
 int sosie_source_open(const struct sosie_source_options *options, struct sosie_source **out, char *reason,
                       size_t size, struct sosie_err *err);
 /* All views of this group give their space back at once, also those that a cycle works on, whose reads then
- * fail: for when the filesystem runs full. Uses volumes, tenant, group and tag only; thread-safe, at any time. */
+ * fail: for when the filesystem runs full. Uses volumes, tenant, group and tag only; thread-safe, at any
+ * time. */
 int sosie_source_give_up(const struct sosie_source_options *options, struct sosie_err *err);
 /* volumes and hooks are borrowed. A watchdog thread thaws at the limit even if the reader hangs, and a helper
  * process does if we are killed. */

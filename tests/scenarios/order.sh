@@ -6,7 +6,8 @@
 . "$(dirname "$0")/lib.sh"
 scenario order
 need_loop xfs btrfs
-wanted=$(rounds 3 50)
+# On each filesystem, half of them for each kind of writer.
+wanted=$((($(rounds 4 50) + 1) / 2))
 
 cgroup=
 writer=

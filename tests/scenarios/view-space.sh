@@ -8,17 +8,17 @@ scenario view-space
 need_loop xfs btrfs
 
 for fs in xfs btrfs; do
-	lab_up "lab-$fs" --fs "$fs" --size 6G
+	lab_up "lab-$fs" --fs "$fs" --size 4G
 	source_kind=reflink
 	[ "$fs" = xfs ] || source_kind=btrfs
 	# A filesystem of its own, small: the image takes more than half of it.
-	truncate -s 1G "$work/small.img"
+	truncate -s 768M "$work/small.img"
 	"mkfs.$fs" -q "$work/small.img" >/dev/null
 	mkdir -p "$work/small"
 	mount -o loop "$work/small.img" "$work/small"
 	trap 'umount "$work/small" 2>/dev/null || umount -l "$work/small" 2>/dev/null || true; cleanup' EXIT
 	make_image "$work/small/erp.img" 4
-	dd if=/dev/urandom of="$work/small/erp.img" bs=1M count=520 status=none
+	dd if=/dev/urandom of="$work/small/erp.img" bs=1M count=380 status=none
 	sync -f "$work/small"
 
 	cat >"$work/sosie.yaml" <<-END
@@ -49,9 +49,9 @@ for fs in xfs btrfs; do
 	json ".groups[0].driver == \"$source_kind\""
 	"$lab" keeper "$here" stop
 	kill -STOP "$SOSIE_SSHD_PID"
-	# 520 MiB over 520 MiB, with 1 GiB in all: a view that stayed would not leave room for it.
-	must "$fs: the guest overwrites its whole image" dd if=/dev/urandom of="$work/small/erp.img" bs=1M count=520 conv=notrunc oflag=direct status=none
-	must "$fs: and once more" dd if=/dev/urandom of="$work/small/erp.img" bs=1M count=520 conv=notrunc,fsync status=none
+	# 380 MiB over 380 MiB, with 768 MiB in all: a view that stayed would not leave room for it.
+	must "$fs: the guest overwrites its whole image" dd if=/dev/urandom of="$work/small/erp.img" bs=1M count=380 conv=notrunc oflag=direct status=none
+	must "$fs: and once more" dd if=/dev/urandom of="$work/small/erp.img" bs=1M count=380 conv=notrunc,fsync status=none
 	"$sosie" status --config "$work/sosie.yaml" --json >"$work/out" 2>"$work/err" || true
 	json '.filesystems[0].times_low >= 1'
 	kill -CONT "$SOSIE_SSHD_PID"

@@ -38,7 +38,7 @@ struct command {
 	const struct verb *verb;
 	struct options options;
 	bool json;
-	bool printed; /* the document has been printed already */
+	bool printed;           /* the document has been printed already */
 	struct sosie_json *doc; /* NULL without --json; setters of json.h take that */
 	struct sosie_clock *clock;
 	struct sosie_io *base, *io; /* io stops when a signal asked to */

@@ -280,7 +280,8 @@ static int run_verb(const struct verb *v, int argc, char **argv)
 		interrupted(&c, &err);
 	options_fini(&c.options);
 	const bool failed = rc < 0 || rc == COMMAND_SOME;
-	return report(c.doc, c.json && !c.printed, failed ? &err : NULL, rc < 0 ? sosie_code_exit(err.code) : rc);
+	return report(c.doc, c.json && !c.printed, failed ? &err : NULL,
+	              rc < 0 ? sosie_code_exit(err.code) : rc);
 }
 
 static int usage(int argc, char **argv)

@@ -163,6 +163,8 @@ static void show_detail(const struct sosie_json *g)
 
 	printf("    last change %.19s, catch-up %s, views %s\n", word(g, "last_change", "-"),
 	       brief(catch_up, number(g, "catch_up_ms")), size_or_none(views, number(g, "view_bytes")));
+	if (strcmp(word(g, "consistency", ""), "fuzzy") == 0)
+		printf("    the newest point is fuzzy: its volumes, or blocks, are of different instants\n");
 	if (m >= 0 || p >= 0) {
 		snprintf(predicted, sizeof(predicted), p < 0 ? "-" : "%.1f ms", (double)p / 1000);
 		snprintf(measured, sizeof(measured), m < 0 ? "-" : "%.1f ms", (double)m / 1000);
@@ -191,6 +193,28 @@ static void show_group(const struct sosie_json *g)
 	       brief(worst, number(g, "rpo_worst_hour_ms")),
 	       size_or_none(backlog, number(g, "backlog_bytes")), word(g, "driver", "-"));
 	show_detail(g);
+}
+
+/* Those that are not reached; the others need no line. */
+static void show_standbys(const struct sosie_json *doc)
+{
+	struct sosie_json *list, *s, *e;
+	size_t count;
+	char retry[16];
+
+	if (sosie_json_arr(doc, "standbys", 100000, &list, &count, NULL) != 0)
+		return;
+	for (size_t i = 0; i < count; i++) {
+		if (sosie_json_at(list, i, &s, NULL) != 0 || strcmp(word(s, "state", ""), "lost") != 0)
+			continue;
+		printf("\nstandby %s (%s): lost", word(s, "standby", "?"), word(s, "to", "?"));
+		if (number(s, "retry_ms") > 0)
+			printf(", tried again in %s\n", brief(retry, number(s, "retry_ms")));
+		else
+			printf(", tried again now\n");
+		if (!sosie_json_is_null(s, "error") && sosie_json_obj(s, "error", &e, NULL) == 0)
+			printf("    %s: %s\n", word(e, "code", "error"), word(e, "what", ""));
+	}
 }
 
 static void show_alarms(const struct sosie_json *doc)
@@ -227,6 +251,8 @@ static int show(const struct sosie_json *doc, bool print, struct sosie_err *err)
 		if (print)
 			show_group(g);
 	}
+	if (print)
+		show_standbys(doc);
 	if (print)
 		show_alarms(doc);
 	return found;

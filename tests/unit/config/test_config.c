@@ -468,6 +468,17 @@ static void test_config_contradictions_name_both(void **state)
 	        {"two tenants", SMALL OTHER("other/b", "bleu", "/y"), 10,
 	         "bleu is the entry of tenant acme, and a key belongs to one tenant: add a standby entry of "
 	         "its own"},
+	        {"same cgroup",
+	         SMALL "    pause: cgroup:/c/vm\n  - {name: acme/b, standby: bleu, pause: "
+	               "\"cgroup:/c//vm/\", volumes: [{path: /y}]}\n",
+	         11,
+	         "pause: \"/c/vm\" is the target of group acme/erp already: a pause target belongs to one "
+	         "group, because one group's cut would let go what another still holds"},
+	        {"same monitor",
+	         SMALL "    pause: qmp:/run/q\n"
+	               "  - {name: acme/b, standby: bleu, pause: \"qmp:/run/r\", volumes: [{path: /y}]}\n"
+	               "  - {name: acme/c, standby: bleu, pause: \"qmp:/run/q\", volumes: [{path: /z}]}\n",
+	         12, "is the target of group acme/erp already"},
 	};
 
 	(void)state;
@@ -582,17 +593,74 @@ static void test_config_file_unreadable_is_refused(void **state)
 	load_refused(file, "cannot be opened: Permission denied");
 }
 
-static void test_config_file_writable_for_all_is_refused(void **state)
+static void load_taken(void)
 {
 	struct sosie_config *c = NULL;
+	struct sosie_err err;
+	char line[1200];
+
+	sosie_err_clear(&err);
+	if (sosie_config_load(file, &c, &err) != 0)
+		fail_msg("%s", sosie_err_line(&err, line, sizeof(line)));
+	sosie_config_free(c);
+}
+
+static void test_config_file_writable_for_others_is_refused(void **state)
+{
+	char wayout[160];
 
 	(void)state;
+	snprintf(wayout, sizeof(wayout), "chmod 600 %s", file);
 	write_bytes(SMALL, strlen(SMALL));
-	assert_int_equal(chmod(file, 0602), 0);
-	load_refused(file, "everybody may write it");
-	assert_int_equal(chmod(file, 0664), 0);
-	assert_int_equal(sosie_config_load(file, &c, NULL), 0);
+	for (mode_t others = 0; others <= 077; others++) {
+		assert_int_equal(chmod(file, 0600 | others), 0);
+		if (others & 02)
+			load_refused(file, "everybody may write it");
+		else if (others & 020)
+			load_refused(file, "its group may write it");
+		else
+			load_taken();
+		if (others & 022)
+			load_refused(file, wayout);
+	}
+}
+
+static int load_as(uid_t user)
+{
+	struct sosie_config *c = NULL;
+	int rc;
+
+	assert_int_equal(seteuid(user), 0);
+	rc = sosie_config_load(file, &c, NULL);
+	assert_int_equal(seteuid(0), 0);
 	sosie_config_free(c);
+	return rc;
+}
+
+static void test_config_file_of_another_user_is_refused(void **state)
+{
+	char wayout[160];
+
+	(void)state;
+	if (geteuid() != 0) {
+		print_message("not root: no file can be given away\n");
+		skip();
+	}
+	write_bytes(SMALL, strlen(SMALL));
+	assert_int_equal(chmod(file, 0644), 0);
+	assert_int_equal(chown(file, 65534, 0), 0);
+	load_refused(file, "belongs to user 65534");
+	snprintf(wayout, sizeof(wayout), "chown 0 %s", file);
+	load_refused(file, wayout);
+	/* Its own user takes it, and one of root's; not one of a third. */
+	assert_int_equal(chmod(folder, 0755), 0);
+	assert_int_equal(load_as(65534), 0);
+	assert_int_equal(chown(file, 0, 65534), 0);
+	assert_int_equal(load_as(65534), 0);
+	assert_int_equal(chown(file, 65533, 65534), 0);
+	assert_int_equal(load_as(65534), -SOSIE_ECONFIG);
+	assert_int_equal(chmod(folder, 0700), 0);
+	assert_int_equal(unlink(file), 0);
 }
 
 /* SMALL and a comment that fills the file up to len. */
@@ -719,7 +787,8 @@ int main(void)
 	        cmocka_unit_test(test_config_bytes_that_are_no_text_are_refused),
 	        cmocka_unit_test(test_config_file_that_is_none_is_refused),
 	        cmocka_unit_test(test_config_file_unreadable_is_refused),
-	        cmocka_unit_test(test_config_file_writable_for_all_is_refused),
+	        cmocka_unit_test(test_config_file_writable_for_others_is_refused),
+	        cmocka_unit_test(test_config_file_of_another_user_is_refused),
 	        cmocka_unit_test(test_config_file_at_limit_is_taken_above_refused),
 	        cmocka_unit_test(test_config_long_value_and_long_lists_are_refused),
 	        cmocka_unit_test(test_config_thousand_groups_load),

@@ -358,6 +358,55 @@ static void test_cutover_of_a_first_upload_needs_no_keeper(void **state)
 	build_end(&b);
 }
 
+/* Each look at the clock takes half a second. */
+static struct sosie_clock_ops slow_ops;
+static const struct sosie_clock_ops *usual_ops;
+
+static int64_t slow_mono_ms(struct sosie_clock *clock)
+{
+	((struct sosie_clock_virtual *)clock)->now_ms += 500;
+	return usual_ops->mono_ms(clock);
+}
+
+/* Who fills the inbox does not say how long the takeover takes. */
+static void test_cutover_leaves_what_takes_too_long_in_the_inbox(void **state)
+{
+	enum { WAITING = 40 };
+	static struct sosie_cutover c;
+	struct sosie_accept_result result;
+	struct sosie_err err;
+	struct model m;
+	struct build b;
+
+	(void)state;
+	start_with_inbox(&b);
+	model_init(&m, "acme", "erp");
+	model_add(&m, "data", 100000);
+	(void)upload_change(&b, &m, 1);
+	accept_all(&b, &result);
+	must(sosie_group_open(b.store, "acme", "erp", &b.g, &err), &err);
+	for (unsigned i = 0; i < WAITING; i++) {
+		b.clock.now_ms += 10; /* the oldest is the one that is accepted */
+		(void)upload_change(&b, &m, 2 + i);
+	}
+	usual_ops = b.clock.clock.ops;
+	slow_ops = *usual_ops;
+	slow_ops.mono_ms = slow_mono_ms;
+	b.clock.clock.ops = &slow_ops;
+	memset(&c, 0, sizeof(c));
+	must(sosie_cutover_plan(b.g, &c, &err), &err);
+	b.clock.clock.ops = usual_ops;
+	assert_int_equal(c.chosen.point, 2);
+	assert_in_range(c.uploads_committed, 1, WAITING - 1);
+	print_message("%u of %u uploads were left\n", c.uploads_committed, (unsigned)WAITING);
+	must(sosie_cutover_run(b.g, &c, NULL, &err), &err);
+	sosie_cutover_end(b.g, &c);
+	accept_all(&b, &result);
+	assert_int_equal(result.refused, c.uploads_committed);
+	model_fini(&m);
+	build_end(&b);
+}
+
 struct find {
 	const char *dir;
 	char *path;
@@ -525,6 +574,7 @@ int main(void)
 	        cmocka_unit_test(test_cutover_unfinished_other_choice_before_fence_is_allowed),
 	        cmocka_unit_test(test_cutover_takes_in_what_is_whole_and_fences_the_rest),
 	        cmocka_unit_test(test_cutover_of_a_first_upload_needs_no_keeper),
+	        cmocka_unit_test(test_cutover_leaves_what_takes_too_long_in_the_inbox),
 	        cmocka_unit_test(test_cutover_killed_at_every_call_continues),
 	        cmocka_unit_test(test_cutover_temporary_lost_after_fence_never_yields_half),
 	        cmocka_unit_test(test_cutover_power_cut_at_every_operation_continues),

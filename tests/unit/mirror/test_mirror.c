@@ -4,6 +4,7 @@
  * linker takes them in place of the engine's. Each fake group counts its cycles, and can be told to fail, to
  * hang until released, to have changed, or to predict a long cut.
  */
+#include <dirent.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,16 +31,23 @@
 
 struct fake {
 	char name[64];
-	bool changed, hang;
+	bool changed, hang, keep_changed;
 	enum sosie_code fail;
 	int64_t stall_us;
 	unsigned cycles, opens, looks, drops, closed;
 	uint64_t interval_seen;
+	unsigned checks, read_ms; /* read_ms: how long a cycle takes */
+	enum sosie_code check_fail;
+	int64_t cut_wall_ms; /* of the point that is recorded; 0: none */
+	uint64_t differs;    /* from the accepted view, when asked */
+	unsigned backlogs;   /* how often asked */
+	bool cycling, asked_in_cycle;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct fake fakes[GROUPS_MAX];
 static unsigned fake_count, running, most_running, same_messages, same_groups, told_errors, told_points;
+static unsigned tidies;
 static bool pool_fails;
 
 static struct fake *fake_of(const char *name)
@@ -82,6 +90,14 @@ int64_t sosie_pool_pause_ms(struct sosie_pool *pool)
 {
 	(void)pool;
 	return 0;
+}
+
+void sosie_pool_tidy(struct sosie_pool *pool)
+{
+	(void)pool;
+	pthread_mutex_lock(&lock);
+	tidies++;
+	pthread_mutex_unlock(&lock);
 }
 
 int sosie_pool_same(struct sosie_pool *pool, const char *tenant, const struct sosie_same *list,
@@ -130,8 +146,25 @@ static void fake_destroy(struct sosie_source *s)
 	free(s);
 }
 
+static int fake_backlog(struct sosie_source *s, const struct sosie_view_id *id, uint64_t *bytes,
+                        struct sosie_err *err)
+{
+	struct fake *f = ((struct fake_source *)s)->f;
+
+	(void)err;
+	assert_string_equal(id->s, "r10123456789abcd");
+	pthread_mutex_lock(&lock);
+	f->asked_in_cycle |= f->cycling;
+	*bytes = f->differs;
+	f->backlogs++;
+	pthread_mutex_unlock(&lock);
+	return 0;
+}
+
 static const struct sosie_source_ops fake_ops = {
-        .name = "fake", .facts = fake_facts, .destroy = fake_destroy};
+        .name = "fake", .facts = fake_facts, .destroy = fake_destroy, .backlog = fake_backlog};
+static const struct sosie_source_ops fake_scan_ops = {
+        .name = "scan", .facts = fake_facts, .destroy = fake_destroy};
 
 int sosie_source_open(const struct sosie_source_options *options, struct sosie_source **out, char *reason,
                       size_t size, struct sosie_err *err)
@@ -140,7 +173,7 @@ int sosie_source_open(const struct sosie_source_options *options, struct sosie_s
 
 	(void)err;
 	assert_int_equal(strlen(options->tag), 8);
-	s->source.ops = &fake_ops;
+	s->source.ops = options->kind == SOSIE_SOURCE_SCAN ? &fake_scan_ops : &fake_ops;
 	pthread_mutex_lock(&lock);
 	s->f = fake_of(options->group);
 	s->f->opens++;
@@ -172,6 +205,14 @@ static void pause_briefly(void)
 	nanosleep(&ts, NULL);
 }
 
+static unsigned peek(const unsigned *value)
+{
+	pthread_mutex_lock(&lock);
+	unsigned now = *value;
+	pthread_mutex_unlock(&lock);
+	return now;
+}
+
 static bool hangs(struct sosie_replicator *r)
 {
 	bool hang;
@@ -190,18 +231,31 @@ int sosie_replicator_cycle(struct sosie_replicator *r, struct sosie_cycle_result
 	if (++running > most_running)
 		most_running = running;
 	r->f->cycles++;
+	r->f->cycling = true;
 	pthread_mutex_unlock(&lock);
 	int64_t cut = sosie_mono_ms(sosie_clock_real());
-	while (hangs(r))
+	while (hangs(r) || sosie_mono_ms(sosie_clock_real()) - cut < peek(&r->f->read_ms))
 		pause_briefly();
 	pthread_mutex_lock(&lock);
 	running--;
+	r->f->cycling = false;
 	fail = r->f->fail;
 	*out = (struct sosie_cycle_result){.point = r->f->cycles, .cut_mono_ms = cut, .read_bytes = 4096};
 	out->done_mono_ms = sosie_mono_ms(sosie_clock_real());
-	r->f->changed = fail != 0;
+	r->f->changed = fail != 0 || r->f->keep_changed;
 	pthread_mutex_unlock(&lock);
 	return fail == 0 ? 0 : sosie_err_set(err, fail, "%s fails as told", r->f->name);
+}
+
+int sosie_replicator_check(struct sosie_replicator *r, struct sosie_err *err)
+{
+	enum sosie_code fail;
+
+	pthread_mutex_lock(&lock);
+	r->f->checks++;
+	fail = r->f->check_fail;
+	pthread_mutex_unlock(&lock);
+	return fail == 0 ? 0 : sosie_err_set(err, fail, "%s is found so", r->f->name);
 }
 
 bool sosie_replicator_unchanged(struct sosie_replicator *r, struct sosie_same *out)
@@ -219,8 +273,14 @@ bool sosie_replicator_unchanged(struct sosie_replicator *r, struct sosie_same *o
 void sosie_replicator_status(const struct sosie_replicator *r, struct sosie_replicator_status *out)
 {
 	pthread_mutex_lock(&lock);
-	*out = (struct sosie_replicator_status){
-	        .exists = r->f->cycles > 0, .point = r->f->cycles, .age_ms = -1};
+	*out = (struct sosie_replicator_status){.exists = r->f->cycles > 0 || r->f->cut_wall_ms > 0,
+	                                        .point = r->f->cycles,
+	                                        .age_ms = -1,
+	                                        .view_held = r->f->differs > 0,
+	                                        .view = {"r10123456789abcd"},
+	                                        .cut_wall_ms = r->f->cut_wall_ms,
+	                                        .labelled = r->f->cut_wall_ms > 0,
+	                                        .consistency = SOSIE_CONSISTENCY_FUZZY};
 	pthread_mutex_unlock(&lock);
 }
 
@@ -321,7 +381,7 @@ static void reset(unsigned count)
 		snprintf(fakes[i].name, sizeof(fakes[i].name), "g%u", i);
 		fakes[i].stall_us = -1;
 	}
-	running = most_running = same_messages = same_groups = told_errors = told_points = 0;
+	running = most_running = same_messages = same_groups = told_errors = told_points = tidies = 0;
 	pool_fails = false;
 	configs_alive = 0;
 }
@@ -337,7 +397,7 @@ static void on_tell(void *arg, const struct sosie_config_group *group,
 	pthread_mutex_unlock(&lock);
 }
 
-static struct sosie_mirror *start(struct sosie_config *c)
+static struct sosie_mirror *start_checking(struct sosie_config *c, uint64_t check_ms)
 {
 	const struct sosie_mirror_options o = {
 	        .clock = sosie_clock_real(),
@@ -345,6 +405,7 @@ static struct sosie_mirror *start(struct sosie_config *c)
 	        .disconnect = fake_disconnect,
 	        .free_config = free_config,
 	        .tell = on_tell,
+	        .check_ms = check_ms,
 	};
 	struct sosie_mirror *m;
 	struct sosie_err err = {0};
@@ -354,18 +415,15 @@ static struct sosie_mirror *start(struct sosie_config *c)
 	return m;
 }
 
+static struct sosie_mirror *start(struct sosie_config *c)
+{
+	return start_checking(c, 0);
+}
+
 static void stop(struct sosie_mirror *m)
 {
 	sosie_mirror_stop(m);
 	assert_int_equal(configs_alive, 0);
-}
-
-static unsigned peek(const unsigned *value)
-{
-	pthread_mutex_lock(&lock);
-	unsigned now = *value;
-	pthread_mutex_unlock(&lock);
-	return now;
 }
 
 /* *value, written under the lock, becomes at least wanted in time. */
@@ -516,6 +574,51 @@ static void test_mirror_retry_error_comes_back_and_is_told_once(void **state)
 	stop(m);
 }
 
+static void shows_backlog(struct sosie_mirror *m, const char *group, int64_t wanted)
+{
+	int64_t end = sosie_mono_ms(sosie_clock_real()) + WAIT_MS, bytes = -1;
+
+	while (bytes != wanted) {
+		struct sosie_json *doc, *g = status_of(m, group, &doc);
+
+		if (!g || sosie_json_i64(g, "backlog_bytes", &bytes, NULL) != 0)
+			bytes = -1;
+		sosie_json_free(doc);
+		if (sosie_mono_ms(sosie_clock_real()) > end)
+			fail_msg("backlog_bytes is %lld, not %lld", (long long)bytes, (long long)wanted);
+		pause_briefly();
+	}
+}
+
+/* The standby is away: the source is asked what differs, between cycles, and not at each try. */
+static void test_mirror_behind_asks_the_source_and_shows_it(void **state)
+{
+	(void)state;
+	reset(1);
+	struct sosie_mirror *m = start(make(1, 1, 1, 100));
+
+	becomes(m, "acme/g0", "idle");
+	assert_int_equal(peek(&fakes[0].backlogs), 0);
+	shows_backlog(m, "acme/g0", 0);
+	pthread_mutex_lock(&lock);
+	fakes[0].differs = 12345678;
+	fakes[0].fail = SOSIE_EPEER;
+	fakes[0].changed = true;
+	unsigned cycles = fakes[0].cycles;
+	pthread_mutex_unlock(&lock);
+	reaches(&fakes[0].backlogs, 1);
+	shows_backlog(m, "acme/g0", 12345678);
+	reaches(&fakes[0].cycles, cycles + 3);
+	assert_int_equal(peek(&fakes[0].backlogs), 1);
+	pthread_mutex_lock(&lock);
+	assert_false(fakes[0].asked_in_cycle);
+	fakes[0].fail = SOSIE_OK;
+	pthread_mutex_unlock(&lock);
+	becomes(m, "acme/g0", "idle");
+	shows_backlog(m, "acme/g0", 0);
+	stop(m);
+}
+
 static void test_mirror_fenced_stops_cycling(void **state)
 {
 	(void)state;
@@ -527,6 +630,140 @@ static void test_mirror_fenced_stops_cycling(void **state)
 	reaches(&fakes[1].looks, 15); /* meanwhile many intervals pass */
 	assert_int_equal(peek(&fakes[0].cycles), 1);
 	assert_int_equal(peek(&told_errors), 1);
+	stop(m);
+}
+
+static void test_mirror_idle_group_asks_for_the_head_and_is_fenced(void **state)
+{
+	(void)state;
+	reset(3);
+	/* A check each 100 ms at least, though they are looked at once in 20 s: nothing is cut for it. */
+	struct sosie_mirror *m = start_checking(make(3, 1, 2, 20000), 100);
+
+	for (unsigned i = 0; i < 3; i++) {
+		reaches(&fakes[i].checks, 3);
+		assert_in_range(peek(&fakes[i].cycles), 1, 2); /* the grid may have come */
+	}
+	becomes(m, "acme/g1", "idle");
+	pthread_mutex_lock(&lock);
+	fakes[1].check_fail = SOSIE_EFENCED;
+	pthread_mutex_unlock(&lock);
+	becomes(m, "acme/g1", "fenced");
+	becomes(m, "acme/g0", "idle");
+	assert_int_equal(peek(&told_errors), 1);
+	stop(m);
+}
+
+static void test_mirror_one_fenced_all_of_its_standby_are_checked(void **state)
+{
+	(void)state;
+	reset(8);
+	struct sosie_mirror *m = start(make(8, 2, 4, 300)); /* a check a minute: none of its own here */
+
+	for (unsigned i = 0; i < 8; i++)
+		reaches(&fakes[i].looks, 3);
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(peek(&fakes[i].checks), 0);
+	pthread_mutex_lock(&lock);
+	for (unsigned i = 0; i < 8; i += 2)
+		fakes[i].check_fail = fakes[i].fail = SOSIE_EFENCED; /* all of standby0 */
+	fakes[0].changed = true;                                     /* which only this one sees by itself */
+	pthread_mutex_unlock(&lock);
+	for (unsigned i = 0; i < 8; i += 2) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "acme/g%u", i);
+		becomes(m, name, "fenced");
+		assert_int_equal(peek(&fakes[i].checks), i > 0);
+	}
+	for (unsigned i = 1; i < 8; i += 2)
+		assert_int_equal(peek(&fakes[i].checks), 0);
+	assert_int_equal(peek(&told_errors), 4);
+	stop(m);
+}
+
+static int64_t filesystems(struct sosie_mirror *m, bool *low)
+{
+	struct sosie_json *doc, *list, *fs;
+	size_t count = 0;
+
+	status_of(m, "", &doc);
+	assert_int_equal(sosie_json_arr(doc, "filesystems", 100, &list, &count, NULL), 0);
+	*low = false;
+	if (count > 0 && sosie_json_at(list, 0, &fs, NULL) == 0)
+		assert_int_equal(sosie_json_bool(fs, "low", low, NULL), 0);
+	sosie_json_free(doc);
+	return (int64_t)count;
+}
+
+/* A volume that appears after the start is on a filesystem whose reserve counts; and what is read in place of
+ * views rests four times as long as it takes. */
+static void test_mirror_volume_appears_later_reserve_holds_and_scan_rests(void **state)
+{
+	char dir[] = "/tmp/sosie-mirror-XXXXXX", path[64], reason[200] = "";
+	struct sosie_config *c = make(1, 1, 1, 100);
+	struct sosie_json *doc, *g;
+	const char *text;
+	bool low;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/image", dir);
+	reset(1);
+	configs_alive = 1;
+	snprintf(c->groups[0].volumes[0].path, sizeof(c->groups[0].volumes[0].path), "%s", path);
+	c->groups[0].source = SOSIE_SOURCE_REFLINK;
+	c->view_bytes = UINT64_MAX / 4; /* more than any filesystem has free */
+	struct sosie_mirror *m = start(c);
+
+	reaches(&fakes[0].looks, 3);
+	assert_int_equal(filesystems(m, &low), 0);
+	assert_int_equal(peek(&fakes[0].opens), 1);
+	pthread_mutex_lock(&lock);
+	fakes[0].read_ms = 200;
+	pthread_mutex_unlock(&lock);
+	FILE *f = fopen(path, "we");
+	assert_non_null(f);
+	fclose(f);
+	reaches(&fakes[0].opens, 2);
+	assert_int_equal(filesystems(m, &low), 1);
+	assert_true(low);
+	g = status_of(m, "acme/g0", &doc);
+	assert_int_equal(sosie_json_str(g, "driver_reason", 200, &text, NULL), 0);
+	snprintf(reason, sizeof(reason), "%s", text);
+	sosie_json_free(doc);
+	assert_non_null(strstr(reason, "below view_space"));
+	assert_non_null(strstr(reason, "a fifth of the time"));
+	unsigned before = peek(&fakes[0].cycles);
+	set(&fakes[0].changed, true);
+	reaches(&fakes[0].cycles, before + 1);
+	set(&fakes[0].keep_changed, true);
+	reaches(&fakes[0].cycles, before + 2);
+	int64_t began = sosie_mono_ms(sosie_clock_real());
+	reaches(&fakes[0].cycles, before + 3);
+	assert_true(sosie_mono_ms(sosie_clock_real()) - began >= 950); /* 200 ms of cycle, 800 of rest */
+	stop(m);
+	unlink(path);
+	rmdir(dir);
+}
+
+static void test_mirror_restarted_shows_what_is_recorded(void **state)
+{
+	(void)state;
+	reset(1);
+	fakes[0].cut_wall_ms = 1763782020123;
+	fakes[0].hang = true;
+	struct sosie_mirror *m = start(make(1, 1, 1, 100));
+	struct sosie_json *doc, *g;
+	const char *text;
+
+	reaches(&fakes[0].cycles, 1); /* no point of this process yet */
+	g = status_of(m, "acme/g0", &doc);
+	assert_int_equal(sosie_json_str(g, "last_change", 64, &text, NULL), 0);
+	assert_string_equal(text, "2025-11-22T03:27:00.123Z");
+	assert_int_equal(sosie_json_str(g, "consistency", 64, &text, NULL), 0);
+	assert_string_equal(text, "fuzzy");
+	sosie_json_free(doc);
 	stop(m);
 }
 
@@ -709,6 +946,109 @@ static void test_mirror_alarm_program_told_at_opening_and_closing(void **state)
 	rmdir(dir);
 }
 
+/* Entries of dir besides . and .. */
+static unsigned entries_of(const char *dir)
+{
+	DIR *d = opendir(dir);
+	unsigned n = 0;
+
+	assert_non_null(d);
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n - 2;
+}
+
+static ino_t inode_of(const char *path)
+{
+	struct stat st;
+
+	return lstat(path, &st) == 0 ? st.st_ino : 0;
+}
+
+static bool is_link(const char *path)
+{
+	struct stat st;
+
+	return lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
+}
+
+/*
+ * What another user could lay beside the metrics file: a pipe, or a file of his, of the name that was the
+ * temporary one's once (with the process id), and a link of the file's own name. None is opened.
+ */
+static void test_mirror_metrics_planted_files_are_not_opened(void **state)
+{
+	(void)state;
+	char dir[] = "/tmp/sosie-mirror-XXXXXX", metrics[64], planted[96], victim[64];
+	struct stat st;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(metrics, sizeof(metrics), "%s/metrics", dir);
+	snprintf(victim, sizeof(victim), "%s/victim", dir);
+	snprintf(planted, sizeof(planted), "%s.tmp.%ld", metrics, (long)getpid());
+	FILE *f = fopen(victim, "we");
+	assert_non_null(f);
+	fputs("as it was", f);
+	fclose(f);
+	for (unsigned round = 0; round < 2; round++) {
+		assert_int_equal(round == 0 ? mkfifo(planted, 0666) : link(victim, planted), 0);
+		assert_int_equal(symlink(victim, metrics), 0);
+		reset(1);
+		struct sosie_config *c = make(1, 1, 1, 100);
+		c->metrics = strdup(metrics);
+		struct sosie_mirror *m = start(c);
+		for (unsigned i = 0; i < WAIT_MS / 5 && is_link(metrics); i++)
+			sosie_sleep_ms(sosie_clock_real(), 5);
+		file_gets(metrics, "sosie_metrics_timestamp_seconds ");
+		stop(m);
+		assert_int_equal(lstat(metrics, &st), 0);
+		assert_true(S_ISREG(st.st_mode));
+		assert_true(st.st_ino != inode_of(victim));
+		assert_int_equal(lstat(planted, &st), 0);
+		assert_true(S_ISFIFO(st.st_mode) || st.st_ino == inode_of(victim));
+		assert_true(file_has(victim, "as it was"));
+		assert_int_equal(entries_of(dir), 3); /* nothing of ours is left */
+		unlink(planted);
+		unlink(metrics);
+	}
+	unlink(victim);
+	rmdir(dir);
+}
+
+/* A folder stands where the file is to go: the rename fails, and the new file is taken away. */
+static void test_mirror_metrics_cannot_be_put_in_place_leaves_nothing(void **state)
+{
+	(void)state;
+	char dir[] = "/tmp/sosie-mirror-XXXXXX", metrics[64];
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(metrics, sizeof(metrics), "%s/metrics", dir);
+	assert_int_equal(mkdir(metrics, 0700), 0);
+	reset(1);
+	struct timespec before, after;
+	struct stat st;
+	assert_int_equal(stat(dir, &st), 0);
+	before = st.st_mtim;
+	struct sosie_config *c = make(1, 1, 1, 100);
+	c->metrics = strdup(metrics);
+	struct sosie_mirror *m = start(c);
+	reaches(&fakes[0].cycles, 1);
+	/* The folder's time tells that a file was made in it. */
+	for (unsigned i = 0; i < WAIT_MS / 5; i++) {
+		assert_int_equal(stat(dir, &st), 0);
+		after = st.st_mtim;
+		if (after.tv_sec != before.tv_sec || after.tv_nsec != before.tv_nsec)
+			break;
+		sosie_sleep_ms(sosie_clock_real(), 5);
+	}
+	stop(m);
+	assert_true(after.tv_sec != before.tv_sec || after.tv_nsec != before.tv_nsec);
+	assert_int_equal(entries_of(dir), 1);
+	assert_int_equal(rmdir(metrics), 0);
+	rmdir(dir);
+}
+
 static int64_t cpu_us(void)
 {
 	struct rusage u;
@@ -758,7 +1098,12 @@ int main(void)
 	        cmocka_unit_test(test_mirror_standby_hangs_other_goes_on),
 	        cmocka_unit_test(test_mirror_more_groups_than_slots_never_more_at_once),
 	        cmocka_unit_test(test_mirror_retry_error_comes_back_and_is_told_once),
+	        cmocka_unit_test(test_mirror_behind_asks_the_source_and_shows_it),
 	        cmocka_unit_test(test_mirror_fenced_stops_cycling),
+	        cmocka_unit_test(test_mirror_idle_group_asks_for_the_head_and_is_fenced),
+	        cmocka_unit_test(test_mirror_one_fenced_all_of_its_standby_are_checked),
+	        cmocka_unit_test(test_mirror_volume_appears_later_reserve_holds_and_scan_rests),
+	        cmocka_unit_test(test_mirror_restarted_shows_what_is_recorded),
 	        cmocka_unit_test(test_mirror_operator_error_needs_you),
 	        cmocka_unit_test(test_mirror_long_cut_stop_makes_none),
 	        cmocka_unit_test(test_mirror_long_cut_cut_holds_writers_one_percent),
@@ -766,6 +1111,8 @@ int main(void)
 	        cmocka_unit_test(test_mirror_reload_during_cycle_waits_for_it),
 	        cmocka_unit_test(test_mirror_stop_during_cycle_ends_soon),
 	        cmocka_unit_test(test_mirror_alarm_program_told_at_opening_and_closing),
+	        cmocka_unit_test(test_mirror_metrics_planted_files_are_not_opened),
+	        cmocka_unit_test(test_mirror_metrics_cannot_be_put_in_place_leaves_nothing),
 	        cmocka_unit_test(test_mirror_thousand_idle_groups_cost_little),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,6 +23,9 @@ static struct {
 	enum sosie_consistency label;
 	unsigned cuts, reopened, based, dropped;
 	unsigned serial;
+	/* At the end of the last volume, the first one's file in the view (or the base) loses its name and is
+	 * emptied, as by who gives space back; taken back once it was done. */
+	bool empty_view, empty_base;
 } tracked;
 
 struct sosie_view {
@@ -250,6 +253,19 @@ static bool leaf_same(const struct sosie_view *v, unsigned i, uint64_t at)
 	return n > 0 && n == m && memcmp(x, y, (size_t)n) == 0;
 }
 
+static void tracked_empty(bool *asked, const char *path)
+{
+	int fd = *asked ? open(path, O_WRONLY | O_CLOEXEC) : -1;
+
+	if (!*asked)
+		return;
+	*asked = false;
+	assert_true(fd >= 0);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(ftruncate(fd, 0), 0);
+	close(fd);
+}
+
 /* Extents of one kind, leaf by leaf; without a base all is data. */
 static int tracked_next(struct sosie_view *v, unsigned i, struct sosie_io *io, struct sosie_file *file,
                         uint64_t from, struct sosie_extent *out, struct sosie_err *err)
@@ -261,8 +277,13 @@ static int tracked_next(struct sosie_view *v, unsigned i, struct sosie_io *io, s
 	(void)file;
 	(void)err;
 	*out = (struct sosie_extent){SOSIE_EXTENT_END, v->size[i], v->size[i]};
-	if (from >= v->size[i])
+	if (from >= v->size[i]) {
+		if (i + 1 == v->count)
+			tracked_empty(&tracked.empty_view, v->path[0]);
+		if (i + 1 == v->count && v->base.s[0])
+			tracked_empty(&tracked.empty_base, v->base_path[0]);
 		return 0;
+	}
 	*out = (struct sosie_extent){SOSIE_EXTENT_DATA, from, v->size[i]};
 	if (!v->base_path[i][0])
 		return 0;
@@ -290,9 +311,9 @@ static void tracked_destroy(struct sosie_source *source)
 }
 
 static const struct sosie_source_ops tracking_ops = {
-        "tracking",      tracked_settle, tracked_unchanged, tracked_facts,     tracked_cut,
-        tracked_reopen,  tracked_id,     tracked_path,      tracked_base_path, tracked_next,
-        tracked_release, tracked_drop,   tracked_destroy,
+        "tracking",      tracked_settle, tracked_unchanged, tracked_facts, tracked_cut,     tracked_reopen,
+        tracked_id,      tracked_path,   tracked_base_path, tracked_next,  tracked_release, tracked_drop,
+        tracked_destroy, NULL,
 };
 
 static struct sosie_source *make_tracking(struct harness *h)

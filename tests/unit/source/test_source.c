@@ -216,6 +216,7 @@ static void test_scan_keeps_no_views(void **state)
 	assert_true(facts.extents == 0 && facts.stall_us == -1 && facts.last_us == -1);
 	assert_int_equal(s->ops->reopen(s, NULL, &ids[1], &view, &p->err), -SOSIE_ENOTFOUND);
 	assert_int_equal(s->ops->drop(s, &ids[1], &p->err), 0);
+	assert_null(s->ops->backlog); /* it cannot tell */
 	s->ops->destroy(s);
 }
 

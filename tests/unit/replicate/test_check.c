@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: MIT */
+/* What an idle group does to see whether it may go on (check), views that are emptied while they are read,
+ * what is known after a restart, sessions that lie idle. */
+#include "engine/replicate/internal.h"
+#include "tests/unit/replicate/tracking.h"
+
+static struct harness *tracked_harness(void)
+{
+	struct harness *h = harness_new(1);
+
+	memset(&tracked, 0, sizeof(tracked));
+	h->make_source = make_tracking;
+	add_volume(h, "a");
+	add_volume(h, "b");
+	set_size(h, 0, 1u << 20);
+	set_size(h, 1, 1u << 20);
+	scribble(h, 0, 4096 * 3, 100000);
+	scribble(h, 1, 8192, 100000);
+	open_replicator(h);
+	must(cycle(h), &h->err);
+	return h;
+}
+
+static void test_check_of_a_head_that_is_ours_sends_and_cuts_nothing(void **state)
+{
+	struct harness *h = tracked_harness();
+	struct sosie_same same;
+	unsigned cuts = tracked.cuts, connects = h->connects, frames = h->frames;
+
+	(void)state;
+	must(sosie_replicator_check(h->r, &h->err), &h->err);
+	assert_int_equal(h->frames, frames + 1); /* the question */
+	assert_int_equal(tracked.cuts, cuts);
+	assert_int_equal(h->connects, connects);
+	assert_true(sosie_replicator_unchanged(h->r, &same));
+	harness_free(h);
+}
+
+static void test_check_of_a_later_epoch_is_fenced(void **state)
+{
+	struct harness *h = tracked_harness();
+	struct sosie_same same;
+	uint64_t sent = h->data_bytes;
+
+	(void)state;
+	assert_int_equal(h->r->state.epoch, 1);
+	h->r->state.epoch = 0; /* as if the standby's had risen */
+	assert_int_equal(sosie_replicator_check(h->r, &h->err), -SOSIE_EFENCED);
+	assert_non_null(strstr(h->err.what, "has cut over"));
+	assert_false(sosie_replicator_unchanged(h->r, &same)); /* not idle again until a person has seen it */
+	assert_int_equal(cycle(h), -SOSIE_EFENCED);
+	assert_int_equal(h->data_bytes, sent);
+	harness_free(h);
+}
+
+static void test_check_of_a_lost_point_is_a_loss_of_a_lost_line_changes_nothing(void **state)
+{
+	struct harness *h = tracked_harness();
+	struct sosie_same same;
+
+	(void)state;
+	h->fail_at = 0;
+	h->unreachable = true;
+	assert_int_equal(sosie_replicator_check(h->r, &h->err), -SOSIE_EPEER);
+	h->unreachable = false;
+	h->fail_at = -1;
+	assert_true(sosie_replicator_unchanged(h->r, &same));
+	h->r->state.point = 5;
+	new_pool(h);
+	h->r->o.pool = h->pool;
+	assert_int_equal(sosie_replicator_check(h->r, &h->err), -SOSIE_ELOSS);
+	assert_false(sosie_replicator_unchanged(h->r, &same));
+	harness_free(h);
+}
+
+/* Nothing that was read from it counts: no commit, and the upload that was begun goes. */
+static void check_emptied(struct harness *h)
+{
+	unsigned accepted = h->accepted;
+
+	assert_int_equal(cycle(h), -SOSIE_ENOSPACE);
+	assert_false(tracked.empty_view || tracked.empty_base); /* it was done */
+	assert_non_null(strstr(h->err.what, "views were let go"));
+	assert_int_equal(h->accepted, accepted);
+	assert_false(h->r->state.pending.present);
+	must(cycle(h), &h->err);
+	assert_int_equal(h->refused, 0);
+	check_point(h, h->result.point);
+	must(cycle(h), &h->err);
+	assert_true(h->result.same && h->result.tracked);
+	assert_int_equal(tracked_views(h), 1);
+}
+
+static void test_view_emptied_while_read_commits_nothing(void **state)
+{
+	struct harness *h = tracked_harness();
+
+	(void)state;
+	scribble(h, 0, 8192, 70000);
+	scribble(h, 1, 8192, 70000);
+	tracked.empty_view = true;
+	check_emptied(h);
+	tracked.empty_view = true; /* nothing has changed: nor is that said */
+	check_emptied(h);
+	harness_free(h);
+}
+
+static void test_base_emptied_while_read_commits_nothing(void **state)
+{
+	struct harness *h = tracked_harness();
+
+	(void)state;
+	scribble(h, 1, 8192, 70000);
+	tracked.empty_base = true;
+	check_emptied(h);
+	harness_free(h);
+}
+
+static void test_view_emptied_of_an_upload_gone_on_with_drops_it(void **state)
+{
+	struct harness *h = tracked_harness();
+
+	(void)state;
+	scribble(h, 0, 8192, 70000);
+	h->fail_at = 4;
+	assert_int_equal(cycle(h), -SOSIE_EPEER);
+	h->fail_at = -1;
+	assert_true(h->r->state.pending.present && h->r->pending_held);
+	tracked.empty_view = true;
+	check_emptied(h);
+	assert_int_equal(tracked.reopened, 1);
+	harness_free(h);
+}
+
+static void test_status_after_a_restart_has_cut_and_label(void **state)
+{
+	struct harness *h = tracked_harness();
+	struct sosie_replicator_status st;
+	int64_t before = sosie_wall_ms(sosie_clock_real());
+
+	(void)state;
+	tracked.label = SOSIE_CONSISTENCY_FUZZY;
+	scribble(h, 0, 8192, 4096);
+	must(cycle(h), &h->err);
+	close_replicator(h);
+	tracked.label = SOSIE_CONSISTENCY_CRASH;
+	open_replicator(h);
+	sosie_replicator_status(h->r, &st);
+	assert_true(st.exists && st.labelled);
+	assert_int_equal(st.consistency, SOSIE_CONSISTENCY_FUZZY);
+	assert_in_range(st.cut_wall_ms, before, sosie_wall_ms(sosie_clock_real()));
+	harness_free(h);
+}
+
+/* --- idle sessions
+ * ---------------------------------------------------------------------------------------------- */
+
+static struct closing {
+	struct sosie_channel base, *inner;
+	unsigned closed;
+} closing;
+
+static int pass_send(struct sosie_channel *ch, const void *data, size_t len, struct sosie_err *err)
+{
+	return sosie_channel_send(((struct closing *)ch)->inner, data, len, err);
+}
+
+static int pass_recv(struct sosie_channel *ch, void *data, size_t size, size_t *got, int timeout_ms,
+                     struct sosie_err *err)
+{
+	return sosie_channel_recv(((struct closing *)ch)->inner, data, size, got, timeout_ms, err);
+}
+
+static void pass_close(struct sosie_channel *ch)
+{
+	((struct closing *)ch)->closed++;
+	sosie_channel_close(((struct closing *)ch)->inner);
+}
+
+static const struct sosie_channel_ops closing_ops = {pass_send, pass_recv, pass_close};
+
+static int connect_closing(struct sosie_connector *c, struct sosie_channel **out, struct sosie_err *err)
+{
+	int rc = connect_link(c, &closing.inner, err);
+
+	closing.base.ops = &closing_ops;
+	*out = &closing.base;
+	return rc;
+}
+
+static void test_pool_looking_for_its_pause_closes_nothing_tidying_does(void **state)
+{
+	struct harness *h = harness_new(1);
+	struct sosie_clock_virtual late;
+	struct sosie_session *s;
+	struct sosie_pool *pool;
+	bool fresh;
+
+	(void)state;
+	sosie_clock_virtual_init(&late, sosie_mono_ms(sosie_clock_real()), 1);
+	h->connector.open = connect_closing;
+	must(sosie_pool_new(&h->connector, &late.clock, "test", &pool, &h->err), &h->err);
+	must(pool_take(pool, &s, &fresh, &h->err), &h->err);
+	pool_give(pool, s, true);
+	sosie_pool_tidy(pool);
+	assert_int_equal(closing.closed, 0);
+	sosie_sleep_ms(&late.clock, 121000);
+	assert_int_equal(sosie_pool_pause_ms(pool), 0);
+	assert_int_equal(closing.closed, 0);
+	sosie_pool_tidy(pool);
+	assert_int_equal(closing.closed, 1);
+	sosie_pool_free(pool);
+	harness_free(h);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(test_check_of_a_head_that_is_ours_sends_and_cuts_nothing),
+	        cmocka_unit_test(test_check_of_a_later_epoch_is_fenced),
+	        cmocka_unit_test(test_check_of_a_lost_point_is_a_loss_of_a_lost_line_changes_nothing),
+	        cmocka_unit_test(test_view_emptied_while_read_commits_nothing),
+	        cmocka_unit_test(test_base_emptied_while_read_commits_nothing),
+	        cmocka_unit_test(test_view_emptied_of_an_upload_gone_on_with_drops_it),
+	        cmocka_unit_test(test_status_after_a_restart_has_cut_and_label),
+	        cmocka_unit_test(test_pool_looking_for_its_pause_closes_nothing_tidying_does),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
