@@ -124,7 +124,8 @@ check: deps all tests
 # The full counts, with io_uring and with the thread pool.
 check-full: deps all tests
 	@SOSIE_IO=uring SOSIE_ROUNDS=full tests/run --build "$(BUILD)" --jobs $(JOBS) --title check-full/uring unit check fuzz scenario
-	@SOSIE_IO=threads SOSIE_ROUNDS=full tests/run --build "$(BUILD)" --jobs $(JOBS) --title check-full/threads unit scenario
+	@SOSIE_IO=threads SOSIE_ROUNDS=full tests/run --build "$(BUILD)" --jobs $(JOBS) --title check-full/threads unit \
+		scenario:first-copy scenario:kill scenario:power-cut scenario:cutover-kill scenario:filesystems scenario:volumes
 
 # What a change set may never lack, under random writes for ten minutes; SOSIE_SEED repeats a run.
 SOAK_SECONDS ?= 600
