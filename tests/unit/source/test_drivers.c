@@ -2,7 +2,7 @@
 /*
  * The drivers reflink and btrfs on loop-mounted filesystems: views kept, found again, settled and dropped;
  * changes against a byte comparison; unchanged; labels, judged by numbered blocks; facts; a full disk; what
- * auto chooses. SOSIE_ROUNDS: cuts under the alternating writer (default 6, full 200).
+ * auto chooses. SOSIE_ROUNDS: cuts under the alternating writer (default 6, full 25).
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -695,7 +695,7 @@ static bool judge(struct lab *l, struct sosie_view *view, const struct order_map
 static void test_labels_under_a_writer_are_never_wrong(void **state)
 {
 	const char *text = getenv("SOSIE_ROUNDS");
-	unsigned rounds = text && strcmp(text, "full") == 0 ? 200 : 6;
+	unsigned rounds = text && strcmp(text, "full") == 0 ? 25 : 6;
 
 	(void)state;
 	NEED_MOUNTS();
