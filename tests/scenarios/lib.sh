@@ -52,10 +52,43 @@ need_loop() # FS…
 	rm -r "$work/probe" "$work/probe.img"
 }
 
+# What was started beside the scenario must not outlive it. (The number of a job that was waited for may be another's by now.)
+end_started()
+{
+	jobs -p >"$work/jobs"
+	while read -r e_pid; do
+		kill -KILL "$e_pid" 2>/dev/null || true
+		wait "$e_pid" 2>/dev/null || true
+	done <"$work/jobs"
+}
+start_daemon() # CONFIG: sosied into $daemon; what it says is appended to daemon.out and daemon.err
+{
+	"$bin/sosied" --config "$1" >>"$work/daemon.out" 2>>"$work/daemon.err" </dev/null &
+	daemon=$!
+}
+within() # SECONDS TEXT COMMAND…: becomes true in time
+{
+	w_end=$(($(millis) + $1 * 1000)) w_text=$2
+	shift 2
+	until "$@" >/dev/null 2>&1; do
+		[ "$(millis)" -lt "$w_end" ] || {
+			tail -n 20 "$work/daemon.err" "$work/alarms" 2>/dev/null || true
+			fail "$w_text: not in time: $*"
+		}
+		nap 100
+	done
+	ok "$w_text"
+}
+status_of_config() # FILE JQ-EXPRESSION: true by what the daemon of this configuration says; its answer is in $work/status
+{
+	"$sosie" status --config "$1" --json >"$work/status" 2>/dev/null || [ $? -eq 5 ] || return 1
+	jq -e "$2" "$work/status" >/dev/null
+}
 cleanup()
 {
 	c_status=$?
 	trap - EXIT
+	end_started
 	for c_lab in $labs; do
 		"$lab" down "$c_lab" || c_status=1
 	done

@@ -46,32 +46,7 @@ END
 	chmod 600 "$config"
 }
 write_config
-daemon_start()
-{
-	"$bin/sosied" --config "$config" >>"$work/daemon.out" 2>>"$work/daemon.err" </dev/null &
-	daemon=$!
-}
-end_daemon() { [ -z "${daemon:-}" ] || kill -KILL "$daemon" 2>/dev/null || true; }
-trap 'end_daemon; cleanup' EXIT
-within() # SECONDS TEXT COMMAND…: becomes true in time
-{
-	w_end=$(($(millis) + $1 * 1000)) w_text=$2
-	shift 2
-	until "$@" >/dev/null 2>&1; do
-		[ "$(millis)" -lt "$w_end" ] || {
-			tail -n 20 "$work/daemon.err"
-			cat "$work/alarms"
-			fail "$w_text: not in time: $*"
-		}
-		nap 100
-	done
-	ok "$w_text"
-}
-status() # JQ EXPRESSION
-{
-	"$sosie" status --config "$config" --json >"$work/status" 2>/dev/null || [ $? -eq 5 ] || return 1
-	jq -e "$1" "$work/status" >/dev/null
-}
+status() { status_of_config "$config" "$1"; } # JQ EXPRESSION
 point_above() { [ "$(newest "$1")" -gt "$2" ]; }
 alarm() { jq -se "any(.[]; .kind == \"$1\" and .state == \"$2\")" "$work/alarms"; }
 
@@ -81,7 +56,7 @@ exits 4 "no daemon runs yet" "$sosie" status --config "$config"
 says 'not running'
 says 'acme/erp: no point is recorded'
 
-daemon_start
+start_daemon "$config"
 within 20 "the first points" status '[.groups[].point] == [1,1]'
 point_is erp 1 erp "$work/erp.img"
 within 10 "the metrics file is there" grep -q '^sosie_metrics_timestamp_seconds [0-9]' "$work/metrics.prom"
@@ -115,7 +90,7 @@ exits 4 "nobody answers" "$sosie" status --config "$config"
 says 'acme/erp: point [0-9]+ was accepted last'
 before=$(newest web)
 scribble "$work/web.img" 2
-daemon_start
+start_daemon "$config"
 within 30 "a new daemon goes on" point_above web "$before"
 point_is web "$(newest web)" web "$work/web.img"
 

@@ -21,7 +21,7 @@ end_writer()
 		rmdir "$cgroup" 2>/dev/null || { nap 200 && rmdir "$cgroup"; } || true
 	fi
 }
-trap 'end_writer; cleanup' EXIT
+trap 'end_started; end_writer; cleanup' EXIT
 
 start_writer() # MODE FIRST
 {

@@ -47,34 +47,14 @@ write_config() # LINES…
 before() { head_of; group_of one first 200ms; group_of two first 200ms; group_of other second 200ms; }
 after() { head_of; group_of one first 200ms; group_of three first 200ms; group_of other second 300ms; }
 broken() { before; echo "    surprise: yes"; }
-daemon=
-end_daemon() { [ -z "$daemon" ] || kill -KILL "$daemon" 2>/dev/null || true; }
 stopped=
 go_on() { for g_pid in $stopped; do kill -CONT "$g_pid" 2>/dev/null || true; done; }
-trap 'go_on; end_daemon; cleanup' EXIT
-within() # SECONDS TEXT COMMAND…
-{
-	w_end=$(($(millis) + $1 * 1000)) w_text=$2
-	shift 2
-	until "$@" >/dev/null 2>&1; do
-		[ "$(millis)" -lt "$w_end" ] || {
-			tail -n 20 "$work/daemon.err"
-			fail "$w_text: not in time: $*"
-		}
-		nap 100
-	done
-	ok "$w_text"
-}
-status()
-{
-	"$sosie" status --config "$config" --json >"$work/status" 2>/dev/null || [ $? -eq 5 ] || return 1
-	jq -e "$1" "$work/status" >/dev/null
-}
+trap 'go_on; cleanup' EXIT
+status() { status_of_config "$config" "$1"; } # JQ EXPRESSION
 point_above() { [ "$(newest "$1")" -gt "$2" ]; }
 
 write_config before
-"$bin/sosied" --config "$config" >"$work/daemon.out" 2>"$work/daemon.err" </dev/null &
-daemon=$!
+start_daemon "$config"
 within 20 "the first points of three groups" status '[.groups[].point] == [1,1,1]'
 
 # A bad file.

@@ -17,11 +17,7 @@ groups:
   - {name: acme/gone, standby: bleu, interval: 200ms, volumes: [{name: gone, path: $work/gone.img}]}
 END
 chmod 600 "$config"
-daemon=
-end_daemon() { [ -z "$daemon" ] || kill -KILL "$daemon" 2>/dev/null || true; }
-trap 'end_daemon; cleanup' EXIT
-"$bin/sosied" --config "$config" >"$work/daemon.out" 2>"$work/daemon.err" </dev/null &
-daemon=$!
+start_daemon "$config"
 end=$(($(millis) + 20000))
 until "$sosie" status --config "$config" --json 2>/dev/null | jq -e '.groups[] | select(.group == "acme/erp") | .point == 1' >/dev/null; do
 	[ "$(millis)" -lt "$end" ] || fail "no point after 20 s: $(cat "$work/daemon.err")"

@@ -16,7 +16,7 @@ for fs in xfs btrfs; do
 	"mkfs.$fs" -q "$work/small.img" >/dev/null
 	mkdir -p "$work/small"
 	mount -o loop "$work/small.img" "$work/small"
-	trap 'umount "$work/small" 2>/dev/null || umount -l "$work/small" 2>/dev/null || true; cleanup' EXIT
+	trap 'end_started; umount "$work/small" 2>/dev/null || umount -l "$work/small" 2>/dev/null || true; cleanup' EXIT
 	make_image "$work/small/erp.img" 4
 	dd if=/dev/urandom of="$work/small/erp.img" bs=1M count=380 status=none
 	sync -f "$work/small"
@@ -38,11 +38,10 @@ for fs in xfs btrfs; do
 		      - {name: erp, path: $work/small/erp.img}
 	END
 	chmod 600 "$work/sosie.yaml"
-	"$bin/sosied" --config "$work/sosie.yaml" >"$work/mirror.out" 2>"$work/mirror.err" &
-	daemon=$!
+	start_daemon "$work/sosie.yaml"
 	end=$(($(millis) + 60000))
 	until [ "$(newest erp)" -ge 1 ]; do
-		[ "$(millis)" -lt "$end" ] || fail "no first point: $(tail -n 3 "$work/mirror.err")"
+		[ "$(millis)" -lt "$end" ] || fail "no first point: $(tail -n 3 "$work/daemon.err")"
 		nap 100
 	done
 	"$sosie" status --config "$work/sosie.yaml" --json >"$work/out" 2>"$work/err" || true
@@ -59,7 +58,7 @@ for fs in xfs btrfs; do
 	before=$(newest erp)
 	end=$(($(millis) + 90000))
 	until [ "$(newest erp)" -gt "$before" ]; do
-		[ "$(millis)" -lt "$end" ] || fail "replication did not go on: $(tail -n 3 "$work/mirror.err")"
+		[ "$(millis)" -lt "$end" ] || fail "replication did not go on: $(tail -n 3 "$work/daemon.err")"
 		nap 200
 	done
 	kill -TERM "$daemon"
