@@ -654,28 +654,30 @@ static int read_groups(const struct place *top, struct config_raw *raw, struct s
 /* --- the whole -------------------------------------------------------------------------------------------
  */
 
-static int get_view_space(const struct place *p, const char *text, struct sosie_config *c)
+bool sosie_config_view_space(const char *text, unsigned *percent, uint64_t *bytes)
 {
-	size_t len = text ? strlen(text) : 0;
+	size_t len = strlen(text);
 	char digits[4] = "";
-	long percent;
+	long whole;
 
-	if (!text)
-		return 0;
-	if (text[len - 1] != '%') {
-		if (sosie_size_parse(text, &c->view_bytes, NULL) != 0 || c->view_bytes == 0)
-			return wrong(p, "view_space",
-			             "\"%s\": write 1%% to 90%%, or a size with K, M, G or T: 50G",
-			             show(text).s);
-		return 0;
-	}
+	*percent = 0;
+	*bytes = 0;
+	if (len == 0 || text[len - 1] != '%')
+		return sosie_size_parse(text, bytes, NULL) == 0 && *bytes > 0;
 	if (len <= sizeof(digits))
 		memcpy(digits, text, len - 1);
-	if (!parse_whole(digits, 1, 90, &percent))
-		return wrong(p, "view_space", "\"%s\": write 1%% to 90%%, or a size with K, M, G or T: 50G",
-		             show(text).s);
-	c->view_percent = (unsigned)percent;
-	return 0;
+	if (!parse_whole(digits, 1, 90, &whole))
+		return false;
+	*percent = (unsigned)whole;
+	return true;
+}
+
+static int get_view_space(const struct place *p, const char *text, struct sosie_config *c)
+{
+	if (!text || sosie_config_view_space(text, &c->view_percent, &c->view_bytes))
+		return 0;
+	return wrong(p, "view_space", "\"%s\": write 1%% to 90%%, or a size with K, M, G or T: 50G",
+	             show(text).s);
 }
 
 static int read_top(const struct place *p, struct config_raw *raw, struct sosie_config *c)

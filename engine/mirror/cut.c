@@ -75,9 +75,10 @@ void cut_measured(struct mirror_group *g)
 {
 	struct sosie_cut_facts f = {0};
 
-	if (!look(g, &f) || f.last_us < 0)
+	if (!look(g, &f) || f.last_us < 0 || f.cuts == g->cuts_counted)
 		return;
 	pthread_mutex_lock(&g->m->lock);
 	g->count.stall_us += (uint64_t)f.last_us;
+	g->cuts_counted = f.cuts;
 	pthread_mutex_unlock(&g->m->lock);
 }

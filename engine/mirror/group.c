@@ -161,6 +161,7 @@ static void take_status(struct mirror_group *g, enum sosie_source_kind kind)
 	sosie_replicator_status(g->replicator, &st);
 	pthread_mutex_lock(&g->m->lock);
 	g->opened_kind = kind;
+	g->cuts_counted = 0;
 	g->opened_ms = now;
 	g->exists = st.exists;
 	g->point = st.exists ? st.point : 0;

@@ -137,11 +137,12 @@ struct mirror_group {
 	int64_t due_ms;
 	bool has_slot;
 	int64_t backoff_ms;
-	int64_t last_cut_ms; /* -1: none by this process */
-	int64_t look_ms;     /* idle: when it is looked at again; it may be due before, to check */
-	int64_t check_ms;    /* when the standby's head is asked for, if it is idle then */
-	int64_t checked_ms;  /* when that was done last */
-	int64_t rest_ms;     /* scan in place of views: not before then */
+	int64_t last_cut_ms;   /* -1: none by this process */
+	uint64_t cuts_counted; /* of the source that is open: in count.stall_us already */
+	int64_t look_ms;       /* idle: when it is looked at again; it may be due before, to check */
+	int64_t check_ms;      /* when the standby's head is asked for, if it is idle then */
+	int64_t checked_ms;    /* when that was done last */
+	int64_t rest_ms;       /* scan in place of views: not before then */
 	/* source and replicator: the turn's */
 	struct sosie_source *source;
 	struct sosie_replicator *replicator;

@@ -196,30 +196,15 @@ static int btrfs_compare(struct tracked *t, struct sosie_view *v, struct sosie_e
 	return rc;
 }
 
-/* --- the seam
+/* --- what is its own
  * ------------------------------------------------------------------------------------------------------- */
 
 static const struct tracked_ops btrfs_tracked = {
+        .name = "btrfs",
         .letter = 'b',
         .take = btrfs_take,
         .compare = btrfs_compare,
         .path_in = btrfs_path_in,
-};
-static const struct sosie_source_ops btrfs_ops = {
-        .name = "btrfs",
-        .settle = tracked_settle,
-        .unchanged = tracked_unchanged,
-        .facts = tracked_facts,
-        .cut = tracked_cut,
-        .reopen = tracked_reopen,
-        .id = view_id,
-        .path = view_path,
-        .base_path = view_base_path,
-        .next = view_next,
-        .release = view_release,
-        .drop = tracked_drop,
-        .backlog = tracked_backlog,
-        .destroy = tracked_destroy,
 };
 
 /* --- is it possible?
@@ -298,7 +283,7 @@ int btrfs_open(const struct sosie_source_options *o, struct sosie_source **out, 
 	*out = NULL;
 	if (!t)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for the btrfs driver");
-	rc = tracked_init(t, o, &btrfs_tracked, &btrfs_ops, err);
+	rc = tracked_init(t, o, &btrfs_tracked, err);
 	if (rc == 0)
 		rc = check_places(t, err);
 	if (rc == 0)

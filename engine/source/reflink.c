@@ -404,31 +404,16 @@ static int reflink_compare(struct tracked *t, struct sosie_view *v, struct sosie
 	return 0;
 }
 
-/* --- the seam
+/* --- what is its own
  * -------------------------------------------------------------------------------------------------------- */
 
 static const struct tracked_ops reflink_tracked = {
+        .name = "reflink",
         .letter = 'r',
         .take = reflink_take,
         .compare = reflink_compare,
         .path_in = reflink_path_in,
         .extents = reflink_extents,
-};
-static const struct sosie_source_ops reflink_ops = {
-        .name = "reflink",
-        .settle = tracked_settle,
-        .unchanged = tracked_unchanged,
-        .facts = tracked_facts,
-        .cut = tracked_cut,
-        .reopen = tracked_reopen,
-        .id = view_id,
-        .path = view_path,
-        .base_path = view_base_path,
-        .next = view_next,
-        .release = view_release,
-        .drop = tracked_drop,
-        .backlog = tracked_backlog,
-        .destroy = tracked_destroy,
 };
 
 /* --- is it possible?
@@ -522,7 +507,7 @@ int reflink_open(const struct sosie_source_options *o, struct sosie_source **out
 	*out = NULL;
 	if (!t)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for the reflink driver");
-	rc = tracked_init(t, o, &reflink_tracked, &reflink_ops, err);
+	rc = tracked_init(t, o, &reflink_tracked, err);
 	for (unsigned i = 0; rc == 0 && i < t->count; i++)
 		rc = probe(t, i, err);
 	if (rc == 0) {

@@ -49,27 +49,6 @@ int64_t wall_now_ns(void)
 /* --- the source
  * ---------------------------------------------------------------------------------------------- */
 
-int tracked_init(struct tracked *t, const struct sosie_source_options *o, const struct tracked_ops *ops,
-                 const struct sosie_source_ops *seam, struct sosie_err *err)
-{
-	int rc = pause_init(&t->pause, o, false, err);
-
-	t->base.ops = seam;
-	t->ops = ops;
-	t->volumes = o->volumes;
-	t->count = o->count;
-	t->last_bytes = UINT64_MAX;
-	stalls_init(&t->stalls);
-	if (rc == 0)
-		rc = prefix_make(t->prefix, o, err);
-	t->places = calloc(o->count, sizeof(*t->places));
-	if (rc == 0 && !t->places)
-		rc = sosie_err_set(err, SOSIE_ENOMEM, "no memory for a source");
-	for (unsigned i = 0; rc == 0 && i < o->count; i++)
-		rc = place_find(&o->volumes[i], &t->places[i], err);
-	return rc;
-}
-
 static void stalls_names(const struct tracked *t, char name[VIEW_NAME_SIZE], char temporary[VIEW_NAME_SIZE])
 {
 	snprintf(name, VIEW_NAME_SIZE, "%s%c.stalls", t->prefix, t->ops->letter);
@@ -114,7 +93,7 @@ void tracked_destroy(struct sosie_source *s)
 	free(t);
 }
 
-bool tracked_whole(const struct tracked *t, const struct sosie_view_id *id)
+static bool tracked_whole(const struct tracked *t, const struct sosie_view_id *id)
 {
 	char path[4096 + VIEW_NAME_SIZE];
 	struct stamp stamp;
@@ -148,7 +127,7 @@ static const struct kept *find_kept(const struct tracked *t, const struct sosie_
 	return NULL;
 }
 
-bool tracked_unchanged(struct sosie_source *s, const struct sosie_view_id *id)
+static bool tracked_unchanged(struct sosie_source *s, const struct sosie_view_id *id)
 {
 	const struct tracked *t = (const struct tracked *)s;
 	const struct kept *k = find_kept(t, id);
@@ -186,8 +165,8 @@ static void remember(struct tracked *t, const struct sosie_view *v)
 		k->stamps[i] = v->volumes[i].stamp;
 }
 
-int tracked_settle(struct sosie_source *s, const struct sosie_view_id *ids, unsigned count, bool *held,
-                   struct sosie_err *err)
+static int tracked_settle(struct sosie_source *s, const struct sosie_view_id *ids, unsigned count, bool *held,
+                          struct sosie_err *err)
 {
 	struct tracked *t = (struct tracked *)s;
 	int rc = 0, one;
@@ -232,12 +211,13 @@ static uint64_t held_bytes(const struct tracked *t)
 	return t->last_bytes < sum ? t->last_bytes : sum;
 }
 
-int tracked_facts(struct sosie_source *s, struct sosie_cut_facts *out, struct sosie_err *err)
+static int tracked_facts(struct sosie_source *s, struct sosie_cut_facts *out, struct sosie_err *err)
 {
 	struct tracked *t = (struct tracked *)s;
 	int rc;
 
 	*out = (struct sosie_cut_facts){.last_us = t->stalls.last_us,
+	                                .cuts = t->cuts,
 	                                .last_predicted_us = t->stalls.last_predicted_us,
 	                                .growing = stalls_growing(&t->stalls),
 	                                .view_bytes = held_bytes(t)};
@@ -279,8 +259,8 @@ static int volume_backlog(const struct tracked *t, const struct sosie_view_id *i
 	return rc;
 }
 
-int tracked_backlog(struct sosie_source *s, const struct sosie_view_id *id, uint64_t *bytes,
-                    struct sosie_err *err)
+static int tracked_backlog(struct sosie_source *s, const struct sosie_view_id *id, uint64_t *bytes,
+                           struct sosie_err *err)
 {
 	struct tracked *t = (struct tracked *)s;
 	int rc = 0;
@@ -425,8 +405,8 @@ static int complete(struct sosie_view *v, const struct sosie_view_id *base, stru
 	return rc;
 }
 
-int tracked_cut(struct sosie_source *s, const struct sosie_view_id *base, struct sosie_view **view,
-                struct sosie_err *err)
+static int tracked_cut(struct sosie_source *s, const struct sosie_view_id *base, struct sosie_view **view,
+                       struct sosie_err *err)
 {
 	struct tracked *t = (struct tracked *)s;
 	struct sosie_view *v;
@@ -443,6 +423,7 @@ int tracked_cut(struct sosie_source *s, const struct sosie_view_id *base, struct
 	predicted = stalls_predict(&t->stalls, extents);
 	rc = t->ops->take(t, v, err);
 	if (rc == 0 || v->overran) {
+		t->cuts++;
 		stalls_note(&t->stalls, extents, predicted, v->held_us, v->cloning_us, v->rounds);
 		save_stalls(t);
 	}
@@ -458,8 +439,8 @@ int tracked_cut(struct sosie_source *s, const struct sosie_view_id *base, struct
 	return rc;
 }
 
-int tracked_reopen(struct sosie_source *s, const struct sosie_view_id *base, const struct sosie_view_id *id,
-                   struct sosie_view **view, struct sosie_err *err)
+static int tracked_reopen(struct sosie_source *s, const struct sosie_view_id *base,
+                          const struct sosie_view_id *id, struct sosie_view **view, struct sosie_err *err)
 {
 	struct tracked *t = (struct tracked *)s;
 	struct sosie_view *v;
@@ -481,12 +462,13 @@ int tracked_reopen(struct sosie_source *s, const struct sosie_view_id *base, con
 	return rc;
 }
 
-void view_id(const struct sosie_view *v, struct sosie_view_id *out)
+static void view_id(const struct sosie_view *v, struct sosie_view_id *out)
 {
 	*out = v->id;
 }
 
-int view_path(struct sosie_view *v, unsigned volume, const char **path, uint64_t *size, struct sosie_err *err)
+static int view_path(struct sosie_view *v, unsigned volume, const char **path, uint64_t *size,
+                     struct sosie_err *err)
 {
 	if (volume >= v->source->count)
 		return sosie_err_set(err, SOSIE_EINTERNAL, "volume %u of %u", volume, v->source->count);
@@ -495,7 +477,7 @@ int view_path(struct sosie_view *v, unsigned volume, const char **path, uint64_t
 	return 0;
 }
 
-const char *view_base_path(struct sosie_view *v, unsigned volume, uint64_t *size)
+static const char *view_base_path(struct sosie_view *v, unsigned volume, uint64_t *size)
 {
 	*size = v->volumes[volume].base_size;
 	return v->volumes[volume].base_path;
@@ -532,8 +514,8 @@ static int ask(struct view_volume *f, struct sosie_io *io, struct sosie_file *fi
 	return rc;
 }
 
-int view_next(struct sosie_view *v, unsigned volume, struct sosie_io *io, struct sosie_file *file,
-              uint64_t from, struct sosie_extent *out, struct sosie_err *err)
+static int view_next(struct sosie_view *v, unsigned volume, struct sosie_io *io, struct sosie_file *file,
+                     uint64_t from, struct sosie_extent *out, struct sosie_err *err)
 {
 	struct view_volume *f = &v->volumes[volume];
 	uint64_t start, end;
@@ -563,7 +545,8 @@ int view_next(struct sosie_view *v, unsigned volume, struct sosie_io *io, struct
 	return 0;
 }
 
-int view_release(struct sosie_view *v, bool keep, enum sosie_consistency *consistency, struct sosie_err *err)
+static int view_release(struct sosie_view *v, bool keep, enum sosie_consistency *consistency,
+                        struct sosie_err *err)
 {
 	int rc = 0;
 
@@ -573,5 +556,47 @@ int view_release(struct sosie_view *v, bool keep, enum sosie_consistency *consis
 	else
 		rc = tracked_drop(&v->source->base, &v->id, err);
 	view_free(v);
+	return rc;
+}
+
+/* --- the seam
+ * -------------------------------------------------------------------------------------------------------- */
+
+static const struct sosie_source_ops tracked_seam = {
+        .settle = tracked_settle,
+        .unchanged = tracked_unchanged,
+        .facts = tracked_facts,
+        .cut = tracked_cut,
+        .reopen = tracked_reopen,
+        .id = view_id,
+        .path = view_path,
+        .base_path = view_base_path,
+        .next = view_next,
+        .release = view_release,
+        .drop = tracked_drop,
+        .backlog = tracked_backlog,
+        .destroy = tracked_destroy,
+};
+
+int tracked_init(struct tracked *t, const struct sosie_source_options *o, const struct tracked_ops *ops,
+                 struct sosie_err *err)
+{
+	int rc = pause_init(&t->pause, o, false, err);
+
+	t->seam = tracked_seam;
+	t->seam.name = ops->name;
+	t->base.ops = &t->seam;
+	t->ops = ops;
+	t->volumes = o->volumes;
+	t->count = o->count;
+	t->last_bytes = UINT64_MAX;
+	stalls_init(&t->stalls);
+	if (rc == 0)
+		rc = prefix_make(t->prefix, o, err);
+	t->places = calloc(o->count, sizeof(*t->places));
+	if (rc == 0 && !t->places)
+		rc = sosie_err_set(err, SOSIE_ENOMEM, "no memory for a source");
+	for (unsigned i = 0; rc == 0 && i < o->count; i++)
+		rc = place_find(&o->volumes[i], &t->places[i], err);
 	return rc;
 }

@@ -38,6 +38,7 @@ struct kept {
 
 struct tracked;
 struct tracked_ops {
+	const char *name;
 	char letter;
 	/* Makes the view durable and fills in id, held and cloning time, and stamps where the driver uses
 	 * them. On an error nothing is left. */
@@ -51,6 +52,7 @@ struct tracked_ops {
 
 struct tracked {
 	struct sosie_source base;
+	struct sosie_source_ops seam; /* base.ops: the same for all, but for the name */
 	const struct tracked_ops *ops;
 	const struct sosie_volume *volumes;
 	unsigned count;
@@ -62,6 +64,7 @@ struct tracked {
 	struct kept kept[KEPT_MAX];
 	unsigned next_kept;
 	bool holds;          /* at least one view is kept, as far as we know */
+	uint64_t cuts;       /* made, with a time measured */
 	uint64_t last_bytes; /* of the last change set or backlog, the newest; UINT64_MAX: not known */
 };
 
@@ -86,36 +89,17 @@ struct sosie_view {
 	struct view_volume *volumes;
 };
 
-/* --- a driver's own open and the seam's functions */
+/* --- what drivers call */
 int tracked_init(struct tracked *t, const struct sosie_source_options *o, const struct tracked_ops *ops,
-                 const struct sosie_source_ops *seam, struct sosie_err *err);
+                 struct sosie_err *err);
 void tracked_use_stalls(struct tracked *t, const char *store); /* once its folder is known to be there */
 void tracked_destroy(struct sosie_source *s);
-int tracked_settle(struct sosie_source *s, const struct sosie_view_id *ids, unsigned count, bool *held,
-                   struct sosie_err *err);
-int tracked_facts(struct sosie_source *s, struct sosie_cut_facts *out, struct sosie_err *err);
-int tracked_cut(struct sosie_source *s, const struct sosie_view_id *base, struct sosie_view **view,
-                struct sosie_err *err);
-int tracked_reopen(struct sosie_source *s, const struct sosie_view_id *base, const struct sosie_view_id *id,
-                   struct sosie_view **view, struct sosie_err *err);
-int tracked_backlog(struct sosie_source *s, const struct sosie_view_id *id, uint64_t *bytes,
-                    struct sosie_err *err);
-int tracked_drop(struct sosie_source *s, const struct sosie_view_id *id, struct sosie_err *err);
-void view_id(const struct sosie_view *v, struct sosie_view_id *out);
-int view_path(struct sosie_view *v, unsigned volume, const char **path, uint64_t *size,
-              struct sosie_err *err);
-const char *view_base_path(struct sosie_view *v, unsigned volume, uint64_t *size);
-int view_next(struct sosie_view *v, unsigned volume, struct sosie_io *io, struct sosie_file *file,
-              uint64_t from, struct sosie_extent *out, struct sosie_err *err);
-int view_release(struct sosie_view *v, bool keep, enum sosie_consistency *consistency, struct sosie_err *err);
 
-/* All volumes of the view are there. */
-bool tracked_whole(const struct tracked *t, const struct sosie_view_id *id);
+/* Removes the view; stands in the seam too. */
+int tracked_drop(struct sosie_source *s, const struct sosie_view_id *id, struct sosie_err *err);
 /* What stat says of the volumes, after the cut: a write meanwhile is seen as one that is too young to be
  * trusted. begun_ns: wall clock before anything was flushed for the cut. */
 void tracked_stamp(struct sosie_view *v, int64_t begun_ns);
-/* By what was stamped in this process; false for other views. */
-bool tracked_unchanged(struct sosie_source *s, const struct sosie_view_id *id);
 /* The pause ended too late: the cut is no cut; what it took is noted all the same. */
 int tracked_too_late(struct sosie_view *v, struct sosie_err *err);
 /* The drivers. SOSIE_EUNSUPPORTED: what does not allow it, in err. */

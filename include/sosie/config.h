@@ -63,6 +63,8 @@ int sosie_config_load(const char *path, struct sosie_config **out, struct sosie_
 /* Only what sosie_config_load gave; NULL is fine. */
 void sosie_config_free(struct sosie_config *c);
 
+/* "10%" (1 to 90) or a size above 0: one of the two is set, the other is 0. False: neither. */
+bool sosie_config_view_space(const char *text, unsigned *percent, uint64_t *bytes);
 /* The state folder of a group below root: ROOT/HOST_PORT/TENANT/GROUP, the host made fit for a file name.
  * SOSIE_ECONFIG when it does not fit into size. */
 int sosie_config_state_path(char *dst, size_t size, const char *root, const struct sosie_target *to,

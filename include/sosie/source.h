@@ -100,6 +100,7 @@ struct sosie_cut_facts {
 	int64_t stall_us; /* predicted for a cut now, -1: not known yet */
 	int64_t last_us;  /* measured at the last cut: how long writers were held, in all rounds of clones
 	                     together, -1: none made */
+	uint64_t cuts;    /* made by this source object, those that failed for their length too */
 	int64_t last_predicted_us; /* what had been predicted for that one, -1: nothing */
 	uint64_t
 	        view_bytes; /* what kept views hold back from the filesystem: what had changed when that was

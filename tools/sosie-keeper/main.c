@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* The standby's daemon: command line, signals, readiness; the loop is loop.c. */
-#include <errno.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "tools/common/file_limit.h"
+#include "tools/common/notify.h"
 #include "tools/common/options.h"
 #include "tools/common/version.h"
 #include "tools/sosie-keeper/loop.h"
@@ -44,36 +41,6 @@ static void install_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
-/* An open head holds its images open: up to 256 files a group. */
-static void raise_file_limit(void)
-{
-	struct rlimit limit;
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
-	}
-}
-
-/* sd_notify(3), by hand. */
-static void tell_ready(void)
-{
-	const char *path = getenv("NOTIFY_SOCKET");
-	struct sockaddr_un to = {.sun_family = AF_UNIX};
-	size_t len = path ? strlen(path) : 0;
-	if (len == 0 || len >= sizeof(to.sun_path) || (path[0] != '/' && path[0] != '@'))
-		return;
-	memcpy(to.sun_path, path, len);
-	if (path[0] == '@')
-		to.sun_path[0] = '\0';
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return;
-	if (sendto(fd, "READY=1", 7, MSG_NOSIGNAL, (const struct sockaddr *)(const void *)&to,
-	           (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
-		sosie_log(SOSIE_LOG_WARNING, "systemd could not be told: %s", strerror(errno));
-	close(fd);
-}
-
 static int run(const char *path, bool once, struct sosie_err *err)
 {
 	struct sosie_io *io = NULL;
@@ -86,7 +53,7 @@ static int run(const char *path, bool once, struct sosie_err *err)
 		rc = sosie_keeper_claim(store, err);
 	if (!rc) {
 		sosie_log(SOSIE_LOG_INFO, "keeping %s (%s)", path, backend);
-		tell_ready();
+		notify("READY=1");
 		rc = once ? loop_once(store, err) : loop_run(store, must_stop, err);
 	}
 	sosie_store_close(store);
@@ -119,7 +86,7 @@ int main(int argc, char **argv)
 		if (!rc)
 			rc = options_need(&o, "store", &path, &err);
 		install_signals();
-		raise_file_limit();
+		file_limit_raise(); /* an open head holds its images open: up to 256 files a group */
 		if (!rc)
 			rc = run(path, options_has(&o, "once"), &err);
 	}

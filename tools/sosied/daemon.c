@@ -6,17 +6,17 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "sosie/log.h"
+#include "tools/common/file_limit.h"
 #include "tools/common/stop.h"
 #include "tools/common/version.h"
 #include "tools/sosied/connect.h"
 #include "tools/sosied/control.h"
 #include "tools/sosied/daemon.h"
-#include "tools/sosied/notify.h"
+#include "tools/common/notify.h"
 
 #define TICK_MS 250
 /* ioprio_set(2): class "best effort", its last level; for this process and the threads that it starts. */
@@ -48,15 +48,11 @@ int daemon_check(const char *file, struct sosie_err *err)
 static void prepare(void)
 {
 	struct sigaction action = {.sa_handler = on_hangup};
-	struct rlimit limit;
 
 	sigemptyset(&action.sa_mask);
 	sigaction(SIGHUP, &action, NULL);
 	(void)syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_BEST_EFFORT_LAST);
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &limit);
-	}
+	file_limit_raise();
 }
 
 static void reload(struct sosie_mirror *m, const char *file)

@@ -129,28 +129,16 @@ static int get_source(struct sosied_options *o, struct sosie_err *err)
 	return 0;
 }
 
-/* "10%" or a size. */
 static int get_view_space(struct sosied_options *o, struct sosie_err *err)
 {
 	const char *text = options_get(&o->line, "view-space");
-	size_t len = text ? strlen(text) : 0;
-	char *end;
-	long percent;
+	char quoted[64];
 
 	o->view_percent = 10;
-	if (!text)
+	if (!text || sosie_config_view_space(text, &o->view_percent, &o->view_bytes))
 		return 0;
-	if (len == 0 || text[len - 1] != '%') {
-		if (sosie_size_parse(text, &o->view_bytes, err) != 0)
-			return sosie_err_wrap(err, "--view-space");
-		o->view_percent = o->view_bytes > 0 ? o->view_percent : 0;
-		return 0;
-	}
-	percent = strtol(text, &end, 10);
-	if (end == text || *end != '%' || end[1] || percent < 0 || percent > 99)
-		return options_usage(&o->line, err, "--view-space takes 0%% to 99%%, or a size");
-	o->view_percent = (unsigned)percent;
-	return 0;
+	return options_usage(&o->line, err, "--view-space takes 1%% to 90%%, or a size as 50G, not \"%s\"",
+	                     sosie_escape(quoted, sizeof(quoted), text, strlen(text)));
 }
 
 static int get_mirror(struct sosied_options *o, struct sosie_err *err)
@@ -188,21 +176,11 @@ static int get_target(struct sosied_options *o, struct sosie_err *err)
 	return options_need(&o->line, "known-hosts", &o->ssh.known_hosts, err);
 }
 
-/* HOST in a file name: what could leave the folder or be hidden becomes '_'. */
-static void host_name(char *dst, size_t size, const char *host)
-{
-	size_t i = 0;
-
-	for (; host[i] && i + 1 < size; i++)
-		dst[i] = host[i] == '/' || (i == 0 && host[i] == '.') ? '_' : host[i];
-	dst[i] = '\0';
-}
-
 static int get_state(struct sosied_options *o, struct sosie_err *err)
 {
 	const char *given = options_get(&o->line, "state"), *xdg = getenv("XDG_STATE_HOME"),
 	           *home = getenv("HOME");
-	char root[3072], host[256], cwd[2048];
+	char root[3072], cwd[2048];
 	int n;
 
 	if (given && given[0] == '/') {
@@ -224,9 +202,8 @@ static int get_state(struct sosied_options *o, struct sosie_err *err)
 			return options_usage(&o->line, err,
 			                     "neither XDG_STATE_HOME nor HOME says where the state may be: "
 			                     "give --state DIR");
-		host_name(host, sizeof(host), o->ssh.target.host);
-		n = snprintf(o->state, sizeof(o->state), "%s/%s_%u/%s/%s", root, host,
-		             (unsigned)o->ssh.target.port, o->tenant.s, o->group.s);
+		return sosie_config_state_path(o->state, sizeof(o->state), root, &o->ssh.target, o->tenant.s,
+		                               o->group.s, err);
 	}
 	if (n < 0 || (size_t)n >= sizeof(o->state))
 		return options_usage(&o->line, err, "the path of the state folder is too long");
@@ -332,6 +309,19 @@ static bool wants_daemon(int argc, char *const *argv)
 	return false;
 }
 
+/* One cycle has no objective, no choice of when to cut and nobody who watches the filesystem. */
+static int check_once(struct sosied_options *o, struct sosie_err *err)
+{
+	static const char *const of_the_loop[] = {"rpo", "view-space", "on-long-cut"};
+
+	o->once = options_has(&o->line, "once");
+	for (size_t i = 0; o->once && i < COUNT(of_the_loop); i++)
+		if (options_get(&o->line, of_the_loop[i]))
+			return options_usage(&o->line, err, "--%s is for the loop: leave it or --once out",
+			                     of_the_loop[i]);
+	return 0;
+}
+
 int sosied_options_parse(struct sosied_options *o, int argc, char *const *argv, struct sosie_err *err)
 {
 	const bool is_daemon = wants_daemon(argc, argv);
@@ -346,7 +336,9 @@ int sosied_options_parse(struct sosied_options *o, int argc, char *const *argv, 
 	                   SOSIE_VOLUMES_MAX, "[NAME=]VOLUME", err);
 	if (rc != 0 || o->line.help || o->line.version)
 		return rc;
-	o->once = options_has(&o->line, "once");
+	rc = check_once(o, err);
+	if (rc != 0)
+		return rc;
 	o->hooks.freeze = options_get(&o->line, "freeze");
 	o->hooks.thaw = options_get(&o->line, "thaw");
 	o->hooks.view = options_get(&o->line, "view");

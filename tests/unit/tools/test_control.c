@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "tools/sosied/control.c"
-#include "tools/sosied/notify.c"
+#include "tools/common/notify.c"
 
 static char folder[] = "/tmp/sosie-control-XXXXXX", state_path[64];
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What systemd is told, sd_notify(3) by hand. Without $NOTIFY_SOCKET nothing is. */
-#ifndef TOOLS_SOSIED_NOTIFY_H
-#define TOOLS_SOSIED_NOTIFY_H
+#ifndef TOOLS_COMMON_NOTIFY_H
+#define TOOLS_COMMON_NOTIFY_H
 
 #include <stdint.h>
 

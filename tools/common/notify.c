@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "sosie/log.h"
-#include "tools/sosied/notify.h"
+#include "tools/common/notify.h"
 
 void notify(const char *text)
 {
