@@ -111,8 +111,7 @@ measure_all() # FS SIZE
 	fs=$1 size=$2
 	case $size in 4G) room=24G ;; *) room=72G ;; esac
 	lab_for "$fs" "$room"
-	if [ "$fs" = btrfs ]; then btrfs -q subvolume create "$LAB_SRC/vm"; else mkdir "$LAB_SRC/vm"; fi
-	image=$LAB_SRC/vm/image.raw
+	image=$vm/image.raw
 	make_master "$dir/image-4G-$files.raw" 4G
 	# A larger image is the same one several times, so that data lies everywhere in it.
 	at=0

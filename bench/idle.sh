@@ -17,8 +17,6 @@ measure_all() # FS
 {
 	fs=$1
 	lab_for "$fs" 16G
-	vm=$LAB_SRC/vm
-	if [ "$fs" = btrfs ]; then btrfs -q subvolume create "$vm"; else mkdir "$vm"; fi
 	config_head
 	n=0
 	while [ "$n" -lt "$groups" ]; do

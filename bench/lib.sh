@@ -6,6 +6,7 @@
 #   BENCH_DIR=/var/tmp/sosie-bench   where images and labs lie
 #   BENCH_ROUNDS=5                   rounds; contenders alternate, the median is told
 #   BENCH_FS="xfs btrfs"             filesystems of source and standby
+#   BENCH_STORE_FS=xfs               the standby's, if it is another one
 #   BENCH_FILES=2048                 MiB of this machine's own files in an image
 set -eu
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
@@ -41,8 +42,10 @@ cleanup()
 bench_begin() # NAME
 {
 	bench_name=$1
-	command_line="BENCH_FS=\"${BENCH_FS:-}\" BENCH_ROUNDS=$rounds bench/$1.sh"
+	command_line="BENCH_FS=\"${BENCH_FS:-}\" BENCH_STORE_FS=${BENCH_STORE_FS:-} BENCH_ROUNDS=$rounds bench/$1.sh"
 	mkdir -p "$dir"
+	exec 9>"$dir/lock"
+	flock -n 9 || die "another measurement runs in $dir, or a process that one left behind"
 	rows=$dir/rows-$1.txt
 	: >"$rows"
 	trap cleanup EXIT
@@ -123,11 +126,11 @@ quiet()
 }
 
 # --- labs ------------------------------------------------------------------------------------------------------------------
-lab_for() # FS SIZE: $peers is a folder at the standby for the contenders
+lab_for() # FS SIZE: $vm is a folder for images, $peers one at the standby for the contenders
 {
 	fs=$1
 	"$root/tests/lab" down "$lab"
-	SOSIE_BIN="$bin" "$root/tests/lab" up "$lab" --fs "$fs" --size "$2"
+	SOSIE_BIN="$bin" "$root/tests/lab" up "$lab" --fs "$fs" --store-fs "${BENCH_STORE_FS:-$fs}" --size "$2" 9>&-
 	# shellcheck disable=SC1091
 	. "$lab/env"
 	# A second key of the private sshd, with a shell: for the contenders.
@@ -135,6 +138,9 @@ lab_for() # FS SIZE: $peers is a folder at the standby for the contenders
 	cat "$lab/keys/peer.pub" >>"$lab/sshd/authorized_keys"
 	peers=$lab/standby/peers
 	mkdir "$peers"
+	# Where the machines' images lie: what the btrfs driver takes a snapshot of.
+	vm=$LAB_SRC/vm
+	if [ "$fs" = btrfs ]; then btrfs -q subvolume create "$vm"; else mkdir "$vm"; fi
 }
 remote_ssh() { echo "ssh -F none -q -i $lab/keys/peer -o IdentitiesOnly=yes -o UserKnownHostsFile=$SOSIE_KNOWN_HOSTS -o BatchMode=yes -c aes128-gcm@openssh.com -p ${SOSIE_TO##*:}"; }
 remote_host() { echo "${SOSIE_TO%:*}"; }
@@ -164,7 +170,7 @@ config_group() # GROUP INTERVAL SOURCE PATH [KEY: VALUE]...
 }
 daemon_start()
 {
-	"$bin/sosied" --config "$lab/sosie.yaml" >"$lab/log/sosied" 2>&1 </dev/null &
+	"$bin/sosied" --config "$lab/sosie.yaml" >"$lab/log/sosied" 2>&1 </dev/null 9>&- &
 	daemon=$!
 }
 daemon_stop()

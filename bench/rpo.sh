@@ -6,7 +6,8 @@
 #   BENCH_SECONDS=75 BENCH_RATE=20 BENCH_SIZE=8G
 #
 # Two numbers: the age of each point when it was accepted, and the RPO over time (at each 10 ms: now less the newest write in the newest accepted
-# point), which is what a disaster at a random instant would cost.
+# point), which is what a disaster at a random instant would cost. max_stall is off: a cut each second is what is measured; how
+# long the writer waited stands beside it, and on btrfs also what a bare snapshot each second costs it on this machine, without sosied.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 need_root
@@ -35,16 +36,37 @@ judge_points() # BEGIN_MS END_MS: "POINT CUT ACCEPTED NUMBER ISSUED AGE" for eac
 		echo "$j_point $j_cut $j_accepted $j_newest" >>"$dir/points.txt"
 	done <"$dir/list.txt"
 }
+bare_snapshots() # the floor: the same writer for ten seconds, a snapshot each second, the last one dropped
+{
+	(
+		b_n=0
+		while sleep 1; do
+			b_n=$((b_n + 1))
+			btrfs -q subvolume snapshot -r "$vm" "$LAB_SRC/bare.$b_n"
+			[ "$b_n" -eq 1 ] || btrfs -q subvolume delete "$LAB_SRC/bare.$((b_n - 1))"
+		done
+	) >/dev/null &
+	b_pid=$!
+	helpers="$helpers $b_pid"
+	b_steal=$(steal)
+	b_wrote=$("$bin/bench/rpo_writer" "$image" "$lab/writer.log" 10 "$rate")
+	kill "$b_pid" 2>/dev/null || true
+	wait "$b_pid" 2>/dev/null || true
+	helpers=${helpers% *}
+	btrfs -q subvolume delete "$LAB_SRC"/bare.* >/dev/null
+	# shellcheck disable=SC2086 # numbers
+	set -- $b_wrote
+	about "$fs: bare snapshots: $3 MB/s reached, longest write $4 ms; steal $(steal_percent "$b_steal" "$(steal)") %"
+}
 measure_all() # FS
 {
 	fs=$1
 	lab_for "$fs" 64G
-	vm=$LAB_SRC/vm
-	if [ "$fs" = btrfs ]; then btrfs -q subvolume create "$vm"; else mkdir "$vm"; fi
 	image=$vm/bench.raw
 	fallocate -l "$size" "$image"
 	config_head
-	config_group bench 1s auto "$image"
+	config_group bench 1s auto "$image" "max_stall: 0"
+	[ "$fs" != btrfs ] || bare_snapshots
 	daemon_start
 	wait_point bench 1 600 >/dev/null
 	quiet

@@ -98,8 +98,6 @@ measure_all() # FS MODE
 {
 	fs=$1 mode=$2
 	lab_for "$fs" 16G
-	vm=$LAB_SRC/vm
-	if [ "$fs" = btrfs ]; then btrfs -q subvolume create "$vm"; else mkdir "$vm"; fi
 	mkdir "$LAB_SRC/scan"
 	image=$vm/erp.raw scan_image=$LAB_SRC/scan/erp.raw
 	truncate -s 1G "$image"

@@ -49,8 +49,6 @@ measure_all() # FS
 {
 	fs=$1
 	lab_for "$fs" 48G
-	vm=$LAB_SRC/vm
-	if [ "$fs" = btrfs ]; then btrfs -q subvolume create "$vm"; else mkdir "$vm"; fi
 	image=$vm/bench.raw
 	fallocate -l "$size" "$image"
 	config_head

@@ -4,6 +4,7 @@
 #include "sosie/channel.h"
 
 #include <pwd.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -124,4 +125,13 @@ int sosie_target_parse(const char *text, struct sosie_target *out, char *path, s
 	const char *host = at ? at + 1 : text;
 	const char *why = host_parse(host, len - (size_t)(host - text), out);
 	return why ? target_bad(text, why, err) : 0;
+}
+
+const char *sosie_target_text(char *dst, size_t size, const struct sosie_target *target)
+{
+	bool address = strchr(target->host, ':') != NULL;
+
+	snprintf(dst, size, "%s@%s%s%s:%u", target->user, address ? "[" : "", target->host,
+	         address ? "]" : "", (unsigned)target->port);
+	return dst;
 }

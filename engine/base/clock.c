@@ -13,24 +13,24 @@
 #define FIRST_MS (-62167219200000) /* 0000-01-01T00:00:00.000Z */
 #define LAST_MS 253402300799999    /* 9999-12-31T23:59:59.999Z */
 
-static int64_t read_clock(clockid_t id)
+int64_t sosie_clock_ns(clockid_t id)
 {
 	struct timespec ts;
 
 	clock_gettime(id, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
 static int64_t real_wall_ms(struct sosie_clock *clock)
 {
 	(void)clock;
-	return read_clock(CLOCK_REALTIME);
+	return sosie_clock_ns(CLOCK_REALTIME) / 1000000;
 }
 
 static int64_t real_mono_ms(struct sosie_clock *clock)
 {
 	(void)clock;
-	return read_clock(CLOCK_MONOTONIC);
+	return sosie_clock_ns(CLOCK_MONOTONIC) / 1000000;
 }
 
 static void real_sleep_ms(struct sosie_clock *clock, int64_t ms)

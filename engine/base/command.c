@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "sosie/clock.h"
 #include "sosie/command.h"
 
 #define TOLD_MAX 200u /* of its output in a message */
@@ -28,16 +29,14 @@ struct child {
 	pid_t pid;
 	int pidfd, out; /* out: -1 after its end */
 	char told[TOLD_MAX + 1];
-	size_t told_len, output_len;
+	size_t told_len;
 	bool late, stopped;
+	int unwatched; /* errno: it could not be watched, so it was ended; 0: it was */
 };
 
 static int64_t now_ms(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+	return sosie_mono_ms(sosie_clock_real());
 }
 
 static int input_file(const struct sosie_command *c)
@@ -101,18 +100,16 @@ destroy_files:
 	return rc;
 }
 
-static void keep(const struct sosie_command *c, struct child *k, const char *data, size_t n)
+static void keep(struct child *k, const char *data, size_t n)
 {
-	for (size_t i = 0; i < n; i++) {
-		if (k->told_len < TOLD_MAX)
-			k->told[k->told_len++] = data[i];
-		if (c->output && k->output_len + 1 < c->output_size)
-			c->output[k->output_len++] = data[i];
-	}
+	size_t room = TOLD_MAX - k->told_len;
+
+	memcpy(k->told + k->told_len, data, n < room ? n : room);
+	k->told_len += n < room ? n : room;
 }
 
 /* Takes what is there; the end of the stream closes it. */
-static void drain(const struct sosie_command *c, struct child *k)
+static void drain(struct child *k)
 {
 	char data[4096];
 
@@ -120,7 +117,7 @@ static void drain(const struct sosie_command *c, struct child *k)
 		ssize_t n = read(k->out, data, sizeof(data));
 
 		if (n > 0) {
-			keep(c, k, data, (size_t)n);
+			keep(k, data, (size_t)n);
 			continue;
 		}
 		if (n < 0 && errno == EINTR)
@@ -154,7 +151,7 @@ static void watch(const struct sosie_command *c, struct child *k)
 			return;
 		}
 		(void)poll(p, 2, left < LOOK_MS ? (int)left : LOOK_MS);
-		drain(c, k);
+		drain(k);
 	}
 }
 
@@ -167,6 +164,12 @@ static int tell(const struct sosie_command *c, struct child *k, int status, stru
 	while (k->told_len > 0 && (k->told[k->told_len - 1] == '\n' || k->told[k->told_len - 1] == ' '))
 		k->told_len--;
 	sosie_escape(said, sizeof(said), k->told, k->told_len);
+	if (k->unwatched) {
+		sosie_err_set(err, SOSIE_EHOOK, "%.200s: cannot be watched, so it was ended: %s", c->program,
+		              strerror(k->unwatched));
+		sosie_err_action(err, "raise this process's limit of open files (LimitNOFILE)");
+		return -SOSIE_EHOOK;
+	}
 	if (k->late)
 		return sosie_err_set(err, SOSIE_EHOOK, "%.200s: not done after %llu ms, killed%s%.200s",
 		                     c->program, (unsigned long long)c->limit_ms, said[0] ? ": " : "", said);
@@ -182,19 +185,17 @@ static int attend(const struct sosie_command *c, struct child *k, struct sosie_e
 {
 	int status = 0;
 
-	k->pidfd = pidfd_open(k->pid, 0);
-	if (k->pidfd >= 0)
-		(void)fcntl(k->pidfd, F_SETFD, FD_CLOEXEC);
-	if (k->pidfd < 0) { /* no descriptor left: it cannot be watched */
+	k->pidfd = pidfd_open(k->pid, 0); /* close-on-exec (pidfd_open(2)) */
+	if (k->pidfd < 0) {               /* no descriptor left */
+		k->unwatched = errno;
 		kill(-k->pid, SIGKILL);
-		k->late = true;
 	} else {
 		watch(c, k);
 		close(k->pidfd);
 	}
 	while (waitpid(k->pid, &status, 0) < 0 && errno == EINTR)
 		;
-	drain(c, k);
+	drain(k);
 	return tell(c, k, status, err);
 }
 
@@ -224,7 +225,5 @@ int sosie_command_run(const struct sosie_command *c, struct sosie_err *err)
 	}
 	if (k.out >= 0)
 		close(k.out);
-	if (c->output && c->output_size > 0)
-		c->output[k.output_len] = '\0';
 	return rc;
 }

@@ -21,6 +21,7 @@
 #include <seccomp.h>
 
 #include "sosie/sandbox.h"
+#include "sosie/thread.h"
 
 /* A sanitizer's runtime maps terabytes and makes calls of its own: no limit on memory and no list of calls.
  */
@@ -61,17 +62,6 @@ static int close_others(const struct sosie_sandbox *rules, struct sosie_err *err
 	if (fd > STDERR_FILENO)
 		close(fd);
 	return 0;
-}
-
-static void reset_signals(void)
-{
-	const struct sigaction standard = {.sa_handler = SIG_DFL};
-	sigset_t none;
-
-	for (int s = 1; s < NSIG; s++)
-		sigaction(s, &standard, NULL); /* SIGKILL, SIGSTOP and libc's own refuse: fine */
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 static int tie_to_parent(pid_t parent, struct sosie_err *err)
@@ -260,7 +250,7 @@ int sosie_sandbox_enter(const struct sosie_sandbox *rules, struct sosie_err *err
 	uint64_t mapped = 0;
 	int rc = close_others(rules, err);
 
-	reset_signals();
+	sosie_signals_reset();
 	if (rc == 0)
 		rc = tie_to_parent(rules->parent, err);
 	if (rc == 0)

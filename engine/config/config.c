@@ -11,13 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/config/values.h"
 #include "engine/config/yaml.h"
-#include "sosie/config.h"
 
-#define MS_S 1000ull
-#define MS_M (60 * MS_S)
-#define MS_H (60 * MS_M)
-#define MS_D (24 * MS_H)
 #define VOLUMES_TOTAL_MAX 16384u /* of all groups: bounds what a file of 1 MiB can make us hold */
 
 struct loaded {
@@ -50,21 +46,6 @@ static int wrong(const struct place *p, const char *key, const char *fmt, ...)
 	                     config_yaml_line(p->yaml, path), key, key[0] ? ": " : "", text);
 }
 
-/* A value as a message shows it: short, fit for a terminal. */
-struct shown {
-	char s[84];
-};
-static struct shown show(const char *text)
-{
-	struct shown out;
-	size_t len = strlen(text);
-
-	sosie_escape(out.s, sizeof(out.s) - 4, text, len < 72 ? len : 72);
-	if (len > 72)
-		strcat(out.s, "...");
-	return out;
-}
-
 static struct place inside(const struct place *p, const char *list, unsigned index)
 {
 	struct place out = {.yaml = p->yaml, .err = p->err};
@@ -75,75 +56,25 @@ static struct place inside(const struct place *p, const char *list, unsigned ind
 
 /* --- single values -------------------------------------------------------------------------------------- */
 
-/* Each leaves *out as it is (the default) when text is NULL: the key was not given. */
-
-static int get_time(const struct place *p, const char *key, const char *text, uint64_t min, uint64_t max,
-                    const char *allowed, uint64_t *out)
+/* Turns an error of another function into one of ours. */
+static int wrong_as(const struct place *p, const char *key, const struct sosie_err *found)
 {
-	uint64_t ms;
-
-	if (!text)
-		return 0;
-	if (sosie_duration_parse(text, &ms, NULL) != 0)
-		return wrong(p, key, "\"%s\" is no time: write %s", show(text).s, allowed);
-	if (ms < min || ms > max)
-		return wrong(p, key, "%s is out of range: write %s", show(text).s, allowed);
-	*out = ms;
-	return 0;
+	return wrong(p, key, "%s%s%s", found->what, found->action[0] ? ": " : "", found->action);
 }
 
-static int get_rate(const struct place *p, const char *key, const char *text, uint64_t *out)
+static int get_time(const struct place *p, const char *key, enum sosie_config_time which, const char *text,
+                    uint64_t *out)
 {
-	uint64_t bytes;
+	struct sosie_err found = {0};
 
-	if (!text)
-		return 0;
-	if (sosie_size_parse(text, &bytes, NULL) != 0)
-		return wrong(p, key, "\"%s\" is no size: write bytes a second, or with K, M, G or T: 200M",
-		             show(text).s);
-	if (bytes < 4096)
-		return wrong(p, key,
-		             "%s a second is too little: write 4K or more, or leave the key out for no limit",
-		             show(text).s);
-	*out = bytes;
-	return 0;
+	return sosie_config_time(which, text, out, &found) == 0 ? 0 : wrong_as(p, key, &found);
 }
 
-/* A whole number, nothing around it. */
-static bool parse_whole(const char *text, long min, long max, long *out)
+static int get_rate(const struct place *p, const char *text, uint64_t *out)
 {
-	char *end;
-	bool digit = text[0] >= '0' && text[0] <= '9';
+	struct sosie_err found = {0};
 
-	if (!digit && !(text[0] == '-' && text[1] >= '0' && text[1] <= '9'))
-		return false;
-	*out = strtol(text, &end, 10); /* what does not fit becomes LONG_MIN or LONG_MAX: out of range too */
-	return !*end && *out >= min && *out <= max;
-}
-
-static int get_count(const struct place *p, const char *key, const char *text, long max, unsigned *out)
-{
-	long value;
-
-	if (!text)
-		return 0;
-	if (!parse_whole(text, 1, max, &value))
-		return wrong(p, key, "\"%s\": write a whole number from 1 to %ld", show(text).s, max);
-	*out = (unsigned)value;
-	return 0;
-}
-
-static int get_level(const struct place *p, const char *text, int *out)
-{
-	long value;
-
-	if (!text || strcmp(text, "auto") == 0)
-		return 0;
-	if (!parse_whole(text, -7, 19, &value) || value == 0)
-		return wrong(p, "level", "\"%s\": write auto, or a whole number from -7 to 19 other than 0",
-		             show(text).s);
-	*out = (int)value;
-	return 0;
+	return sosie_config_rate(text, out, &found) == 0 ? 0 : wrong_as(p, "read_rate", &found);
 }
 
 static int get_bool(const struct place *p, const char *key, const char *text, bool *out)
@@ -152,35 +83,8 @@ static int get_bool(const struct place *p, const char *key, const char *text, bo
 		return 0;
 	*out = strcmp(text, "true") == 0;
 	if (!*out && strcmp(text, "false") != 0)
-		return wrong(p, key, "\"%s\": write true or false", show(text).s);
+		return wrong(p, key, "\"%s\": write true or false", config_show(text).s);
 	return 0;
-}
-
-struct choice {
-	const char *word;
-	int value;
-};
-
-static int get_choice(const struct place *p, const char *key, const char *text, const struct choice *choices,
-                      unsigned count, int *out)
-{
-	char list[128] = "";
-	size_t len = 0;
-
-	if (!text)
-		return 0;
-	for (unsigned i = 0; i < count; i++) {
-		if (strcmp(text, choices[i].word) == 0) {
-			*out = choices[i].value;
-			return 0;
-		}
-		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s",
-		                        i == 0           ? ""
-		                        : i + 1 == count ? " or "
-		                                         : ", ",
-		                        choices[i].word);
-	}
-	return wrong(p, key, "\"%s\": write %s", show(text).s, list);
 }
 
 static bool has_control(const char *text)
@@ -224,21 +128,17 @@ static int get_path(const struct place *p, const char *key, char *text, char **o
 	if (!text)
 		return 0;
 	if (text[0] != '/')
-		return wrong(p, key, "\"%s\" is relative: write a path that begins with /", show(text).s);
+		return wrong(p, key, "\"%s\" is relative: write a path that begins with /",
+		             config_show(text).s);
 	if (has_control(text))
-		return wrong(p, key, "\"%s\" holds a control character: a path may not", show(text).s);
+		return wrong(p, key, "\"%s\" holds a control character: a path may not", config_show(text).s);
 	if (!tidy(text))
-		return wrong(p, key, "\"%s\" has a part \"..\": write the path without it", show(text).s);
+		return wrong(p, key, "\"%s\" has a part \"..\": write the path without it",
+		             config_show(text).s);
 	if (strcmp(text, "/") == 0)
 		return wrong(p, key, "/ is the root of all files: write a path below it");
 	*out = text;
 	return 0;
-}
-
-/* Turns an error of another function into one of ours. */
-static int wrong_as(const struct place *p, const char *key, const struct sosie_err *found)
-{
-	return wrong(p, key, "%s%s%s", found->what, found->action[0] ? ": " : "", found->action);
 }
 
 /* --- standbys ------------------------------------------------------------------------------------------- */
@@ -256,14 +156,14 @@ static int read_standby(const struct place *p, struct config_raw_standby *raw,
 		        p, "name",
 		        "\"%s\" is no name for a standby: write a letter or digit, then letters, digits, '_' "
 		        "and '-', 1 to %d in all",
-		        show(raw->name).s, SOSIE_NAME_MAX);
+		        config_show(raw->name).s, SOSIE_NAME_MAX);
 	sosie_err_clear(&found);
 	if (strchr(raw->to, '/'))
 		return wrong(
 		        p, "to",
 		        "\"%s\" has a path: write [USER@]HOST[:PORT] only; tenant and group stand in the "
 		        "group's name",
-		        show(raw->to).s);
+		        config_show(raw->to).s);
 	if (sosie_target_parse(raw->to, &out->to, NULL, 0, &found) != 0)
 		return wrong(p, "to", "%s: write [USER@]HOST[:PORT], an IPv6 address in brackets",
 		             found.what);
@@ -271,7 +171,8 @@ static int read_standby(const struct place *p, struct config_raw_standby *raw,
 	if (rc == 0)
 		rc = get_path(p, "known_hosts", raw->known_hosts, &out->known_hosts);
 	if (rc == 0)
-		rc = get_count(p, "cycles", raw->cycles, 64, &out->cycles);
+		rc = config_count(raw->cycles, 64, &out->cycles, &found) == 0 ? 0
+		                                                              : wrong_as(p, "cycles", &found);
 	return rc;
 }
 
@@ -353,7 +254,7 @@ static int read_attach(const struct place *p, struct config_raw_group *raw, stru
 		for (unsigned j = 0; j < i; j++)
 			if (strcmp(raw->attach[j], raw->attach[i]) == 0)
 				return wrong(p, key, "\"%s\" is in the list twice: keep one",
-				             show(raw->attach[i]).s);
+				             config_show(raw->attach[i]).s);
 	}
 	out->attach = raw->attach;
 	out->attach_count = raw->attach_count;
@@ -370,11 +271,9 @@ static int read_hooks(const struct place *p, const struct config_raw_group *raw,
 	h->thaw = raw->thaw;
 	h->view = raw->view;
 	h->view_done = raw->view_done;
-	h->freeze_limit_ms = 30 * MS_S;
-	h->hook_limit_ms = 60 * MS_S;
-	rc = get_time(p, "freeze_limit", raw->freeze_limit, 100, MS_H, "100ms to 1h", &h->freeze_limit_ms);
+	rc = get_time(p, "freeze_limit", SOSIE_TIME_FREEZE_LIMIT, raw->freeze_limit, &h->freeze_limit_ms);
 	if (rc == 0)
-		rc = get_time(p, "hook_limit", raw->hook_limit, 100, MS_H, "100ms to 1h", &h->hook_limit_ms);
+		rc = get_time(p, "hook_limit", SOSIE_TIME_HOOK_LIMIT, raw->hook_limit, &h->hook_limit_ms);
 	if (rc != 0)
 		return rc;
 	if (!h->freeze != !h->thaw)
@@ -396,86 +295,65 @@ static int read_hooks(const struct place *p, const struct config_raw_group *raw,
 static int read_pause(const struct place *p, const struct config_raw_group *raw,
                       struct sosie_config_group *out)
 {
-	const char *text = raw->pause, *colon = text ? strchr(text, ':') : NULL;
+	const char *text = raw->pause;
 	bool commands = text ? strcmp(text, "commands") == 0 : out->hooks.freeze != NULL;
-	bool cgroup = colon && colon - text == 6 && memcmp(text, "cgroup", 6) == 0;
-	bool qmp = colon && colon - text == 3 && memcmp(text, "qmp", 3) == 0;
 	char *target = NULL;
+	int rc;
 
-	out->pause = (struct sosie_pause){.kind = SOSIE_PAUSE_NONE, .limit_ms = 2 * MS_S};
+	out->pause = (struct sosie_pause){.kind = SOSIE_PAUSE_NONE};
 	if (commands) {
 		out->pause.kind = SOSIE_PAUSE_COMMANDS;
 		if (!out->hooks.freeze)
 			return wrong(p, "pause", "commands, but none are given: add freeze and thaw");
-		if (raw->freeze_limit)
-			out->pause.limit_ms = out->hooks.freeze_limit_ms;
 		return 0;
 	}
 	if (!text)
 		return 0;
-	if (!cgroup && !qmp)
-		return wrong(p, "pause", "\"%s\": write cgroup:DIR, qmp:SOCKET or commands", show(text).s);
+	if (sosie_pause_parse(text, &out->pause, NULL) != 0)
+		return wrong(p, "pause", "\"%s\": write cgroup:/DIR, qmp:/SOCKET or commands",
+		             config_show(text).s);
 	if (out->hooks.freeze)
 		return wrong(p, "pause",
 		             "\"%s\" beside freeze and thaw: write pause: commands, or leave those out",
-		             show(text).s);
-	out->pause.kind = cgroup ? SOSIE_PAUSE_CGROUP : SOSIE_PAUSE_QMP;
-	if (get_path(p, "pause", raw->pause + (colon + 1 - text), &target) != 0)
-		return -SOSIE_ECONFIG;
+		             config_show(text).s);
+	rc = get_path(p, "pause", raw->pause + (out->pause.target - text), &target);
 	out->pause.target = target;
-	return 0;
+	return rc;
 }
 
 static int read_times(const struct place *p, const struct config_raw_group *raw,
                       struct sosie_config_group *out)
 {
+	struct sosie_err found = {0};
 	int rc;
 
-	out->interval_ms = 1 * MS_S;
-	out->max_stall_ms = 100;
-	out->accept_wait_ms = 30 * MS_S;
-	rc = get_time(p, "interval", raw->interval, 100, MS_D, "100ms to 1d", &out->interval_ms);
+	rc = get_time(p, "interval", SOSIE_TIME_INTERVAL, raw->interval, &out->interval_ms);
 	if (rc == 0)
-		rc = get_time(p, "max_stall", raw->max_stall, 0, MS_H, "1ms to 1h, or 0 for no limit",
-		              &out->max_stall_ms);
+		rc = get_time(p, "max_stall", SOSIE_TIME_MAX_STALL, raw->max_stall, &out->max_stall_ms);
 	if (rc == 0)
-		rc = get_time(p, "rpo", raw->rpo, 0, 30 * MS_D,
-		              "a time from the interval on to 30d, or 0 for none", &out->rpo_ms);
+		rc = get_time(p, "rpo", SOSIE_TIME_RPO, raw->rpo, &out->rpo_ms);
 	if (rc == 0)
-		rc = get_time(p, "accept_wait", raw->accept_wait, MS_S, MS_D, "1s to 1d",
+		rc = get_time(p, "accept_wait", SOSIE_TIME_ACCEPT_WAIT, raw->accept_wait,
 		              &out->accept_wait_ms);
-	if (rc == 0 && out->rpo_ms && out->rpo_ms < out->interval_ms)
-		rc = wrong(p, "rpo",
-		           "%s is shorter than the interval, so it would never be met: write a longer one",
-		           show(raw->rpo).s);
+	if (rc == 0 && sosie_config_objective(raw->rpo, out->rpo_ms, out->interval_ms, &found) != 0)
+		rc = wrong_as(p, "rpo", &found);
 	return rc;
 }
 
 static int read_choices(const struct place *p, const struct config_raw_group *raw,
                         struct sosie_config_group *out)
 {
-	static const struct choice sources[] = {
-	        {"scan", SOSIE_SOURCE_SCAN},
-	        {"reflink", SOSIE_SOURCE_REFLINK},
-	        {"btrfs", SOSIE_SOURCE_BTRFS},
-	        {"auto", SOSIE_SOURCE_AUTO},
-	};
-	static const struct choice long_cuts[] = {{"cut", SOSIE_LONG_CUT_CUT}, {"stop", SOSIE_LONG_CUT_STOP}};
-	int source = SOSIE_SOURCE_AUTO, on_long_cut = SOSIE_LONG_CUT_CUT;
-	int rc = get_choice(p, "source", raw->source, sources, 4, &source);
+	struct sosie_err found = {0};
 
-	if (rc == 0)
-		rc = get_choice(p, "on_long_cut", raw->on_long_cut, long_cuts, 2, &on_long_cut);
-	out->source = (enum sosie_source_kind)source;
-	out->on_long_cut = (enum sosie_long_cut)on_long_cut;
-	out->streams = 2;
-	if (rc == 0)
-		rc = get_count(p, "streams", raw->streams, 16, &out->streams);
-	if (rc == 0)
-		rc = get_level(p, raw->level, &out->level);
-	if (rc == 0)
-		rc = get_rate(p, "read_rate", raw->read_rate, &out->read_rate);
-	return rc;
+	if (sosie_config_source(raw->source, &out->source, &found) != 0)
+		return wrong_as(p, "source", &found);
+	if (sosie_config_long_cut(raw->on_long_cut, &out->on_long_cut, &found) != 0)
+		return wrong_as(p, "on_long_cut", &found);
+	if (sosie_config_streams(raw->streams, &out->streams, &found) != 0)
+		return wrong_as(p, "streams", &found);
+	if (sosie_config_level(raw->level, &out->level, &found) != 0)
+		return wrong_as(p, "level", &found);
+	return get_rate(p, raw->read_rate, &out->read_rate);
 }
 
 static int read_names(const struct place *p, const struct config_raw_group *raw, const struct sosie_config *c,
@@ -497,7 +375,8 @@ static int read_names(const struct place *p, const struct config_raw_group *raw,
 			len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s", i ? ", " : "",
 			                        c->standbys[i].name.s);
 	}
-	return wrong(p, "standby", "\"%s\" is not among standbys: there is %s", show(raw->standby).s, list);
+	return wrong(p, "standby", "\"%s\" is not among standbys: there is %s", config_show(raw->standby).s,
+	             list);
 }
 
 static int read_group(const struct place *p, struct config_raw_group *raw, const struct sosie_config *c,
@@ -566,61 +445,73 @@ static int by_path(const void *a, const void *b)
 	return order;
 }
 
+/* What is wrong with a use that another has had before. */
+typedef int collision(const struct place *top, const struct sosie_config *c, const struct use *first,
+                      const struct use *again);
+
+/* No two uses of one path. */
+static int check_once(const struct place *top, const struct sosie_config *c, struct use *uses, unsigned n,
+                      collision *wrong_twice)
+{
+	int rc = 0;
+
+	qsort(uses, n, sizeof(*uses), by_path);
+	for (unsigned i = 1; rc == 0 && i < n; i++)
+		if (strcmp(uses[i - 1].path, uses[i].path) == 0)
+			rc = wrong_twice(top, c, &uses[i - 1], &uses[i]);
+	free(uses);
+	return rc;
+}
+
 /* One group's cut would let go what another still holds. */
+static int pause_twice(const struct place *top, const struct sosie_config *c, const struct use *first,
+                       const struct use *again)
+{
+	const struct sosie_config_group *g = &c->groups[first->group];
+	struct place p = inside(top, "groups", again->group);
+
+	return wrong(&p, "pause",
+	             "\"%s\" is the target of group %s/%s already: a pause target belongs to one group, "
+	             "because one group's cut would let go what another still holds: put the volumes into "
+	             "one group",
+	             config_show(again->path).s, g->tenant.s, g->group.s);
+}
+
+static int volume_twice(const struct place *top, const struct sosie_config *c, const struct use *first,
+                        const struct use *again)
+{
+	const struct sosie_config_group *g = &c->groups[first->group];
+	struct place group = inside(top, "groups", again->group);
+	struct place p = inside(&group, "volumes", again->volume);
+
+	return wrong(&p, "path", "\"%s\" is volume %s of group %s/%s already: a volume is in one group, once",
+	             config_show(again->path).s, g->volumes[first->volume].name.s, g->tenant.s, g->group.s);
+}
+
 static int check_pauses(const struct place *top, const struct sosie_config *c)
 {
 	struct use *uses = calloc(c->group_count + 1, sizeof(*uses));
 	unsigned n = 0;
-	int rc = 0;
 
 	if (!uses)
 		return sosie_err_set(top->err, SOSIE_ENOMEM, "no memory to compare pauses");
 	for (unsigned i = 0; i < c->group_count; i++)
 		if (c->groups[i].pause.target)
 			uses[n++] = (struct use){c->groups[i].pause.target, i, 0};
-	qsort(uses, n, sizeof(*uses), by_path);
-	for (unsigned i = 1; rc == 0 && i < n; i++) {
-		const struct sosie_config_group *first = &c->groups[uses[i - 1].group];
-		struct place p = inside(top, "groups", uses[i].group);
-
-		if (strcmp(uses[i - 1].path, uses[i].path) == 0)
-			rc = wrong(
-			        &p, "pause",
-			        "\"%s\" is the target of group %s/%s already: a pause target belongs to one "
-			        "group, because one group's cut would let go what another still holds: put "
-			        "the volumes into one group",
-			        show(uses[i].path).s, first->tenant.s, first->group.s);
-	}
-	free(uses);
-	return rc;
+	return check_once(top, c, uses, n, pause_twice);
 }
 
 static int check_volume_paths(const struct place *top, const struct sosie_config *c, unsigned total)
 {
 	struct use *uses = calloc(total, sizeof(*uses));
 	unsigned n = 0;
-	int rc = 0;
 
 	if (!uses)
 		return sosie_err_set(top->err, SOSIE_ENOMEM, "no memory to compare volumes");
 	for (unsigned i = 0; i < c->group_count; i++)
 		for (unsigned j = 0; j < c->groups[i].volume_count; j++)
 			uses[n++] = (struct use){c->groups[i].volumes[j].path, i, j};
-	qsort(uses, n, sizeof(*uses), by_path);
-	for (unsigned i = 1; rc == 0 && i < n; i++) {
-		const struct sosie_config_group *first = &c->groups[uses[i - 1].group];
-		struct place group = inside(top, "groups", uses[i].group);
-		struct place p = inside(&group, "volumes", uses[i].volume);
-
-		if (strcmp(uses[i - 1].path, uses[i].path) == 0)
-			rc = wrong(
-			        &p, "path",
-			        "\"%s\" is volume %s of group %s/%s already: a volume is in one group, once",
-			        show(uses[i].path).s, first->volumes[uses[i - 1].volume].name.s,
-			        first->tenant.s, first->group.s);
-	}
-	free(uses);
-	return rc;
+	return check_once(top, c, uses, n, volume_twice);
 }
 
 static int read_groups(const struct place *top, struct config_raw *raw, struct sosie_config *c)
@@ -654,30 +545,12 @@ static int read_groups(const struct place *top, struct config_raw *raw, struct s
 /* --- the whole -------------------------------------------------------------------------------------------
  */
 
-bool sosie_config_view_space(const char *text, unsigned *percent, uint64_t *bytes)
-{
-	size_t len = strlen(text);
-	char digits[4] = "";
-	long whole;
-
-	*percent = 0;
-	*bytes = 0;
-	if (len == 0 || text[len - 1] != '%')
-		return sosie_size_parse(text, bytes, NULL) == 0 && *bytes > 0;
-	if (len <= sizeof(digits))
-		memcpy(digits, text, len - 1);
-	if (!parse_whole(digits, 1, 90, &whole))
-		return false;
-	*percent = (unsigned)whole;
-	return true;
-}
-
 static int get_view_space(const struct place *p, const char *text, struct sosie_config *c)
 {
 	if (!text || sosie_config_view_space(text, &c->view_percent, &c->view_bytes))
 		return 0;
 	return wrong(p, "view_space", "\"%s\": write 1%% to 90%%, or a size with K, M, G or T: 50G",
-	             show(text).s);
+	             config_show(text).s);
 }
 
 static int read_top(const struct place *p, struct config_raw *raw, struct sosie_config *c)
@@ -686,20 +559,19 @@ static int read_top(const struct place *p, struct config_raw *raw, struct sosie_
 	int rc;
 
 	c->state = default_state;
-	c->view_percent = 10;
-	c->alarm_repeat_ms = 5 * MS_M;
+	c->view_percent = SOSIE_VIEW_PERCENT;
 	rc = get_path(p, "state", raw->state, &c->state);
 	if (rc == 0)
 		rc = get_view_space(p, raw->view_space, c);
 	if (rc == 0)
 		rc = get_path(p, "on_alarm", raw->on_alarm, &c->on_alarm);
 	if (rc == 0)
-		rc = get_time(p, "alarm_repeat", raw->alarm_repeat, MS_S, 7 * MS_D, "1s to 7d",
+		rc = get_time(p, "alarm_repeat", SOSIE_TIME_ALARM_REPEAT, raw->alarm_repeat,
 		              &c->alarm_repeat_ms);
 	if (rc == 0)
 		rc = get_path(p, "metrics", raw->metrics, &c->metrics);
 	if (rc == 0)
-		rc = get_rate(p, "read_rate", raw->read_rate, &c->read_rate);
+		rc = get_rate(p, raw->read_rate, &c->read_rate);
 	return rc;
 }
 

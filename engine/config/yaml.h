@@ -49,7 +49,8 @@ struct config_yaml {
 };
 
 /* Reads the file: SOSIE_ECONFIG, with file and line where there is one, when it is no regular file, above
- * CONFIG_FILE_MAX, writable for all, not UTF-8, not YAML, or of another shape. */
+ * CONFIG_FILE_MAX, writable for its group or for all, another user's than ours and root's, not UTF-8, not
+ * YAML, or of another shape. */
 int config_yaml_load(const char *path, struct config_yaml **out, struct sosie_err *err);
 void config_yaml_free(struct config_yaml *y); /* NULL is fine */
 

@@ -63,8 +63,8 @@ static int describe_points(struct sosie_group *g, struct sosie_cutover *c, uint6
 		return rc;
 	c->age_ms = not_negative(sosie_wall_ms(g->store->clock) - c->chosen.cut_ms);
 	c->lost_ms = not_negative(c->newest.cut_ms - c->chosen.cut_ms);
-	if (point != c->newest.point || status_same(g, &c->same_ms, NULL) < 0 ||
-	    c->same_ms <= c->chosen.cut_ms)
+	c->same_ms = point == c->newest.point ? status_same(g) : 0;
+	if (c->same_ms <= c->chosen.cut_ms)
 		c->same_ms = 0;
 	memset(&inbox, 0, sizeof(inbox));
 	if (status_inbox(g, &inbox, NULL) == 0) {

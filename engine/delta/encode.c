@@ -226,7 +226,7 @@ int sosie_encode_patch(struct sosie_encoder *enc, const struct sosie_range *rang
 int sosie_encode_delta(struct sosie_encoder *enc, const struct sosie_range *ranges, unsigned count,
                        const struct sosie_digest *leaves, const void *plain, size_t plain_len,
                        const void *delta, size_t delta_len, const void **out, size_t *len,
-                       enum sosie_record_kind *kind, struct sosie_err *err)
+                       struct sosie_err *err)
 {
 	struct content c;
 	size_t packed = 0, room;
@@ -243,11 +243,11 @@ int sosie_encode_delta(struct sosie_encoder *enc, const struct sosie_range *rang
 		rc = zstd_pack(enc->packer, delta, delta_len, c.payload, room, &packed, err);
 	if (rc == 0 && packed == 0 && delta_len < plain_len) {
 		memcpy(c.payload, delta, delta_len);
-		return finish_smaller(enc, &c, SOSIE_RECORD_DELTA, RECORD_RAW, delta_len, out, len, kind,
+		return finish_smaller(enc, &c, SOSIE_RECORD_DELTA, RECORD_RAW, delta_len, out, len, NULL,
 		                      err);
 	}
 	return rc ? rc
-	          : finish_smaller(enc, &c, SOSIE_RECORD_DELTA, RECORD_ZSTD, packed, out, len, kind, err);
+	          : finish_smaller(enc, &c, SOSIE_RECORD_DELTA, RECORD_ZSTD, packed, out, len, NULL, err);
 }
 
 int sosie_encode_zero(struct sosie_encoder *enc, enum sosie_record_kind kind,

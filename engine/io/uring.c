@@ -6,6 +6,11 @@
  * never overflows; what is above waits in queue, in order. A write and an fsync of one file are never in the
  * ring together unless the write was submitted after the fsync (posix_may_start): no links, no drains. A
  * completion is taken off the ring before its callback runs, so callbacks may submit and reap.
+ *
+ * Waiting never trusts the kernel for ever. Linux 6.18 was seen to leave reads that it had put aside for its
+ * worker threads with no such thread alive, so that they never ended (tmpfs, twice in a day of tests);
+ * the next request handed to those threads brought them back. So after PATIENCE without a completion one
+ * empty request is handed to them, once until it has come back: a slow disk costs one such request.
  */
 #include <assert.h>
 #include <errno.h>
@@ -19,6 +24,7 @@
 #define BATCH 8                  /* prepared entries that are worth a system call of their own */
 #define REGION_PART (1ull << 30) /* the kernel's limit for one registered buffer */
 #define REGION_PARTS_MAX 64
+#define PATIENCE_S 2
 
 struct uring_io {
 	struct posix_io base;
@@ -27,6 +33,7 @@ struct uring_io {
 	unsigned depth;
 	unsigned in_ring;      /* prepared or in the kernel, completion not yet taken */
 	unsigned prepared;     /* of these, not yet given to the kernel */
+	bool kicked;           /* an empty request is under way; its completion carries no request of ours */
 	struct req_list queue; /* waiting for a place in the ring */
 	uintptr_t region;      /* registered memory, 0 when there is none */
 	size_t region_len;
@@ -84,13 +91,34 @@ static void fill_ring(struct uring_io *u)
 		prepare(u, req_list_pop(&u->queue));
 }
 
+/* Wakes the kernel's worker threads by something to do. */
+static void kick(struct uring_io *u)
+{
+	struct io_uring_sqe *sqe = u->kicked || u->prepared > 0 ? NULL : io_uring_get_sqe(&u->ring);
+
+	if (!sqe)
+		return;
+	io_uring_prep_nop(sqe);
+	sqe->flags |= IOSQE_ASYNC;
+	io_uring_sqe_set_data(sqe, NULL);
+	u->kicked = true;
+	(void)io_uring_submit(&u->ring); /* what is refused stays in the ring, and goes with the next */
+}
+
 /* Gives the kernel what is prepared, waiting for wait completions. EAGAIN and EBUSY mean that completions
  * must be taken first; what was not taken stays prepared. */
 static int give(struct uring_io *u, unsigned wait, struct sosie_err *err)
 {
-	int n = io_uring_submit_and_wait(&u->ring, wait);
+	struct __kernel_timespec patience = {.tv_sec = PATIENCE_S};
+	struct io_uring_cqe *cqe;
+	int n = wait ? io_uring_submit_and_wait_timeout(&u->ring, &cqe, wait, &patience, NULL)
+	             : io_uring_submit(&u->ring);
 
 	u->prepared = io_uring_sq_ready(&u->ring);
+	if (n == -ETIME) {
+		kick(u);
+		return 0;
+	}
 	if (n >= 0 || n == -EINTR || n == -EAGAIN || n == -EBUSY)
 		return 0;
 	return sosie_err_sys(err, -n, "io_uring refused to take requests");
@@ -114,6 +142,10 @@ static unsigned take_completions(struct uring_io *u)
 		long result = cqe->res;
 
 		io_uring_cqe_seen(&u->ring, cqe);
+		if (!req) {
+			u->kicked = false;
+			continue;
+		}
 		u->in_ring--;
 		taken++;
 		if (posix_advance(req, result))
@@ -217,7 +249,7 @@ int sosie_io_uring(unsigned depth, struct sosie_io **out, struct sosie_err *err)
 	assert(depth >= 1 && depth <= 4096);
 	if (!u)
 		return sosie_err_sys(err, ENOMEM, "cannot start I/O");
-	rc = io_uring_queue_init(depth, &u->ring, 0);
+	rc = io_uring_queue_init(depth + 1, &u->ring, 0); /* one for kick */
 	if (rc != 0) {
 		free(u);
 		return sosie_err_sys(err, -rc, "io_uring refused");

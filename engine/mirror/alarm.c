@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Alarms: opened and closed by whoever notices, told to the operator's program by the herald alone: once at
- * the opening, again each alarm_repeat_ms, once at the closing. An alarm that closed before its opening was
- * told is never told.
+ * the opening, again each alarm_repeat_ms, once at the closing; what the program fails to take is tried again
+ * after half a minute. An alarm that closed before its opening was told is never told.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,11 +11,12 @@
 
 #include "engine/mirror/internal.h"
 #include "sosie/command.h"
-#include "sosie/log.h"
 
 #define PROGRAM_LIMIT_MS 30000
+#define TRY_AGAIN_MS 30000
+#define CLOSED_MAX 1000 /* closings that the program has not taken yet; the oldest is forgotten */
 
-const char *alarm_kind_name(enum alarm_kind kind)
+static const char *kind_name(enum alarm_kind kind)
 {
 	static const char *const names[ALARM_KINDS] = {
 	        [ALARM_RPO] = "rpo",         [ALARM_STANDBY] = "standby-lost", [ALARM_FENCED] = "fenced",
@@ -37,7 +38,7 @@ void alarm_json(struct sosie_json *obj, const struct alarm *a)
 	sosie_time_text(since, a->since_wall_ms);
 	sosie_json_set_u64(obj, "id", a->id);
 	sosie_json_set_str(obj, "state", a->closed_wall_ms ? "closed" : "open");
-	sosie_json_set_str(obj, "kind", alarm_kind_name(a->kind));
+	sosie_json_set_str(obj, "kind", kind_name(a->kind));
 	sosie_json_set_str(obj, "group", about_group(a->kind) ? a->about : NULL);
 	sosie_json_set_str(obj, "about", a->about);
 	sosie_json_set_str(obj, "since", since);
@@ -56,71 +57,32 @@ static struct alarm **find_open(struct sosie_mirror *m, enum alarm_kind kind, co
 	return at;
 }
 
-/* --- what is said of alarms in the log: stderr may hang, so not by whoever has the lock
- * ---------------------------------------------------------------------------------------------- */
-
-#define LINES_MAX 1000 /* that wait; what more comes is in the status only */
-
-struct log_line {
-	struct log_line *next;
-	enum sosie_log_level level;
-	char text[900];
-};
-
-static void say(struct sosie_mirror *m, enum sosie_log_level level, const char *fmt, ...)
-        __attribute__((format(printf, 3, 4)));
-
-static void say(struct sosie_mirror *m, enum sosie_log_level level, const char *fmt, ...)
-{
-	struct log_line **at = &m->lines, *l;
-	unsigned waiting = 0;
-	va_list ap;
-
-	for (; *at; at = &(*at)->next)
-		waiting++;
-	l = waiting < LINES_MAX ? calloc(1, sizeof(*l)) : NULL;
-	if (!l)
-		return;
-	l->level = level;
-	va_start(ap, fmt);
-	vsnprintf(l->text, sizeof(l->text), fmt, ap);
-	va_end(ap);
-	*at = l;
-	pthread_cond_signal(&m->crier_wake);
-}
-
-void *crier_run(void *arg)
-{
-	struct sosie_mirror *m = arg;
-
-	pthread_mutex_lock(&m->lock);
-	while (m->lines || !m->stopping) {
-		struct log_line *l = m->lines;
-
-		if (!l) {
-			mirror_wait(m, &m->crier_wake, NEVER);
-			continue;
-		}
-		m->lines = l->next;
-		pthread_mutex_unlock(&m->lock);
-		sosie_log(l->level, "%s", l->text);
-		free(l);
-		pthread_mutex_lock(&m->lock);
-	}
-	mirror_thread_ended(m);
-	pthread_mutex_unlock(&m->lock);
-	return NULL;
-}
-
 static void log_alarm(struct sosie_mirror *m, const struct alarm *a)
 {
 	if (a->kind == ALARM_FENCED || a->kind == ALARM_REFUSED || a->kind == ALARM_NEEDS ||
 	    a->kind == ALARM_CONFIG)
 		return; /* told as the error that it is */
 	if (a->closed_wall_ms)
-		say(m, SOSIE_LOG_NOTICE, "%s: alarm %s closed", a->about, alarm_kind_name(a->kind));
+		mirror_say(m, SOSIE_LOG_NOTICE, "%s: alarm %s closed", a->about, kind_name(a->kind));
 	else
-		say(m, SOSIE_LOG_WARNING, "%s: alarm %s: %s", a->about, alarm_kind_name(a->kind), a->text);
+		mirror_say(m, SOSIE_LOG_WARNING, "%s: alarm %s: %s", a->about, kind_name(a->kind), a->text);
+}
+
+static void bound_closed(struct sosie_mirror *m)
+{
+	struct alarm **oldest = NULL, *a;
+	unsigned count = 0;
+
+	for (struct alarm **at = &m->alarms; *at; at = &(*at)->next)
+		if ((*at)->closed_wall_ms) {
+			oldest = oldest ? oldest : at;
+			count++;
+		}
+	if (count <= CLOSED_MAX)
+		return;
+	a = *oldest;
+	*oldest = a->next;
+	free(a);
 }
 
 static void close_alarm(struct sosie_mirror *m, struct alarm **at)
@@ -134,6 +96,7 @@ static void close_alarm(struct sosie_mirror *m, struct alarm **at)
 		*at = a->next;
 		free(a);
 	}
+	bound_closed(m);
 	pthread_cond_signal(&m->herald_wake);
 }
 
@@ -196,12 +159,6 @@ void sosie_mirror_config_alarm(struct sosie_mirror *m, const char *file, const c
 
 void alarms_free(struct sosie_mirror *m)
 {
-	while (m->lines) { /* said to nobody: the crier did not run */
-		struct log_line *l = m->lines;
-
-		m->lines = l->next;
-		free(l);
-	}
 	while (m->alarms) {
 		struct alarm *a = m->alarms;
 
@@ -227,7 +184,8 @@ static struct alarm *next_alarm(struct sosie_mirror *m, int64_t *due_ms)
 	return first;
 }
 
-static void run_program(struct sosie_mirror *m, const char *program, const struct alarm *a)
+/* *failing: the program has failed before, and that was said. */
+static int run_program(struct sosie_mirror *m, const char *program, const struct alarm *a, bool *failing)
 {
 	struct sosie_json *doc = sosie_json_new();
 	struct sosie_command command = {
@@ -244,33 +202,48 @@ static void run_program(struct sosie_mirror *m, const char *program, const struc
 		command.input = text;
 		rc = sosie_command_run(&command, &err);
 	}
-	if (rc != 0 && rc != -SOSIE_EINTR && !m->herald_failed)
-		sosie_log(SOSIE_LOG_ERROR, "the alarm program failed: %s",
-		          sosie_err_line(&err, line, sizeof(line)));
-	m->herald_failed = rc != 0; /* only this thread uses it */
 	free(text);
 	sosie_json_free(doc);
+	if (rc != 0 && rc != -SOSIE_EINTR && !*failing) {
+		pthread_mutex_lock(&m->lock);
+		mirror_say(m, SOSIE_LOG_ERROR, "the alarm program failed, and is tried again: %s",
+		           sosie_err_line(&err, line, sizeof(line)));
+		pthread_mutex_unlock(&m->lock);
+	}
+	*failing = rc != 0;
+	return rc;
 }
 
-static void settle(struct sosie_mirror *m, const struct alarm *told)
+static void settle(struct sosie_mirror *m, const struct alarm *told, bool taken)
 {
-	struct alarm **at = &m->alarms;
+	uint64_t again = m->o.alarm_again_ms > 0 ? m->o.alarm_again_ms : TRY_AGAIN_MS;
+	struct alarm **at = &m->alarms, *a;
 
 	while (*at && (*at)->id != told->id)
 		at = &(*at)->next;
-	if (*at && told->closed_wall_ms) {
-		struct alarm *a = *at;
-
+	a = *at;
+	if (!a)
+		return;
+	if (taken && told->closed_wall_ms) {
 		*at = a->next;
 		free(a);
-	} else if (*at && !(*at)->closed_wall_ms) {
-		(*at)->send_ms = mirror_now(m) + (int64_t)m->config->config->alarm_repeat_ms;
+	} else if (told->closed_wall_ms || !a->closed_wall_ms) { /* else the closing is due */
+		a->send_ms = mirror_now(m) + (int64_t)(taken ? m->config->config->alarm_repeat_ms : again);
 	}
+}
+
+void alarms_tell_again(struct sosie_mirror *m)
+{
+	for (struct alarm *a = m->alarms; a; a = a->next)
+		if (!a->opening_sent)
+			a->send_ms = 0;
+	pthread_cond_signal(&m->herald_wake);
 }
 
 void *herald_run(void *arg)
 {
 	struct sosie_mirror *m = arg;
+	bool failing = false;
 
 	pthread_mutex_lock(&m->lock);
 	while (!m->stopping) {
@@ -278,6 +251,7 @@ void *herald_run(void *arg)
 		struct alarm *a = next_alarm(m, &due), copy;
 		const char *name = m->config->config->on_alarm;
 		char *program;
+		int rc = 0;
 
 		if (!a || due > mirror_now(m)) {
 			mirror_wait(m, &m->herald_wake, due);
@@ -288,10 +262,10 @@ void *herald_run(void *arg)
 		program = name ? strdup(name) : NULL;
 		pthread_mutex_unlock(&m->lock);
 		if (program)
-			run_program(m, program, &copy);
+			rc = run_program(m, program, &copy, &failing);
 		free(program);
 		pthread_mutex_lock(&m->lock);
-		settle(m, &copy);
+		settle(m, &copy, rc == 0);
 	}
 	mirror_thread_ended(m);
 	pthread_mutex_unlock(&m->lock);

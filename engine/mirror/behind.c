@@ -32,23 +32,19 @@ void behind_look(struct mirror_group *g)
 	const struct sosie_source_ops *ops = g->source->ops;
 	struct sosie_replicator_status st = {0};
 	struct sosie_cut_facts facts = {0};
-	bool facts_known;
 	uint64_t bytes;
 	int rc;
 
 	if (!ops->backlog || !due(g))
 		return;
 	sosie_replicator_status(g->replicator, &st);
-	if (!st.view_held)
+	if (!st.view.s[0])
 		return;
 	rc = ops->backlog(g->source, &st.view, &bytes, NULL);
-	facts_known = ops->facts(g->source, &facts, NULL) == 0;
+	(void)cut_look(g, &facts);
 	pthread_mutex_lock(&g->m->lock);
 	g->behind_known = rc == 0;
 	if (rc == 0)
 		g->behind_bytes = bytes;
-	g->facts_known = facts_known;
-	if (facts_known)
-		g->facts = facts;
 	pthread_mutex_unlock(&g->m->lock);
 }

@@ -81,10 +81,8 @@ void check_all(struct mirror_standby *s)
 			continue;
 		if (g->check_ms > now)
 			g->check_ms = now;
-		if (g->turn == TURN_HEAP && g->due_ms != NEVER && g->due_ms > now) {
-			heap_remove(g);
-			heap_push(g, now);
-		}
+		if (g->turn == TURN_HEAP && g->due_ms > now)
+			heap_wake(g, false);
 	}
 }
 

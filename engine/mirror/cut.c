@@ -9,7 +9,7 @@
 #define STALL_SHARE 100
 #define STOPPED_MS 10000
 
-static bool look(struct mirror_group *g, struct sosie_cut_facts *facts)
+bool cut_look(struct mirror_group *g, struct sosie_cut_facts *facts)
 {
 	bool known = g->source->ops->facts(g->source, facts, NULL) == 0;
 
@@ -48,7 +48,7 @@ bool cut_allowed(struct mirror_group *g, int64_t *due_ms)
 	struct sosie_cut_facts f = {0};
 	int64_t now = mirror_now(g->m), next;
 
-	if (!look(g, &f) || limit_us == 0 || f.stall_us <= (int64_t)limit_us) {
+	if (!cut_look(g, &f) || limit_us == 0 || f.stall_us <= (int64_t)limit_us) {
 		say(g, false, 0, false);
 		return true;
 	}
@@ -75,7 +75,7 @@ void cut_measured(struct mirror_group *g)
 {
 	struct sosie_cut_facts f = {0};
 
-	if (!look(g, &f) || f.last_us < 0 || f.cuts == g->cuts_counted)
+	if (!cut_look(g, &f) || f.last_us < 0 || f.cuts == g->cuts_counted)
 		return;
 	pthread_mutex_lock(&g->m->lock);
 	g->count.stall_us += (uint64_t)f.last_us;

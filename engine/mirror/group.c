@@ -74,37 +74,80 @@ int64_t group_grid(const struct mirror_group *g, int64_t now_ms)
 /* --- opening
  * ------------------------------------------------------------------------------------------------------- */
 
-static enum sosie_source_kind wanted_kind(struct mirror_group *g)
-{
-	bool low;
-
-	pthread_mutex_lock(&g->m->lock);
-	low = space_low(g);
-	pthread_mutex_unlock(&g->m->lock);
-	return low || mirror_now(g->m) < g->forced_until_ms ? SOSIE_SOURCE_SCAN : g->config->source;
-}
-
 static int open_source(struct mirror_group *g, enum sosie_source_kind kind, struct sosie_source **out,
                        char reason[200], struct sosie_err *err)
 {
-	const struct sosie_config_group *c = g->config;
+	struct sosie_source_options o;
 	char tag[SOSIE_MIRROR_TAG];
-	const struct sosie_source_options o = {
-	        .kind = kind,
-	        .volumes = c->volumes,
-	        .count = c->volume_count,
-	        .hooks = &c->hooks,
-	        .pause = c->pause,
-	        .tenant = c->tenant.s,
-	        .group = c->group.s,
-	        .tag = tag,
-	        .max_stall_us = c->max_stall_ms * 1000,
-	        .clock = g->m->clock,
-	};
-	int rc = sosie_mirror_tag(c->state, tag, err);
+	int rc = sosie_mirror_source(g->config, tag, &o, err);
 
 	*out = NULL;
+	o.kind = kind;
 	return rc == 0 ? sosie_source_open(&o, out, reason, 200, err) : rc;
+}
+
+static void close_source(struct mirror_group *g)
+{
+	if (g->source)
+		g->source->ops->destroy(g->source);
+	g->source = NULL;
+}
+
+static bool is_scan(const struct sosie_source *s)
+{
+	return strcmp(s->ops->name, "scan") == 0;
+}
+
+/* Which one is to be open now: in place of views, scan while a clone costs too much, and below the reserve of
+ * free space. Where no views are held, also by auto's own choice, no filesystem matters. */
+static int wanted_kind(struct mirror_group *g, enum sosie_source_kind *kind, struct sosie_err *err)
+{
+	bool forced = mirror_now(g->m) < g->forced_until_ms;
+	int rc;
+
+	*kind = forced ? SOSIE_SOURCE_SCAN : g->config->source;
+	if (*kind == SOSIE_SOURCE_SCAN ||
+	    (g->source && is_scan(g->source) && g->opened_kind == SOSIE_SOURCE_AUTO)) {
+		space_forget(g);
+		return 0;
+	}
+	rc = space_find(g, err);
+	pthread_mutex_lock(&g->m->lock);
+	if (space_low(g))
+		*kind = SOSIE_SOURCE_SCAN;
+	pthread_mutex_unlock(&g->m->lock);
+	return rc;
+}
+
+static int open_kind(struct mirror_group *g, enum sosie_source_kind kind, struct sosie_err *err)
+{
+	char reason[200] = "";
+	int rc;
+
+	close_source(g);
+	rc = open_source(g, kind, &g->source, reason, err);
+	if (rc != 0)
+		return rc;
+	g->opened_kind = kind;
+	pthread_mutex_lock(&g->m->lock);
+	memcpy(g->reason, reason, sizeof(g->reason));
+	pthread_mutex_unlock(&g->m->lock);
+	return 0;
+}
+
+/* auto is asked first: what it chooses decides whether free space matters. */
+static int open_wanted(struct mirror_group *g, struct sosie_err *err)
+{
+	enum sosie_source_kind kind;
+	int rc = 0;
+
+	if (g->config->source == SOSIE_SOURCE_AUTO && mirror_now(g->m) >= g->forced_until_ms)
+		rc = open_kind(g, SOSIE_SOURCE_AUTO, err);
+	if (rc == 0)
+		rc = wanted_kind(g, &kind, err);
+	if (rc == 0 && (!g->source || kind != g->opened_kind))
+		rc = open_kind(g, kind, err);
+	return rc;
 }
 
 static void consents(const struct sosie_mirror *m, struct sosie_replicate_options *o)
@@ -153,19 +196,19 @@ static int open_replicator(struct mirror_group *g, struct sosie_err *err)
 	return sosie_replicator_open(&o, &g->replicator, err);
 }
 
-static void take_status(struct mirror_group *g, enum sosie_source_kind kind)
+static void take_status(struct mirror_group *g)
 {
+	enum sosie_source_kind kind = g->opened_kind;
 	struct sosie_replicator_status st = {0};
 	int64_t now = mirror_now(g->m);
 
 	sosie_replicator_status(g->replicator, &st);
 	pthread_mutex_lock(&g->m->lock);
-	g->opened_kind = kind;
 	g->cuts_counted = 0;
 	g->opened_ms = now;
 	g->exists = st.exists;
 	g->point = st.exists ? st.point : 0;
-	g->view_held = st.view_held;
+	g->view_held = st.view.s[0] != '\0';
 	if (st.exists && st.age_ms >= 0 && g->accepted_ms == INT64_MIN)
 		g->accepted_ms = now - st.age_ms;
 	if (st.exists && g->change_wall_ms == 0) { /* what another process saw accepted */
@@ -212,47 +255,40 @@ static bool another_driver(struct mirror_group *g)
 
 int group_open(struct mirror_group *g, struct sosie_err *err)
 {
-	char reason[200] = "";
 	enum sosie_source_kind kind;
-	int rc = g->config->source == SOSIE_SOURCE_SCAN ? 0 : space_find(g, err);
+	int rc = g->replicator ? wanted_kind(g, &kind, err) : 0;
 	bool go;
 
 	if (rc != 0)
 		return rc;
-	kind = wanted_kind(g);
 	/* Views that had to go may be gone already, and the space be enough again: the state is to know. */
 	go = __atomic_load_n(&g->let_views_go, __ATOMIC_RELAXED);
 	if (g->replicator && (go || kind != g->opened_kind || another_driver(g)))
-		group_close(g, go || kind == SOSIE_SOURCE_SCAN);
+		(void)group_close(g, go || kind == SOSIE_SOURCE_SCAN,
+		                  NULL); /* views that stay the next one removes */
 	if (g->replicator)
 		return 0;
-	rc = open_source(g, kind, &g->source, reason, err);
-	if (rc == 0) {
-		pthread_mutex_lock(&g->m->lock);
-		memcpy(g->reason, reason, sizeof(g->reason));
-		pthread_mutex_unlock(&g->m->lock);
+	rc = open_wanted(g, err);
+	if (rc == 0)
 		rc = open_replicator(g, err);
-	}
 	if (rc != 0)
-		group_close(g, false);
+		(void)group_close(g, false, NULL);
 	else
-		take_status(g, kind);
+		take_status(g);
 	return rc;
 }
 
-void group_close(struct mirror_group *g, bool drop_views)
+int group_close(struct mirror_group *g, bool drop_views, struct sosie_err *err)
 {
-	if (g->replicator && drop_views)
-		(void)sosie_replicator_drop_views(g->replicator,
-		                                  NULL); /* what is left the next one removes */
+	int rc = g->replicator && drop_views ? sosie_replicator_drop_views(g->replicator, err) : 0;
+
 	sosie_replicator_close(g->replicator);
-	if (g->source)
-		g->source->ops->destroy(g->source);
 	g->replicator = NULL;
-	g->source = NULL;
+	close_source(g);
 	g->look_ms = 0;
 	pthread_mutex_lock(&g->m->lock);
 	g->rest_ms = 0;
 	g->facts_known = false;
 	pthread_mutex_unlock(&g->m->lock);
+	return rc;
 }

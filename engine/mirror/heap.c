@@ -79,6 +79,17 @@ void heap_remove(struct mirror_group *g)
 	}
 }
 
+void heap_wake(struct mirror_group *g, bool sleepers)
+{
+	if (g->turn == TURN_QUEUE)
+		standby_unqueue(g);
+	else if (g->turn == TURN_HEAP && (sleepers || g->due_ms != NEVER))
+		heap_remove(g);
+	else
+		return;
+	heap_push(g, mirror_now(g->m));
+}
+
 struct mirror_group *heap_take(struct sosie_mirror *m, int64_t now_ms)
 {
 	struct mirror_group *g = m->heap_len > 0 ? m->heap[0] : NULL;

@@ -8,12 +8,13 @@
  * under it: a group's progress_lock and the pool's own. A group's source and replicator belong to the thread
  * that has taken the group (turn TURN_BUSY), to nobody else.
  *
- *   scheduler   one: grows the pool, samples ages, opens and closes alarms, ends standbys that are gone
+ *   scheduler   one: grows the pool, samples ages, opens and closes alarms
  *   workers     1 to groups + 1: take the group that is due longest, look, replicate, say when it is due
- *   couriers    one a standby: "same" for groups that were looked at; closes sessions that nobody uses
- *   watchers    one a filesystem that holds views: its free space
+ *   couriers    one a standby: "same" for groups that were looked at; closes sessions that nobody uses; ends
+ *               with its standby, which it frees
+ *   watchers    one a filesystem that holds views: its free space; ends when no group uses it any more
  *   herald      one: the operator's alarm program
- *   crier       one: alarms into the log
+ *   crier       one: what is said in the log
  *   scribe      one: the metrics file
  *
  *   TURN_HEAP --due--> TURN_BUSY --looked at, or cycle done--> TURN_HEAP
@@ -26,6 +27,7 @@
 #include <pthread.h>
 
 #include "sosie/json.h"
+#include "sosie/log.h"
 #include "sosie/mirror.h"
 
 #ifdef __has_feature
@@ -64,7 +66,7 @@ struct mirror_standby {
 	struct sosie_mirror *m;
 	const struct sosie_config_standby *config;
 	struct config_ref *ref;
-	char label[400];                   /* USER@HOST:PORT */
+	char label[SOSIE_TARGET_TEXT];     /* USER@HOST:PORT */
 	struct sosie_connector *connector; /* not changed once the standby is there */
 	struct sosie_pool *pool;
 	unsigned groups;                         /* that belong to it */
@@ -78,7 +80,7 @@ struct mirror_standby {
 	int64_t sent_ms;  /* last message */
 	int64_t stamp_ms; /* atomic: its last turn */
 	int64_t tidied_ms;
-	bool sending, leaving, courier_done;
+	bool sending, leaving;
 	bool checking; /* one of its groups asks for the head: one at a time */
 	uint64_t same_messages;
 	/* the connection */
@@ -127,6 +129,7 @@ struct mirror_group {
 	const struct sosie_config_group *new_config;
 	struct config_ref *new_ref;
 	struct mirror_standby *new_standby;
+	bool changing; /* the turn has taken a new configuration, and is about to put it in force */
 	bool leaving;
 	unsigned refs;     /* couriers that hold it */
 	bool stop;         /* atomic: the engine reads it without the lock */
@@ -219,8 +222,9 @@ struct mirror_fs {
 	uint64_t free_bytes, total_bytes, reserve_bytes;
 	int64_t looked_ms;   /* -1: not yet */
 	int64_t given_up_ms; /* when views were made to give back their space, 0: not since it was enough */
-	bool low, stuck;     /* stuck: a look has not come back for long */
+	bool low;
 	unsigned drops;
+	unsigned finders; /* turns that have found it, and will have it in their group's list */
 };
 
 struct sosie_mirror {
@@ -242,14 +246,14 @@ struct sosie_mirror {
 	struct budget *budgets; /* the first is the one in force; older ones may still be used */
 	struct mirror_fs *filesystems;
 	struct alarm *alarms;
-	struct log_line *lines; /* alarm.c: for the crier */
+	struct log_line *lines, **lines_end; /* crier.c */
+	unsigned line_count, lines_lost;
 	uint64_t alarm_next;
 	unsigned threads, workers, idle_workers;
-	bool leader;   /* an idle worker watches the heap */
-	bool stopping; /* atomic too */
-	bool herald_failed;
+	bool leader;      /* an idle worker watches the heap */
+	bool stopping;    /* atomic too */
 	int64_t stamp_ms; /* atomic: the scheduler's last turn */
-	int64_t started_ms, started_wall_ms;
+	int64_t started_wall_ms;
 };
 
 /* mirror.c */
@@ -262,11 +266,21 @@ int mirror_cond_init(pthread_cond_t *cond);
 void config_ref_drop(struct config_ref *ref);
 void mirror_tell(struct mirror_group *g, const struct sosie_cycle_result *r, const struct sosie_err *err);
 
+/* crier.c */
+/* With the lock held. */
+void mirror_say(struct sosie_mirror *m, enum sosie_log_level level, const char *fmt, ...)
+        __attribute__((format(printf, 3, 4)));
+void mirror_say_rest(struct sosie_mirror *m); /* no thread is left */
+void *crier_run(void *arg);
+
 /* heap.c: with the lock held */
 int heap_reserve(struct sosie_mirror *m, size_t count, struct sosie_err *err);
 void heap_push(struct mirror_group *g, int64_t due_ms);
 struct mirror_group *heap_take(struct sosie_mirror *m, int64_t now_ms); /* NULL: none is due */
 void heap_remove(struct mirror_group *g);
+/* Due now, wherever it waits; the end of its turn sees to one that is busy. sleepers: also one that waits for
+ * ever. */
+void heap_wake(struct mirror_group *g, bool sleepers);
 int64_t heap_next(const struct sosie_mirror *m); /* NEVER: empty */
 
 /* mirror.c, for reload.c */
@@ -280,7 +294,7 @@ void mirror_recount(struct sosie_mirror *m); /* with the lock held: what standby
 int standby_new(struct sosie_mirror *m, const struct sosie_config_standby *config, struct config_ref *ref,
                 struct mirror_standby **out, struct sosie_err *err);
 int standby_start(struct mirror_standby *s, struct sosie_err *err);
-void standby_free(struct mirror_standby *s); /* its courier has ended */
+void standby_free(struct mirror_standby *s); /* its courier has ended, or is the caller */
 void standby_same_add(struct mirror_group *g, const struct sosie_same *same);
 bool standby_slot_take(struct mirror_group *g); /* false: queued, and not the caller's any more */
 void standby_slot_give(struct mirror_group *g);
@@ -299,7 +313,7 @@ int group_new(struct sosie_mirror *m, struct mirror_standby *s, const struct sos
               struct config_ref *ref, struct mirror_group **out, struct sosie_err *err);
 void group_free(struct mirror_group *g); /* unlinked, nobody has it */
 int group_open(struct mirror_group *g, struct sosie_err *err);
-void group_close(struct mirror_group *g, bool drop_views);
+int group_close(struct mirror_group *g, bool drop_views, struct sosie_err *err); /* closed, also on error */
 int64_t group_grid(const struct mirror_group *g, int64_t now_ms); /* next time on the grid of its interval */
 
 /* turn.c */
@@ -308,11 +322,12 @@ void turn_run(struct mirror_group *g); /* takes the group through its turn; the 
 /* cut.c */
 /* Looks at what a cut would cost. True: cut now. False: *due_ms says when to look again. */
 bool cut_allowed(struct mirror_group *g, int64_t *due_ms);
+/* What the driver knows of its cuts now, noted for the status; false: nothing. */
+bool cut_look(struct mirror_group *g, struct sosie_cut_facts *facts);
 void cut_measured(struct mirror_group *g);
 
 /* rpo.c: with the lock held */
 void rpo_init(struct rpo_window *w);
-void rpo_note(struct rpo_window *w, int64_t now_ms, int64_t age_ms);
 int64_t rpo_worst(const struct rpo_window *w, int64_t now_ms);   /* -1: not known */
 int64_t group_age(const struct mirror_group *g, int64_t now_ms); /* -1: not known */
 bool group_late(const struct mirror_group *g, int64_t now_ms);
@@ -337,23 +352,22 @@ void behind_look(struct mirror_group *g); /* by the turn, between cycles; not un
 /* Fills in g->fs where it may not be so any more: at the opening of the source, and when what the volumes lie
  * on has changed. Not under the lock. */
 int space_find(struct mirror_group *g, struct sosie_err *err);
+void space_forget(struct mirror_group *g);    /* it holds no views: none matters. Not under the lock. */
 bool space_low(const struct mirror_group *g); /* with the lock held */
 
 /* alarm.c: with the lock held */
-const char *alarm_kind_name(enum alarm_kind kind);
 void alarm_set(struct sosie_mirror *m, enum alarm_kind kind, const char *about,
                const char *text); /* NULL: close */
 void alarm_group(struct mirror_group *g, enum alarm_kind kind, bool open, const char *fmt, ...)
         __attribute__((format(printf, 4, 5)));
 void alarm_group_gone(struct mirror_group *g);
 void alarms_free(struct sosie_mirror *m);
+void alarms_tell_again(struct sosie_mirror *m); /* there may be another program */
 void *herald_run(void *arg);
-void *crier_run(void *arg);
 void alarm_json(struct sosie_json *obj, const struct alarm *a);
 
 /* status.c, metrics.c */
 const char *group_state_name(enum group_state state);
-struct sosie_json *mirror_document(struct sosie_mirror *m); /* with the lock held */
 void *scribe_run(void *arg);
 
 #endif

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "engine/mirror/internal.h"
-#include "sosie/log.h"
+#include "sosie/bytes.h"
 
 #define EVERY_MS 15000
 
@@ -69,8 +69,8 @@ FIELD(cycles, g->count.cycles)
 FIELD(unchanged, g->count.looks)
 FIELD(errors, g->count.errors)
 FIELD(stall, (double)g->count.stall_us / 1e6)
-FIELD(extents, g->facts.extents)
-FIELD(view_bytes, g->facts.view_bytes)
+FIELD(extents, g->facts_known && g->facts.extents > 0 ? (double)g->facts.extents : -1.0)
+FIELD(view_bytes, g->facts_known ? (double)g->facts.view_bytes : -1.0)
 
 static const struct metric metrics[] = {
         {"sosie_rpo_seconds", "gauge", "Age of the newest state that the standby has accepted.", rpo},
@@ -91,31 +91,15 @@ static const struct metric metrics[] = {
         {"sosie_view_bytes", "gauge", "What kept views held back when last looked at.", view_bytes},
 };
 
-static void label(FILE *out, const char *name, const char *value)
-{
-	fprintf(out, "%s=\"", name);
-	for (; *value; value++) {
-		if (*value == '\\' || *value == '"')
-			fputc('\\', out);
-		if (*value == '\n')
-			fputs("\\n", out);
-		else
-			fputc(*value, out);
-	}
-	fputc('"', out);
-}
-
 static void one(FILE *out, const struct metric *x, struct mirror_group *g, int64_t now)
 {
 	double value = x->value(g, now);
 
 	if (g->leaving || value < 0)
 		return;
-	fprintf(out, "%s{", x->name);
-	label(out, "group", g->label);
-	fputc(',', out);
-	label(out, "standby", g->standby->config->name.s);
-	fprintf(out, "} %.15g\n", value);
+	/* Names need no escape: letters, digits and a few marks (include/sosie/names.h). */
+	fprintf(out, "%s{group=\"%s\",standby=\"%s\"} %.15g\n", x->name, g->label, g->standby->config->name.s,
+	        value);
 }
 
 static void standbys(FILE *out, const struct sosie_mirror *m)
@@ -123,11 +107,9 @@ static void standbys(FILE *out, const struct sosie_mirror *m)
 	fprintf(out, "# HELP sosie_standby_lost 1 while the standby is not reached.\n# TYPE "
 	             "sosie_standby_lost gauge\n");
 	for (const struct mirror_standby *s = m->standbys; s; s = s->next) {
-		if (s->leaving)
-			continue;
-		fprintf(out, "sosie_standby_lost{");
-		label(out, "standby", s->config->name.s);
-		fprintf(out, "} %d\n", s->lost_ms >= 0);
+		if (!s->leaving)
+			fprintf(out, "sosie_standby_lost{standby=\"%s\"} %d\n", s->config->name.s,
+			        s->lost_ms >= 0);
 	}
 }
 
@@ -159,14 +141,15 @@ static void write_all(FILE *out, struct sosie_mirror *m)
  */
 static int new_beside(const char *path, char *name, size_t size, int *fd)
 {
+	char digits[17];
 	unsigned char dice[8];
 
 	for (unsigned tries = 0; tries < 100; tries++) {
 		/* Of the machine, not of the mirror's clock: that of a test could be foreseen. */
 		if (sosie_random(sosie_clock_real(), dice, sizeof(dice), NULL) != 0)
 			return EIO;
-		int len = snprintf(name, size, "%s.tmp.%02x%02x%02x%02x%02x%02x%02x%02x", path, dice[0],
-		                   dice[1], dice[2], dice[3], dice[4], dice[5], dice[6], dice[7]);
+		sosie_hex(digits, dice, sizeof(dice));
+		int len = snprintf(name, size, "%s.tmp.%s", path, digits);
 		if (len < 0 || (size_t)len >= size)
 			return ENAMETOOLONG;
 		*fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
@@ -215,8 +198,12 @@ static void scribe(struct sosie_mirror *m, const char *path, bool *failed)
 		pthread_mutex_unlock(&m->lock);
 		rc = fclose(out) == 0 ? replace(path, text, len) : ENOMEM;
 	}
-	if (rc != 0 && !*failed)
-		sosie_log(SOSIE_LOG_ERROR, "the metrics file %s cannot be written: %s", path, strerror(rc));
+	if (rc != 0 && !*failed) {
+		pthread_mutex_lock(&m->lock);
+		mirror_say(m, SOSIE_LOG_ERROR, "the metrics file %s cannot be written: %s", path,
+		           strerror(rc));
+		pthread_mutex_unlock(&m->lock);
+	}
 	*failed = rc != 0;
 	free(text);
 }

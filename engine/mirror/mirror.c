@@ -21,7 +21,8 @@ int64_t mirror_now(const struct sosie_mirror *m)
 	return sosie_mono_ms(m->clock);
 }
 
-int sosie_mirror_tag(const char *state, char tag[SOSIE_MIRROR_TAG], struct sosie_err *err)
+/* Views of the group with that state folder are told from others' by it. */
+static int view_tag(const char *state, char tag[SOSIE_MIRROR_TAG], struct sosie_err *err)
 {
 	struct sosie_hash *h = sosie_hash_new();
 	struct sosie_digest d;
@@ -34,6 +35,24 @@ int sosie_mirror_tag(const char *state, char tag[SOSIE_MIRROR_TAG], struct sosie
 	sosie_hash_free(h);
 	sosie_hex(tag, d.b, (SOSIE_MIRROR_TAG - 1) / 2);
 	return 0;
+}
+
+int sosie_mirror_source(const struct sosie_config_group *group, char tag[SOSIE_MIRROR_TAG],
+                        struct sosie_source_options *out, struct sosie_err *err)
+{
+	*out = (struct sosie_source_options){
+	        .kind = group->source,
+	        .volumes = group->volumes,
+	        .count = group->volume_count,
+	        .hooks = &group->hooks,
+	        .pause = group->pause,
+	        .tenant = group->tenant.s,
+	        .group = group->group.s,
+	        .tag = tag,
+	        .max_stall_us = group->max_stall_ms * 1000,
+	        .state = group->state,
+	};
+	return view_tag(group->state, tag, err);
 }
 
 /* --- threads
@@ -97,52 +116,54 @@ void mirror_wait(struct sosie_mirror *m, pthread_cond_t *cond, int64_t until_ms)
 /* --- what is told
  * ------------------------------------------------------------------------------------------------- */
 
-static void log_point(const struct mirror_group *g, const struct sosie_cycle_result *r)
+static void say_point(const struct mirror_group *g, const struct sosie_cycle_result *r)
 {
 	char changed[32], sent[32], took[32];
 	bool notable = r->compared || r->resumed || r->new_volumes[0] || r->dropped_volumes[0] ||
 	               r->point == 1 || g->told[0];
 
 	if (r->accepted_loss[0])
-		sosie_log(SOSIE_LOG_WARNING, "%s: went on after a loss at the standby: %s", g->label,
-		          r->accepted_loss);
+		mirror_say(g->m, SOSIE_LOG_WARNING, "%s: went on after a loss at the standby: %s", g->label,
+		           r->accepted_loss);
 	if (r->same)
 		return;
 	sosie_size_text(changed, sizeof(changed), r->changed_bytes);
 	sosie_size_text(sent, sizeof(sent), r->wire_bytes);
 	sosie_duration_text(took, sizeof(took), (uint64_t)(r->done_mono_ms - r->cut_mono_ms));
-	sosie_log(notable ? SOSIE_LOG_INFO : SOSIE_LOG_DEBUG,
-	          "%s: point %llu accepted: %s changed, %s sent, %s%s%s%s%s%s%s%s", g->label,
-	          (unsigned long long)r->point, changed, sent, took,
-	          r->consistency == SOSIE_CONSISTENCY_FUZZY ? ", fuzzy" : "",
-	          r->compared ? ", digests compared" : "", r->resumed ? ", resumed" : "",
-	          r->new_volumes[0] ? ", new volume " : "", r->new_volumes,
-	          r->dropped_volumes[0] ? ", dropped volume " : "", r->dropped_volumes);
+	mirror_say(g->m, notable ? SOSIE_LOG_INFO : SOSIE_LOG_DEBUG,
+	           "%s: point %llu accepted: %s changed, %s sent, %s%s%s%s%s%s%s%s", g->label,
+	           (unsigned long long)r->point, changed, sent, took,
+	           r->consistency == SOSIE_CONSISTENCY_FUZZY ? ", fuzzy" : "",
+	           r->compared ? ", digests compared" : "", r->resumed ? ", resumed" : "",
+	           r->new_volumes[0] ? ", new volume " : "", r->new_volumes,
+	           r->dropped_volumes[0] ? ", dropped volume " : "", r->dropped_volumes);
 }
 
-static void log_failure(const struct mirror_group *g, const struct sosie_err *err)
+static void say_failure(const struct mirror_group *g, const struct sosie_err *err)
 {
 	char line[1100], named[GROUP_LABEL + 2];
 
 	snprintf(named, sizeof(named), "%s: ", g->label);
 	sosie_err_line(err, line, sizeof(line));
-	sosie_log(sosie_code_class(err->code) == SOSIE_CLASS_RETRY ? SOSIE_LOG_WARNING : SOSIE_LOG_ERROR,
-	          "%s%s", strncmp(line, named, strlen(named)) == 0 ? "" : named, line);
+	mirror_say(g->m,
+	           sosie_code_class(err->code) == SOSIE_CLASS_RETRY ? SOSIE_LOG_WARNING : SOSIE_LOG_ERROR,
+	           "%s%s", strncmp(line, named, strlen(named)) == 0 ? "" : named, line);
 }
 
 /* g->told belongs to the turn that calls. */
 void mirror_tell(struct mirror_group *g, const struct sosie_cycle_result *r, const struct sosie_err *err)
 {
 	struct sosie_mirror *m = g->m;
+	pthread_mutex_t *lock = m->o.tell ? &m->tell_lock : &m->lock;
 
-	pthread_mutex_lock(&m->tell_lock);
+	pthread_mutex_lock(lock);
 	if (m->o.tell)
 		m->o.tell(m->o.arg, g->config, r, err);
 	else if (r)
-		log_point(g, r);
+		say_point(g, r);
 	else
-		log_failure(g, err);
-	pthread_mutex_unlock(&m->tell_lock);
+		say_failure(g, err);
+	pthread_mutex_unlock(lock);
 }
 
 /* --- parts
@@ -215,6 +236,8 @@ void mirror_recount(struct sosie_mirror *m)
 	for (struct mirror_standby *s = m->standbys; s; s = s->next)
 		s->shortest_ms = UINT64_MAX;
 	for (struct mirror_group *g = m->groups; g; g = g->next) {
+		if (g->leaving)
+			continue;
 		struct mirror_standby *s = g->new_standby ? g->new_standby : g->standby;
 		uint64_t interval = g->new_config ? g->new_config->interval_ms : g->config->interval_ms;
 
@@ -229,50 +252,26 @@ void mirror_recount(struct sosie_mirror *m)
 static void standby_alarm(struct mirror_standby *s, int64_t now)
 {
 	uint64_t limit = 60000;
-	char since[32], what[600];
+	char what[600];
 
+	if (s->lost_ms < 0 && !s->alarmed)
+		return;
 	for (const struct mirror_group *g = s->m->groups; g; g = g->next)
 		if (g->standby == s && g->config->rpo_ms > 0 && g->config->rpo_ms < limit)
 			limit = g->config->rpo_ms;
 	if ((s->lost_ms >= 0 && now - s->lost_ms > (int64_t)limit) == s->alarmed)
 		return;
 	s->alarmed = !s->alarmed;
-	sosie_duration_text(since, sizeof(since), (uint64_t)(now - s->lost_ms));
-	snprintf(what, sizeof(what), "not reached since %s: %.500s", since, s->error.what);
+	snprintf(what, sizeof(what), "not reached: %.500s", s->error.what);
 	alarm_set(s->m, ALARM_STANDBY, s->config->name.s, s->alarmed ? what : NULL);
-}
-
-/* Unlinks one standby that nobody uses any more; the caller frees it. */
-static struct mirror_standby *take_gone(struct sosie_mirror *m)
-{
-	for (struct mirror_standby **at = &m->standbys; *at; at = &(*at)->next) {
-		struct mirror_standby *s = *at;
-
-		if (!s->courier_done || !s->leaving || s->groups > 0)
-			continue;
-		*at = s->next;
-		return s;
-	}
-	return NULL;
 }
 
 static void sample_all(struct sosie_mirror *m, int64_t now)
 {
-	struct mirror_standby *gone;
-
 	rpo_sample(m, now);
 	for (struct mirror_standby *s = m->standbys; s; s = s->next)
 		if (!s->leaving)
 			standby_alarm(s, now);
-	while ((gone = take_gone(m)) != NULL) {
-		if (gone->alarmed)
-			alarm_set(m, ALARM_STANDBY, gone->config->name.s, NULL);
-		config_ref_drop(gone->ref);
-		gone->ref = NULL;
-		pthread_mutex_unlock(&m->lock);
-		standby_free(gone);
-		pthread_mutex_lock(&m->lock);
-	}
 }
 
 static void begin_stop(struct sosie_mirror *m)
@@ -325,8 +324,8 @@ bool sosie_mirror_alive(struct sosie_mirror *m)
 	if (!alive || pthread_mutex_trylock(&m->lock) != 0)
 		return alive; /* whoever holds the lock holds up the scheduler too: its stamp tells */
 	for (struct mirror_standby *s = m->standbys; s; s = s->next)
-		if (!s->courier_done && now - __atomic_load_n(&s->stamp_ms, __ATOMIC_RELAXED) >
-		                                (s->sending ? SEND_ALIVE_MS : ALIVE_MS))
+		if (now - __atomic_load_n(&s->stamp_ms, __ATOMIC_RELAXED) >
+		    (s->sending ? SEND_ALIVE_MS : ALIVE_MS))
 			alive = false;
 	pthread_mutex_unlock(&m->lock);
 	return alive;
@@ -419,8 +418,10 @@ int sosie_mirror_start(struct sosie_config *config, const struct sosie_mirror_op
 	}
 	m->o = *options;
 	m->clock = options->clock;
-	m->started_ms = m->stamp_ms = mirror_now(m);
+	m->lines_end = &m->lines;
+	m->stamp_ms = mirror_now(m);
 	m->started_wall_ms = sosie_wall_ms(m->clock);
+	m->alarm_next = m->started_wall_ms > 0 ? (uint64_t)m->started_wall_ms : 0; /* above those of before */
 	rc = config_ref_new(m, config, &m->config, err);
 	if (rc == 0)
 		rc = init_locks(m, err);
@@ -446,7 +447,7 @@ static void free_lists(struct sosie_mirror *m)
 		struct mirror_group *g = m->groups;
 
 		m->groups = g->next;
-		group_close(g, false);
+		(void)group_close(g, false, NULL);
 		group_free(g);
 	}
 	while (m->standbys) {
@@ -478,6 +479,7 @@ static void free_all(struct sosie_mirror *m)
 
 	free_lists(m);
 	alarms_free(m);
+	mirror_say_rest(m);
 	config_ref_drop(m->config);
 	free(m->heap);
 	for (size_t i = 0; i < sizeof(conds) / sizeof(conds[0]); i++)

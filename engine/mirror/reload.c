@@ -160,7 +160,9 @@ static void plan_undo(struct plan *p)
 		}
 	for (unsigned i = 0; p->standby_new && i < c->standby_count; i++)
 		if (p->standby_new[i]) {
-			p->ref->refs--;
+			pthread_mutex_lock(&p->m->lock); /* couriers that were started drop theirs */
+			config_ref_drop(p->ref);         /* never the last: ours is there */
+			pthread_mutex_unlock(&p->m->lock);
 			standby_free(p->standbys[i]);
 		}
 	if (p->budget)
@@ -179,21 +181,10 @@ static void plan_fini(struct plan *p)
 /* --- the step, with the lock held
  * ----------------------------------------------------------------------------------------- */
 
-static void due_now(struct mirror_group *g)
-{
-	if (g->turn == TURN_QUEUE)
-		standby_unqueue(g);
-	else if (g->turn == TURN_HEAP)
-		heap_remove(g);
-	else
-		return; /* the end of its turn sees to it */
-	heap_push(g, mirror_now(g->m));
-}
-
 static void change(struct plan *p, struct mirror_group *g, const struct sosie_config_group *config,
                    struct mirror_standby *s)
 {
-	if (!p->budget && !g->new_config && g->standby == s && same_group(g->config, config))
+	if (!p->budget && !g->new_config && !g->changing && g->standby == s && same_group(g->config, config))
 		return;
 	if (g->new_config)
 		config_ref_drop(g->new_ref);
@@ -201,7 +192,7 @@ static void change(struct plan *p, struct mirror_group *g, const struct sosie_co
 	g->new_ref = p->ref;
 	g->new_standby = s;
 	p->ref->refs++;
-	due_now(g);
+	heap_wake(g, true);
 }
 
 static bool listed(struct mirror_group *const *list, unsigned count, const struct mirror_group *g)
@@ -220,8 +211,12 @@ static void leave_the_rest(struct plan *p)
 		if (g->leaving || listed(p->groups, c->group_count, g))
 			continue;
 		g->leaving = true;
+		config_ref_drop(g->new_ref); /* what waits for its turn's end need not come any more */
+		g->new_config = NULL;
+		g->new_ref = NULL;
+		g->new_standby = NULL;
 		__atomic_store_n(&g->stop, true, __ATOMIC_RELAXED);
-		due_now(g);
+		heap_wake(g, true);
 	}
 	for (struct mirror_standby *s = p->m->standbys; s; s = s->next) {
 		bool used = false;
@@ -280,7 +275,7 @@ static void commit(struct plan *p)
 	mirror_recount(p->m);
 	p->m->config = p->ref;
 	config_ref_drop(old);
-	pthread_cond_broadcast(&p->m->herald_wake);
+	alarms_tell_again(p->m);
 	pthread_cond_broadcast(&p->m->scribe_wake);
 }
 

@@ -23,7 +23,7 @@ static void advance(struct rpo_window *w, int64_t minute)
 		w->minute = minute;
 }
 
-void rpo_note(struct rpo_window *w, int64_t now_ms, int64_t age_ms)
+static void note(struct rpo_window *w, int64_t now_ms, int64_t age_ms)
 {
 	int64_t *worst;
 
@@ -66,7 +66,7 @@ void group_accepted(struct mirror_group *g, int64_t cut_ms)
 	int64_t now = mirror_now(g->m), age = group_age(g, now);
 
 	if (age >= 0)
-		rpo_note(&g->rpo, now, age);
+		note(&g->rpo, now, age);
 	if (cut_ms > g->accepted_ms)
 		g->accepted_ms = cut_ms;
 }
@@ -75,17 +75,17 @@ static void sample(struct mirror_group *g, int64_t now_ms)
 {
 	int64_t age = group_age(g, now_ms);
 	bool late = group_late(g, now_ms);
-	char is[32], wanted[32];
+	char wanted[32];
 
 	if (age >= 0)
-		rpo_note(&g->rpo, now_ms, age);
+		note(&g->rpo, now_ms, age);
 	if (late == ((g->alarms >> ALARM_RPO & 1) != 0))
 		return;
-	sosie_duration_text(is, sizeof(is), (uint64_t)(age >= 0 ? age : now_ms - g->since_ms));
 	sosie_duration_text(wanted, sizeof(wanted), g->config->rpo_ms);
-	alarm_group(g, ALARM_RPO, late, "%s %s%s, the objective is %s; %s",
-	            age >= 0 ? "the newest accepted state is" : "no state is known to be accepted, for", is,
-	            age >= 0 ? " old" : "", wanted, group_state_name(g->state));
+	alarm_group(g, ALARM_RPO, late, "%s of %s; %s",
+	            age >= 0 ? "the newest accepted state is older than the objective"
+	                     : "no state is known to be accepted, for longer than the objective",
+	            wanted, group_state_name(g->state));
 }
 
 void rpo_sample(struct sosie_mirror *m, int64_t now_ms)

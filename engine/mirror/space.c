@@ -2,7 +2,8 @@
 /*
  * The reserve of free space. Blocks that a view holds and that the guest writes again cost space: long before
  * the guest would meet ENOSPC the views go. One thread for each filesystem, so that one that hangs hides
- * none.
+ * none; it looks again before what is free above the reserve could be gone, and ends when no group holds
+ * views there any more.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,11 +13,11 @@
 #include <sys/statvfs.h>
 
 #include "engine/mirror/internal.h"
-#include "sosie/log.h"
 
-#define SLOW_MS 1000
-#define FAST_MS 30
-#define AGAIN_MS 500 /* while space stays short: a cut may have been under way */
+#define NAP_MAX_MS 1000
+#define NAP_MIN_MS 30
+#define FILL_BYTES_MS 5000000 /* no guest fills a disk faster: 5 GB/s */
+#define AGAIN_MS 500          /* while space stays short: a cut may have been under way */
 
 static bool uses(const struct mirror_group *g, const struct mirror_fs *fs)
 {
@@ -37,29 +38,17 @@ bool space_low(const struct mirror_group *g)
 /* --- one look
  * ----------------------------------------------------------------------------------------------------- */
 
-/* Due now, to open another driver. */
-static void wake(struct mirror_group *g)
-{
-	if (g->turn == TURN_QUEUE)
-		standby_unqueue(g);
-	else if (g->turn == TURN_HEAP && g->due_ms != NEVER)
-		heap_remove(g);
-	else
-		return;
-	heap_push(g, mirror_now(g->m));
-}
-
 static void let_go(struct mirror_group *g)
 {
 	if (g->driver[0] && strcmp(g->driver, "scan") != 0)
 		__atomic_store_n(&g->let_views_go, true, __ATOMIC_RELAXED);
-	wake(g);
+	heap_wake(g, false); /* to open another driver */
 }
 
-static void judge(struct mirror_fs *fs, bool used)
+static void judge(struct mirror_fs *fs)
 {
 	uint64_t enough = fs->reserve_bytes + fs->reserve_bytes / 10;
-	bool low = used && fs->free_bytes < (fs->low ? enough : fs->reserve_bytes);
+	bool low = fs->free_bytes < (fs->low ? enough : fs->reserve_bytes);
 	char is[32], reserve[32], text[600];
 
 	if (low == fs->low)
@@ -77,7 +66,7 @@ static void judge(struct mirror_fs *fs, bool used)
 		if (uses(g, fs) && low)
 			let_go(g);
 		else if (uses(g, fs) && g->rest_ms > mirror_now(g->m)) /* views may be held again */
-			wake(g);
+			heap_wake(g, false);
 }
 
 static uint64_t reserve_of(const struct sosie_mirror *m, uint64_t total)
@@ -90,16 +79,11 @@ static uint64_t reserve_of(const struct sosie_mirror *m, uint64_t total)
 /* With the lock held. */
 static void take(struct mirror_fs *fs, const struct statvfs *st)
 {
-	bool used = false;
-
 	fs->free_bytes = (uint64_t)st->f_bavail * st->f_frsize;
 	fs->total_bytes = (uint64_t)st->f_blocks * st->f_frsize;
 	fs->reserve_bytes = reserve_of(fs->m, fs->total_bytes);
 	fs->looked_ms = mirror_now(fs->m);
-	fs->stuck = false;
-	for (struct mirror_group *g = fs->m->groups; g && !used; g = g->next)
-		used = !g->leaving && uses(g, fs);
-	judge(fs, used);
+	judge(fs);
 }
 
 /* --- space that views hold: given back by this thread, because a cycle may be waiting for a standby
@@ -128,18 +112,18 @@ static struct holder *find_holders(struct mirror_fs *fs, unsigned *count)
 	return list;
 }
 
-static void give_up(const struct sosie_config_group *c)
+static void give_up(struct sosie_mirror *m, const struct sosie_config_group *c)
 {
-	char tag[SOSIE_MIRROR_TAG];
+	char tag[SOSIE_MIRROR_TAG], line[1100];
+	struct sosie_source_options o;
 	struct sosie_err err = {0};
-	const struct sosie_source_options o = {.volumes = c->volumes,
-	                                       .count = c->volume_count,
-	                                       .tenant = c->tenant.s,
-	                                       .group = c->group.s,
-	                                       .tag = tag};
 
-	if (sosie_mirror_tag(c->state, tag, &err) != 0 || sosie_source_give_up(&o, &err) != 0)
-		sosie_log_err(SOSIE_LOG_WARNING, &err);
+	if (sosie_mirror_source(c, tag, &o, &err) == 0 && sosie_source_give_up(&o, &err) == 0)
+		return;
+	pthread_mutex_lock(&m->lock);
+	mirror_say(m, SOSIE_LOG_WARNING, "%s/%s: space that its views hold cannot be given back: %s",
+	           c->tenant.s, c->group.s, sosie_err_line(&err, line, sizeof(line)));
+	pthread_mutex_unlock(&m->lock);
 }
 
 /* With the lock held, which is let go meanwhile. */
@@ -151,7 +135,7 @@ static void give_up_all(struct mirror_fs *fs)
 
 	pthread_mutex_unlock(&m->lock);
 	for (unsigned i = 0; i < count; i++)
-		give_up(list[i].config);
+		give_up(m, list[i].config);
 	pthread_mutex_lock(&m->lock);
 	for (unsigned i = 0; i < count; i++)
 		config_ref_drop(list[i].ref);
@@ -205,36 +189,64 @@ static void leave(struct mirror_fs *fs)
 	alarm_set(fs->m, ALARM_SPACE, fs->path, NULL);
 }
 
+/* With the lock held. Groups that leave drop their views at their next turn. */
+static bool is_used(const struct mirror_fs *fs)
+{
+	if (fs->finders > 0)
+		return true;
+	for (const struct mirror_group *g = fs->m->groups; g; g = g->next)
+		if (!g->leaving && uses(g, fs))
+			return true;
+	return false;
+}
+
+static int64_t nap_ms(const struct mirror_fs *fs)
+{
+	uint64_t above = fs->free_bytes > fs->reserve_bytes ? fs->free_bytes - fs->reserve_bytes : 0,
+	         ms = above / FILL_BYTES_MS;
+
+	if (fs->looked_ms < 0 || ms > NAP_MAX_MS)
+		return NAP_MAX_MS;
+	return ms > NAP_MIN_MS ? (int64_t)ms : NAP_MIN_MS;
+}
+
+/* With the lock held, which is let go meanwhile. False: nobody needs this watcher any more. */
+static bool watch_once(struct mirror_fs *fs)
+{
+	struct sosie_mirror *m = fs->m;
+	struct statvfs st;
+	bool there;
+	int rc;
+
+	pthread_mutex_unlock(&m->lock);
+	there = is_there(fs);
+	rc = statvfs(fs->path, &st);
+	pthread_mutex_lock(&m->lock);
+	if (!there || !is_used(fs))
+		return false;
+	if (rc == 0)
+		take(fs, &st);
+	if (rc == 0 && fs->low && (fs->given_up_ms == 0 || mirror_now(m) - fs->given_up_ms >= AGAIN_MS))
+		give_up_all(fs);
+	if (!fs->low)
+		fs->given_up_ms = 0;
+	return true;
+}
+
 static void *watcher_run(void *arg)
 {
 	struct mirror_fs *fs = arg;
 	struct sosie_mirror *m = fs->m;
 
 	pthread_mutex_lock(&m->lock);
-	while (!m->stopping) {
-		bool near = fs->free_bytes < fs->reserve_bytes + fs->total_bytes / 4 && fs->total_bytes > 0;
-		struct statvfs st;
-		bool there;
-		int rc;
-
-		mirror_wait(m, &m->space_wake, mirror_now(m) + (near ? FAST_MS : SLOW_MS));
+	for (;;) {
+		mirror_wait(m, &m->space_wake, mirror_now(m) + nap_ms(fs));
 		if (m->stopping)
 			break;
-		pthread_mutex_unlock(&m->lock);
-		there = is_there(fs);
-		rc = statvfs(fs->path, &st);
-		pthread_mutex_lock(&m->lock);
-		if (!there) {
+		if (!watch_once(fs)) {
 			leave(fs);
 			break;
 		}
-		if (rc == 0)
-			take(fs, &st);
-		if (rc == 0 && fs->low &&
-		    (fs->given_up_ms == 0 || mirror_now(m) - fs->given_up_ms >= AGAIN_MS))
-			give_up_all(fs);
-		if (!fs->low)
-			fs->given_up_ms = 0;
 	}
 	mirror_thread_ended(m);
 	pthread_mutex_unlock(&m->lock);
@@ -254,15 +266,39 @@ static struct mirror_fs *find(struct sosie_mirror *m, const struct mount *at)
 	return fs;
 }
 
-/* With the lock held. */
+/* With the lock held. Frees those that are gone (their watchers have ended) and in no group's list. */
+static void forget_gone(struct sosie_mirror *m)
+{
+	struct mirror_fs **at = &m->filesystems;
+
+	while (*at) {
+		struct mirror_fs *fs = *at;
+		bool used = !fs->gone || fs->finders > 0;
+
+		for (const struct mirror_group *g = m->groups; g && !used; g = g->next)
+			used = uses(g, fs);
+		if (used) {
+			at = &fs->next;
+			continue;
+		}
+		*at = fs->next;
+		free(fs);
+	}
+}
+
+/* With the lock held. The caller is a finder of *out from then on. */
 static int watch(struct sosie_mirror *m, const char *path, const struct mount *at, struct mirror_fs **out,
                  struct sosie_err *err)
 {
-	struct mirror_fs *fs = *out = find(m, at);
+	struct mirror_fs *fs;
 	int rc;
 
-	if (fs)
+	forget_gone(m);
+	fs = *out = find(m, at);
+	if (fs) {
+		fs->finders++;
 		return 0;
+	}
 	fs = calloc(1, sizeof(*fs));
 	if (!fs)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a filesystem");
@@ -270,6 +306,7 @@ static int watch(struct sosie_mirror *m, const char *path, const struct mount *a
 	fs->id = at->id;
 	fs->dev = at->dev;
 	fs->looked_ms = -1;
+	fs->finders = 1;
 	snprintf(fs->path, sizeof(fs->path), "%s", path);
 	rc = m->stopping ? sosie_err_set(err, SOSIE_EINTR, "stopped")
 	                 : mirror_thread(m, watcher_run, fs, err);
@@ -289,6 +326,13 @@ struct found {
 	bool missing;
 	uint64_t first; /* mount of the first volume, 0: not there */
 };
+
+static void release(struct sosie_mirror *m, struct mirror_fs *fs)
+{
+	pthread_mutex_lock(&m->lock);
+	fs->finders--;
+	pthread_mutex_unlock(&m->lock);
+}
 
 static int find_volume(struct mirror_group *g, unsigned volume, struct found *f, struct sosie_err *err)
 {
@@ -316,8 +360,10 @@ static int find_volume(struct mirror_group *g, unsigned volume, struct found *f,
 	if (rc != 0)
 		return rc;
 	for (unsigned i = 0; i < f->count; i++)
-		if (f->list[i] == f->list[f->count])
+		if (f->list[i] == f->list[f->count]) {
+			release(g->m, f->list[i]);
 			return 0;
+		}
 	f->space[f->count++] = st;
 	return 0;
 }
@@ -329,9 +375,11 @@ static void take_found(struct mirror_group *g, const struct found *f)
 	free(g->fs);
 	g->fs = f->list;
 	g->fs_count = f->count;
-	for (unsigned i = 0; i < f->count; i++)
+	for (unsigned i = 0; i < f->count; i++) {
+		f->list[i]->finders--;
 		if (!f->list[i]->gone)
 			take(f->list[i], &f->space[i]);
+	}
 	pthread_mutex_unlock(&g->m->lock);
 	g->fs_missing = f->missing;
 	g->fs_mount = f->first;
@@ -368,8 +416,21 @@ int space_find(struct mirror_group *g, struct sosie_err *err)
 		rc = find_volume(g, i, &f, err);
 	if (rc == 0)
 		take_found(g, &f);
-	else
+	for (unsigned i = 0; rc != 0 && i < f.count; i++)
+		release(g->m, f.list[i]);
+	if (rc != 0)
 		free(f.list);
 	free(f.space);
 	return rc;
+}
+
+void space_forget(struct mirror_group *g)
+{
+	if (!g->fs)
+		return;
+	pthread_mutex_lock(&g->m->lock);
+	free(g->fs);
+	g->fs = NULL;
+	g->fs_count = 0;
+	pthread_mutex_unlock(&g->m->lock);
 }

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "engine/mirror/internal.h"
-#include "sosie/log.h"
 
 #define GATHER_MS 30 /* after the first group of a batch: those of the same interval come together */
 #define COURIER_NAP_MS 2000
@@ -32,8 +31,7 @@ int standby_new(struct sosie_mirror *m, const struct sosie_config_standby *confi
 	s->stamp_ms = s->tidied_ms = mirror_now(m);
 	s->shortest_ms = UINT64_MAX;
 	s->queue_end = &s->queue;
-	snprintf(s->label, sizeof(s->label), strchr(config->to.host, ':') ? "%s@[%s]:%u" : "%s@%s:%u",
-	         config->to.user, config->to.host, (unsigned)config->to.port);
+	sosie_target_text(s->label, sizeof(s->label), &config->to);
 	rc = m->o.connect(m->o.arg, config, &s->connector, err);
 	if (rc == 0)
 		rc = sosie_pool_new(s->connector, m->clock, s->label, &s->pool, err);
@@ -151,23 +149,26 @@ void standby_same_add(struct mirror_group *g, const struct sosie_same *same)
 	}
 }
 
+/* Of one tenant: a key, and so a standby, belongs to one. */
 struct letter {
+	struct sosie_name tenant; /* copied: a held group's configuration may be exchanged meanwhile */
 	struct mirror_group **groups;
-	struct sosie_same *same; /* of one tenant */
+	struct sosie_same *same;
 	unsigned count;
 };
 
-static int by_tenant(const void *a, const void *b)
+/* A reload may give a standby to another tenant while groups of the one before are still on their way out:
+ * these wait for a letter of their own. */
+static bool is_of(const struct letter *l, const struct mirror_group *g)
 {
-	const struct mirror_group *const *x = a, *const *y = b;
-
-	return strcmp((*x)->config->tenant.s, (*y)->config->tenant.s);
+	return l->count == 0 || strcmp(l->tenant.s, g->config->tenant.s) == 0;
 }
 
 /* Takes what the groups have to say; they are held until post has ended. */
 static bool gather(struct mirror_standby *s, struct letter *l)
 {
-	l->count = 0;
+	unsigned left = 0;
+
 	l->groups = malloc(s->batch * sizeof(struct mirror_group *));
 	l->same = malloc(s->batch * sizeof(*l->same));
 	if (!l->groups || !l->same)
@@ -175,77 +176,64 @@ static bool gather(struct mirror_standby *s, struct letter *l)
 	for (struct mirror_group *g = s->m->groups; g && l->count < s->batch; g = g->next) {
 		if (g->standby != s || !g->same_pending)
 			continue;
+		if (!g->leaving && !is_of(l, g)) {
+			left++;
+			continue;
+		}
 		g->same_pending = false;
 		if (g->leaving)
 			continue;
 		g->refs++;
+		l->tenant = g->config->tenant;
+		l->same[l->count] = g->same;
 		l->groups[l->count++] = g;
 	}
-	s->batch = 0;
-	if (l->count > 0)
-		qsort(l->groups, l->count, sizeof(struct mirror_group *), by_tenant);
-	for (unsigned i = 0; i < l->count; i++)
-		l->same[i] = l->groups[i]->same;
+	s->batch = left;
 	return true;
 }
 
-/* The configuration of a held group may be exchanged while the message is on its way: the tenant is copied.
- */
-static int post_tenant(struct mirror_standby *s, const struct letter *l, unsigned from, unsigned to,
-                       struct sosie_err *err)
+/* With the lock held, which is let go meanwhile. */
+static int send_letter(struct mirror_standby *s, const struct letter *l, struct sosie_err *err)
 {
-	struct sosie_name tenant = l->groups[from]->config->tenant;
 	int rc;
 
 	pthread_mutex_unlock(&s->m->lock);
-	rc = sosie_pool_same(s->pool, tenant.s, l->same + from, to - from, err);
+	rc = sosie_pool_same(s->pool, l->tenant.s, l->same, l->count, err);
 	pthread_mutex_lock(&s->m->lock);
-	__atomic_store_n(&s->stamp_ms, mirror_now(s->m), __ATOMIC_RELAXED);
-	if (rc == 0) {
-		s->same_messages++;
-		standby_answered(s);
-	} else {
+	if (rc != 0) {
 		standby_failed(s, err);
+		return rc;
 	}
-	for (unsigned i = from; i < to; i++)
-		if (rc == 0 && l->groups[i]->point == l->same[i].point)
+	s->same_messages++;
+	standby_answered(s);
+	for (unsigned i = 0; i < l->count; i++)
+		if (l->groups[i]->point == l->same[i].point)
 			group_accepted(l->groups[i], l->same[i].mono_ms);
-	return rc;
+	return 0;
 }
 
-/* With the lock held, which is let go meanwhile. */
 static void tell_failure(struct mirror_standby *s, const struct sosie_err *err, bool *told)
 {
-	char line[1100], name[SOSIE_NAME_MAX + 1];
+	char line[1100];
 
-	if (!*told && err->code != SOSIE_EINTR) {
-		snprintf(name, sizeof(name), "%s", s->config->name.s);
-		pthread_mutex_unlock(&s->m->lock);
-		sosie_log(SOSIE_LOG_WARNING, "%s: unchanged groups could not be reported: %s", name,
-		          sosie_err_line(err, line, sizeof(line)));
-		pthread_mutex_lock(&s->m->lock);
-	}
+	if (!*told && err->code != SOSIE_EINTR)
+		mirror_say(s->m, SOSIE_LOG_WARNING, "%s: unchanged groups could not be reported: %s",
+		           s->config->name.s, sosie_err_line(err, line, sizeof(line)));
 	*told = true;
 }
 
 static void post(struct mirror_standby *s, bool *told)
 {
-	struct letter l = {0};
+	struct letter l = {.count = 0};
 	struct sosie_err err = {0};
-	int rc = 0;
 
 	s->sending = true;
 	s->sent_ms = mirror_now(s->m);
-	if (gather(s, &l)) {
-		for (unsigned from = 0, to; rc == 0 && from < l.count; from = to) {
-			for (to = from + 1; to < l.count && by_tenant(&l.groups[from], &l.groups[to]) == 0;)
-				to++;
-			rc = post_tenant(s, &l, from, to, &err);
-		}
-		if (rc != 0 && !s->m->stopping)
-			tell_failure(s, &err, told);
-		else if (l.count > 0)
+	if (gather(s, &l) && l.count > 0) {
+		if (send_letter(s, &l, &err) == 0)
 			*told = false;
+		else if (!s->m->stopping)
+			tell_failure(s, &err, told);
 	}
 	for (unsigned i = 0; i < l.count; i++)
 		l.groups[i]->refs--;
@@ -269,15 +257,39 @@ static int64_t post_due(const struct mirror_standby *s)
 	return due;
 }
 
-/* With the lock held, which is let go meanwhile: a standby that hangs is waited for. */
+static void stamp(struct mirror_standby *s)
+{
+	__atomic_store_n(&s->stamp_ms, mirror_now(s->m), __ATOMIC_RELAXED);
+}
+
+/* With the lock held, which is let go meanwhile: a standby that hangs is waited for, with each session. */
 static void tidy(struct mirror_standby *s)
 {
 	s->sending = true;
 	pthread_mutex_unlock(&s->m->lock);
-	sosie_pool_tidy(s->pool);
+	while (sosie_pool_tidy(s->pool) && !__atomic_load_n(&s->m->stopping, __ATOMIC_RELAXED))
+		stamp(s);
 	pthread_mutex_lock(&s->m->lock);
 	s->sending = false;
 	s->tidied_ms = mirror_now(s->m);
+}
+
+/* Nobody uses it any more, and nobody finds it from now on. With the lock held, which is let go meanwhile:
+ * closing its sessions takes long where it hangs, so its courier does that, and no other thread. */
+static void end_standby(struct mirror_standby *s)
+{
+	struct sosie_mirror *m = s->m;
+	struct mirror_standby **at = &m->standbys;
+
+	while (*at != s)
+		at = &(*at)->next;
+	*at = s->next;
+	if (s->alarmed)
+		alarm_set(m, ALARM_STANDBY, s->config->name.s, NULL);
+	config_ref_drop(s->ref);
+	pthread_mutex_unlock(&m->lock);
+	standby_free(s);
+	pthread_mutex_lock(&m->lock);
 }
 
 static void *courier_run(void *arg)
@@ -290,7 +302,7 @@ static void *courier_run(void *arg)
 	while (!m->stopping && !(s->leaving && s->groups == 0)) {
 		int64_t now = mirror_now(m), due = post_due(s);
 
-		__atomic_store_n(&s->stamp_ms, now, __ATOMIC_RELAXED);
+		stamp(s);
 		if (due <= now)
 			post(s, &told);
 		else if (now - s->tidied_ms >= TIDY_MS)
@@ -298,7 +310,8 @@ static void *courier_run(void *arg)
 		else
 			mirror_wait(m, &s->wake, due < now + COURIER_NAP_MS ? due : now + COURIER_NAP_MS);
 	}
-	s->courier_done = true;
+	if (!m->stopping) /* else the mirror's end frees it */
+		end_standby(s);
 	mirror_thread_ended(m);
 	pthread_mutex_unlock(&m->lock);
 	return NULL;

@@ -18,15 +18,6 @@ const char *group_state_name(enum group_state state)
 	return names[state];
 }
 
-static void set_time(struct sosie_json *obj, const char *key, int64_t wall_ms)
-{
-	char text[SOSIE_TIME_TEXT];
-
-	if (wall_ms > 0)
-		sosie_time_text(text, wall_ms);
-	sosie_json_set_str(obj, key, wall_ms > 0 ? text : NULL);
-}
-
 static void set_known(struct sosie_json *obj, const char *key, int64_t value, bool known)
 {
 	if (known)
@@ -37,19 +28,10 @@ static void set_known(struct sosie_json *obj, const char *key, int64_t value, bo
 
 static void set_error(struct sosie_json *obj, const struct sosie_err *e, int64_t since_wall_ms)
 {
-	struct sosie_json *o;
+	struct sosie_json *o = sosie_json_set_error(obj, "error", e);
 
-	if (e->code == 0) {
-		sosie_json_set_null(obj, "error");
-		return;
-	}
-	o = sosie_json_add_obj(obj, "error");
-	sosie_json_set_str(o, "code", sosie_code_name(e->code));
-	sosie_json_set_str(o, "class", sosie_class_name(sosie_code_class(e->code)));
-	sosie_json_set_str(o, "what", e->what);
-	sosie_json_set_str(o, "where", e->where);
-	sosie_json_set_str(o, "action", e->action);
-	set_time(o, "since", since_wall_ms);
+	if (o)
+		sosie_json_set_time(o, "since", since_wall_ms);
 }
 
 static void set_rpo(struct sosie_json *o, struct mirror_group *g, int64_t now)
@@ -62,7 +44,7 @@ static void set_rpo(struct sosie_json *o, struct mirror_group *g, int64_t now)
 	set_known(o, "rpo_worst_hour_ms", worst > age ? worst : age, worst >= 0 || age >= 0);
 	set_known(o, "objective_ms", (int64_t)g->config->rpo_ms, g->config->rpo_ms > 0);
 	sosie_json_set_bool(o, "late", group_late(g, now));
-	set_time(o, "last_change", g->change_wall_ms);
+	sosie_json_set_time(o, "last_change", g->change_wall_ms);
 	backlog = group_backlog(g, &catch_up, &known);
 	set_known(o, "backlog_bytes", (int64_t)backlog, known);
 	set_known(o, "catch_up_ms", (int64_t)catch_up, known && catch_up != UINT64_MAX);
@@ -75,6 +57,7 @@ static void set_cuts(struct sosie_json *o, const struct mirror_group *g)
 
 	sosie_json_set_str(o, "driver", g->driver[0] ? g->driver : NULL);
 	sosie_json_set_str(o, "driver_reason", g->reason[0] ? g->reason : NULL);
+	sosie_json_set_str(o, "untracked", g->facts_known && f->untracked[0] ? f->untracked : NULL);
 	set_known(o, "extents", (int64_t)f->extents, g->facts_known && f->extents > 0);
 	set_known(o, "stall_predicted_us", f->stall_us, f->stall_us >= 0);
 	set_known(o, "stall_measured_us", f->last_us, f->last_us >= 0);
@@ -137,7 +120,8 @@ static void set_filesystem(struct sosie_json *o, const struct mirror_fs *fs, int
 	sosie_json_set_bool(o, "hangs", now - fs->looked_ms > 10000);
 }
 
-struct sosie_json *mirror_document(struct sosie_mirror *m)
+/* With the lock held. */
+static struct sosie_json *document(struct sosie_mirror *m)
 {
 	struct sosie_json *doc = sosie_json_new(), *list;
 	int64_t now = mirror_now(m), wall = sosie_wall_ms(m->clock);
@@ -146,8 +130,8 @@ struct sosie_json *mirror_document(struct sosie_mirror *m)
 		return NULL;
 	sosie_json_set_u64(doc, "format", 1);
 	sosie_json_set_i64(doc, "pid", getpid());
-	set_time(doc, "started", m->started_wall_ms);
-	set_time(doc, "time", wall);
+	sosie_json_set_time(doc, "started", m->started_wall_ms);
+	sosie_json_set_time(doc, "time", wall);
 	sosie_json_set_u64(doc, "threads", m->threads);
 	list = sosie_json_add_arr(doc, "groups");
 	for (struct mirror_group *g = m->groups; g; g = g->next)
@@ -175,7 +159,7 @@ int sosie_mirror_status(struct sosie_mirror *m, char **text, size_t *len, struct
 
 	*text = NULL;
 	pthread_mutex_lock(&m->lock);
-	doc = mirror_document(m);
+	doc = document(m);
 	pthread_mutex_unlock(&m->lock);
 	if (!doc)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for the status");

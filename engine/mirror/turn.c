@@ -13,6 +13,13 @@
 #define HELD_MS 100
 #define REST_TIMES 4
 
+/* A new configuration that a turn has taken. */
+struct next {
+	const struct sosie_config_group *config;
+	struct config_ref *ref;
+	struct mirror_standby *standby;
+};
+
 /* Ends the turn: back on the heap, or at once when something has been decided meanwhile. */
 static void done_locked(struct mirror_group *g, int64_t due_ms)
 {
@@ -42,22 +49,56 @@ static void unlink_group(struct mirror_group *g)
 		pthread_cond_signal(&g->standby->wake);
 }
 
+/* Nobody will look for them any more. */
+static void views_stay(struct mirror_group *g, const struct sosie_err *err)
+{
+	char line[900], tag[SOSIE_MIRROR_TAG];
+	struct sosie_source_options o;
+
+	if (sosie_mirror_source(g->config, tag, &o, NULL) != 0)
+		return;
+	pthread_mutex_lock(&g->m->lock);
+	mirror_say(g->m, SOSIE_LOG_WARNING,
+	           "%s: views that it has left may hold space for good: %s; remove %s.%s.%s.* in the folders "
+	           ".sosie beside its volumes, or at the top of their filesystem",
+	           g->label, sosie_err_line(err, line, sizeof(line)), g->config->tenant.s, g->config->group.s,
+	           tag);
+	pthread_mutex_unlock(&g->m->lock);
+}
+
+/* True: a courier speaks for the group, so it goes a little later. None begins to, once it is leaving. */
+static bool is_held(struct mirror_group *g)
+{
+	bool held;
+
+	pthread_mutex_lock(&g->m->lock);
+	held = g->refs > 0;
+	if (held) {
+		standby_slot_give(g);
+		heap_push(g, mirror_now(g->m) + HELD_MS);
+	}
+	pthread_mutex_unlock(&g->m->lock);
+	return held;
+}
+
 static void leave(struct mirror_group *g)
 {
 	struct sosie_mirror *m = g->m;
+	struct sosie_err err = {0};
+	int rc;
 
-	if (!g->replicator)
-		(void)group_open(g, NULL); /* only to take its views away */
-	group_close(g, true);
+	if (is_held(g))
+		return;
+	rc = g->replicator ? 0 : group_open(g, &err); /* only to take its views away */
+	if (rc == 0)
+		rc = group_close(g, true, &err);
+	if (rc != 0)
+		views_stay(g, &err);
 	pthread_mutex_lock(&m->lock);
 	standby_slot_give(g);
-	if (g->refs > 0) { /* a courier speaks for it */
-		heap_push(g, mirror_now(m) + HELD_MS);
-	} else {
-		alarm_group_gone(g);
-		unlink_group(g);
-		group_free(g);
-	}
+	alarm_group_gone(g);
+	unlink_group(g);
+	group_free(g);
 	pthread_mutex_unlock(&m->lock);
 }
 
@@ -75,23 +116,35 @@ static bool volume_leaves(const struct sosie_config_group *old, const struct sos
 	return false;
 }
 
-static void change(struct mirror_group *g)
+/* With the lock held. The new standby is this group's from now on: it does not end meanwhile. */
+static void take_next(struct mirror_group *g, struct next *next)
 {
-	struct mirror_standby *old = g->standby;
-	struct config_ref *old_ref = g->ref;
-
-	group_close(g, volume_leaves(g->config, g->new_config));
-	pthread_mutex_lock(&g->m->lock);
-	standby_slot_give(g);
-	g->config = g->new_config;
-	g->ref = g->new_ref;
-	g->standby = g->new_standby;
+	*next = (struct next){g->new_config, g->new_ref, g->new_standby};
 	g->new_config = NULL;
 	g->new_ref = NULL;
 	g->new_standby = NULL;
-	g->standby->groups++;
+	g->changing = next->config != NULL;
+	if (next->config)
+		next->standby->groups++;
+}
+
+static void change(struct mirror_group *g, const struct next *next)
+{
+	struct mirror_standby *old = g->standby;
+	struct config_ref *old_ref = g->ref;
+	struct sosie_err err = {0};
+
+	if (group_close(g, volume_leaves(g->config, next->config), &err) != 0)
+		views_stay(g, &err);
+	pthread_mutex_lock(&g->m->lock);
+	standby_slot_give(g);
+	g->config = next->config;
+	g->ref = next->ref;
+	g->standby = next->standby;
+	g->changing = false;
 	if (--old->groups == 0)
 		pthread_cond_signal(&old->wake);
+	mirror_recount(g->m);
 	g->backoff_ms = 0;
 	g->forced_until_ms = 0;
 	g->told[0] = '\0';
@@ -232,8 +285,10 @@ static void is_idle(struct mirror_group *g, const struct sosie_same *same)
 /* --- the cycle
  * ----------------------------------------------------------------------------------------------------- */
 
-static void begin_cycle(struct mirror_group *g)
+/* True: the cycle or look before found nothing either. */
+static bool begin_cycle(struct mirror_group *g)
 {
+	bool was_idle;
 	int64_t now = mirror_now(g->m), age, behind = 3 * (int64_t)g->config->interval_ms;
 
 	pthread_mutex_lock(&g->progress_lock);
@@ -242,11 +297,13 @@ static void begin_cycle(struct mirror_group *g)
 	pthread_mutex_unlock(&g->progress_lock);
 	pthread_mutex_lock(&g->m->lock);
 	age = group_age(g, now);
+	was_idle = g->unchanged;
 	g->unchanged = false;
 	g->state = !g->exists                                         ? GROUP_FIRST
 	           : age < 0 || age > (behind > 3000 ? behind : 3000) ? GROUP_CATCHING
 	                                                              : GROUP_MIRRORING;
 	pthread_mutex_unlock(&g->m->lock);
+	return was_idle;
 }
 
 /* With the lock held. */
@@ -282,7 +339,7 @@ static void after_cycle(struct mirror_group *g, int64_t began_ms, uint64_t left)
 
 	sosie_replicator_status(g->replicator, &st);
 	pthread_mutex_lock(&g->m->lock);
-	g->view_held = st.view_held;
+	g->view_held = st.view.s[0] != '\0';
 	g->cycle_ms = mirror_now(g->m) - began_ms;
 	if (left > 0)
 		g->backlog = left;
@@ -305,8 +362,7 @@ static bool is_fallback(const struct mirror_group *g)
 {
 	if (strcmp(g->driver, "scan") != 0 || g->config->source == SOSIE_SOURCE_SCAN)
 		return false;
-	/* The second is auto's own choice, for the same reason (engine/source/open.c). */
-	return g->opened_kind == SOSIE_SOURCE_SCAN || strstr(g->reason, "a clone would hold writers") != NULL;
+	return g->opened_kind == SOSIE_SOURCE_SCAN || g->source->stands_in;
 }
 
 static void rest(struct mirror_group *g, int64_t began, const struct sosie_cycle_result *r)
@@ -328,11 +384,14 @@ static int64_t rest_end(const struct mirror_group *g, int64_t now)
 	return g->forced_until_ms > now && g->forced_until_ms < g->rest_ms ? g->forced_until_ms : g->rest_ms;
 }
 
-static int64_t next_cycle(struct mirror_group *g)
+/* On the interval's grid. What took longer than the interval is followed at once: every moment of waiting
+ * would make the next change larger, and that cycle longer. */
+static int64_t next_cycle(struct mirror_group *g, int64_t began)
 {
-	int64_t now = mirror_now(g->m), grid = group_grid(g, now), end = rest_end(g, now);
+	int64_t now = mirror_now(g->m), end = rest_end(g, now);
+	int64_t next = now - began > (int64_t)g->config->interval_ms ? now : group_grid(g, now);
 
-	return grid > end ? grid : end;
+	return next > end ? next : end;
 }
 
 static void cycle(struct mirror_group *g)
@@ -340,10 +399,9 @@ static void cycle(struct mirror_group *g)
 	struct sosie_cycle_result r = {0};
 	struct sosie_err err = {0};
 	int64_t began = mirror_now(g->m);
-	bool news;
+	bool was_idle = begin_cycle(g), news;
 	int rc;
 
-	begin_cycle(g);
 	rc = sosie_replicator_cycle(g->replicator, &r, &err);
 	after_cycle(g, began, end_progress(g, rc));
 	g->last_cut_ms = rc == 0 && !r.same ? r.cut_mono_ms : began;
@@ -354,7 +412,7 @@ static void cycle(struct mirror_group *g)
 		return;
 	}
 	pthread_mutex_lock(&g->m->lock);
-	news = !r.same || !g->unchanged || r.compared;
+	news = !r.same || !was_idle || r.compared;
 	fine(g);
 	standby_answered(g->standby);
 	count_result(g, &r);
@@ -363,7 +421,7 @@ static void cycle(struct mirror_group *g)
 	if (news)
 		mirror_tell(g, &r, NULL);
 	g->told[0] = '\0';
-	done(g, next_cycle(g));
+	done(g, next_cycle(g, began));
 }
 
 /* The standby is known to be away: nothing is cut; what changes meanwhile comes with the next point. */
@@ -438,21 +496,23 @@ static bool idle_turn(struct mirror_group *g)
 void turn_run(struct mirror_group *g)
 {
 	struct sosie_err err = {0};
-	bool leaving, changed, mine;
+	bool leaving, mine;
+	struct next next = {0};
 	int64_t due = 0;
 
 	pthread_mutex_lock(&g->m->lock);
 	leaving = g->leaving;
-	changed = g->new_config != NULL;
-	if (leaving || changed || !g->replicator)
+	if (!leaving)
+		take_next(g, &next);
+	if (leaving || next.config || !g->replicator)
 		mirror_hand_over(g->m);
 	pthread_mutex_unlock(&g->m->lock);
 	if (leaving) {
 		leave(g);
 		return;
 	}
-	if (changed)
-		change(g);
+	if (next.config)
+		change(g, &next);
 	if (group_open(g, &err) != 0) {
 		failed(g, &err);
 		return;

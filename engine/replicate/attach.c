@@ -51,7 +51,27 @@ static bool as_seen(const struct seen_file *a, const struct seen_file *b)
 	       a->ctime_ns == b->ctime_ns;
 }
 
-/* A file as it is now; a link is followed where the operator named it. */
+static int refuse_link_to_folder(const char *path, struct sosie_err *err)
+{
+	sosie_err_set(err, SOSIE_ECONFIG, "%.200s is a link to a folder", path);
+	return sosie_err_action(err, "name the folder itself");
+}
+
+/* The path with "." behind it is the folder that a link leads to. */
+static bool leads_to_folder(struct sosie_io *io, const char *link)
+{
+	struct sosie_stat st;
+	char *inside;
+	bool folder;
+
+	if (asprintf(&inside, "%s/.", link) < 0)
+		return false;
+	folder = sosie_io_stat(io, inside, &st, NULL) == 0 && st.kind == SOSIE_KIND_DIR;
+	free(inside);
+	return folder;
+}
+
+/* A file as it is now; a link to one is followed where the operator named it. */
 static int look(struct sosie_replicator *r, const char *path, bool follow, struct seen_file *out,
                 enum sosie_file_kind *kind, struct sosie_err *err)
 {
@@ -61,6 +81,8 @@ static int look(struct sosie_replicator *r, const char *path, bool follow, struc
 	int rc = sosie_io_stat(io, path, &st, err);
 
 	if (rc == 0 && st.kind == SOSIE_KIND_OTHER && follow) {
+		if (leads_to_folder(io, path))
+			return refuse_link_to_folder(path, err);
 		rc = sosie_io_openat(io, path, SOSIE_READ | SOSIE_FOLLOW, 0, &file, err);
 		if (rc != 0)
 			return rc;

@@ -4,6 +4,8 @@
  * base view would give. A signature counts only for the digests that the tree has of the chunk at this very
  * place in the segment (signatures.h), so a delta's basis is what the standby has.
  *
+ * Signatures that cannot be read or written are no error: without one the leaves are sent as they are.
+ *
  * A chunk gets its first signature when it is first changed after the first copy: making one costs 3 ms, and
  * doing that for a whole first copy (3 s a GiB) would make it several times as long for chunks of which most
  * never change.
@@ -13,20 +15,24 @@
 
 #include "engine/replicate/pass.h"
 #include "engine/replicate/signatures.h"
+#include "sosie/log.h"
 
 struct chunk_delta {
 	struct sosie_replicator *r;
-	struct rdiff *rdiff;
+	struct rdiff *rdiff; /* the replicator's, of this worker */
 	struct sosie_hash *hash;
 	struct sosie_digest digests[SOSIE_FANOUT];
 	uint8_t sig[RDIFF_SIGNATURE_MAX];
+	size_t sig_len;
 	uint8_t *delta;  /* SOSIE_CHUNK */
 	uint8_t *region; /* SOSIE_CHUNK: read again where not all of a chunk was read */
 };
 
-int chunk_delta_new(struct sosie_replicator *r, struct chunk_delta **out, struct sosie_err *err)
+int chunk_delta_new(struct sosie_replicator *r, unsigned worker, struct chunk_delta **out,
+                    struct sosie_err *err)
 {
 	struct chunk_delta *d = calloc(1, sizeof(*d));
+	int rc;
 
 	*out = d;
 	if (d) {
@@ -37,14 +43,17 @@ int chunk_delta_new(struct sosie_replicator *r, struct chunk_delta **out, struct
 	}
 	if (!d || !d->hash || !d->delta || !d->region)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for deltas");
-	return rdiff_new(&d->rdiff, err);
+	rc = r->rdiffs[worker] ? 0 : rdiff_new(&r->rdiffs[worker], err);
+	d->rdiff = r->rdiffs[worker];
+	return rc;
 }
 
 void chunk_delta_free(struct chunk_delta *d)
 {
 	if (!d)
 		return;
-	rdiff_free(d->rdiff);
+	if (d->rdiff)
+		rdiff_idle(d->rdiff);
 	sosie_hash_free(d->hash);
 	free(d->delta);
 	free(d->region);
@@ -75,24 +84,50 @@ static int open_signatures(struct sosie_replicator *r, struct volume *v, struct 
 	return signatures_open(r->dir.io, path, &v->ctx, &v->signatures, err);
 }
 
-int chunk_delta_make(struct chunk_delta *d, const struct chunk_leaves *c, const void *plain, size_t plain_len,
-                     const void **delta, size_t *len, struct sosie_err *err)
+/* Signatures that cannot be used cost bytes, not the cycle. r->lock is held. */
+static int do_without(struct sosie_replicator *r, struct volume *v, int rc, struct sosie_err *why,
+                      struct sosie_err *err)
+{
+	if (rc == -SOSIE_ENOMEM) {
+		if (err)
+			*err = *why;
+		return rc;
+	}
+	if (!v->signatures_told) {
+		sosie_err_wrap(why, "%s/%s: signatures of volume %s: changes go without deltas", r->o.tenant,
+		               r->o.group, v->given->name.s);
+		sosie_log_err(SOSIE_LOG_WARNING, why);
+	}
+	v->signatures_told = true;
+	return 0;
+}
+
+int chunk_delta_find(struct chunk_delta *d, const struct chunk_leaves *c, bool *found, struct sosie_err *err)
 {
 	struct volume *v = &d->r->volumes[c->volume];
-	size_t sig_len = 0;
+	struct sosie_err why = {0};
 	int rc;
 
-	*len = 0;
-	*delta = d->delta;
+	d->sig_len = 0;
 	pthread_mutex_lock(&d->r->lock);
-	rc = open_signatures(d->r, v, err);
+	rc = open_signatures(d->r, v, &why);
 	if (rc == 0)
 		rc = signatures_get(v->signatures, c->chunk, c->old, region_len(v, c->chunk), d->sig,
-		                    &sig_len, err);
+		                    &d->sig_len, &why);
+	if (rc != 0) {
+		d->sig_len = 0;
+		rc = do_without(d->r, v, rc, &why, err);
+	}
 	pthread_mutex_unlock(&d->r->lock);
-	if (rc != 0 || sig_len == 0)
-		return rc;
-	return rdiff_delta(d->rdiff, d->sig, sig_len, plain, plain_len, d->delta, SOSIE_CHUNK, len, err);
+	*found = d->sig_len > 0;
+	return rc;
+}
+
+int chunk_delta_make(struct chunk_delta *d, const void *plain, size_t plain_len, const void **delta,
+                     size_t *len, struct sosie_err *err)
+{
+	*delta = d->delta;
+	return rdiff_delta(d->rdiff, d->sig, d->sig_len, plain, plain_len, d->delta, SOSIE_CHUNK, len, err);
 }
 
 /* The whole chunk and its digests: from what was read, or read again. A source that is not held still may
@@ -133,18 +168,22 @@ int chunk_delta_sign(struct chunk_delta *d, const struct chunk_leaves *c, struct
                      struct sosie_file *file, struct sosie_err *err)
 {
 	struct volume *v = &d->r->volumes[c->volume];
+	struct sosie_err why = {0};
 	const uint8_t *region;
-	size_t len = region_len(v, c->chunk), sig_len = 0;
+	size_t len = region_len(v, c->chunk);
 	int rc = get_region(d, c, io, file, &region, err);
 
+	d->sig_len = 0;
 	if (rc == 0 && region)
-		rc = rdiff_signature(d->rdiff, region, len, d->sig, &sig_len, err);
-	if (rc != 0 || sig_len == 0)
+		rc = rdiff_signature(d->rdiff, region, len, d->sig, &d->sig_len, err);
+	if (rc != 0 || d->sig_len == 0)
 		return rc;
 	pthread_mutex_lock(&d->r->lock);
-	rc = open_signatures(d->r, v, err);
+	rc = open_signatures(d->r, v, &why);
 	if (rc == 0)
-		rc = signatures_put(v->signatures, c->chunk, d->digests, len, d->sig, sig_len, err);
+		rc = signatures_put(v->signatures, c->chunk, d->digests, len, d->sig, d->sig_len, &why);
+	if (rc != 0)
+		rc = do_without(d->r, v, rc, &why, err);
 	pthread_mutex_unlock(&d->r->lock);
 	return rc;
 }

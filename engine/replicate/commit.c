@@ -112,7 +112,7 @@ static int keep_manifest(struct sosie_replicator *r, const char *text, size_t le
 	r->pending_held = p->view.s[0] != '\0';
 	p->committed = true;
 	sosie_manifest_digest(r->hash, text, len, &p->manifest);
-	return state_save(&r->dir, &r->state, true, err);
+	return replicator_save(r, true, err);
 }
 
 static int make_manifest(struct sosie_replicator *r, enum sosie_consistency label, struct sosie_err *err)
@@ -202,7 +202,6 @@ static int take_verdict(struct sosie_replicator *r, const struct sosie_verdict *
 		return sosie_err_set(err, SOSIE_EPROTO,
 		                     "the standby's verdict does not fit what was committed");
 	r->result->point = v->head.point;
-	r->result->accepted_ms = v->time_ms;
 	return pending_accepted(r, &v->head, err);
 }
 
@@ -278,7 +277,7 @@ static int parts_are_there(struct sosie_replicator *r, const struct sosie_part_s
 static int reopen_pending(struct sosie_replicator *r, struct sosie_err *err)
 {
 	r->state.pending.committed = false;
-	return state_save(&r->dir, &r->state, true, err);
+	return replicator_save(r, true, err);
 }
 
 int commit_pending(struct sosie_replicator *r, struct sosie_err *err)
@@ -376,7 +375,7 @@ static int record_identities(struct sosie_replicator *r, struct sosie_err *err)
 			snprintf(old->path, sizeof(old->path), "%s", r->volumes[i].given->path);
 			changed = true;
 		}
-	return changed ? state_save(&r->dir, &r->state, true, err) : 0;
+	return changed ? replicator_save(r, true, err) : 0;
 }
 
 int commit_same(struct sosie_replicator *r, struct sosie_err *err)

@@ -368,26 +368,15 @@ static int record_head(struct sosie_replicator *r, struct sosie_err *err)
 
 	for (unsigned i = 0; rc == 0 && i < r->volume_count; i++)
 		rc = sosie_tree_sync(r->volumes[i].tree, err);
-	free(s->volumes.v);
-	s->volumes = (struct state_volumes){calloc(r->volume_count, sizeof(*s->volumes.v)), r->volume_count};
-	if (!s->volumes.v) {
-		s->volumes.count = 0;
-		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for the list of volumes");
-	}
-	for (unsigned i = 0; i < r->volume_count; i++) {
-		struct state_volume *v = &s->volumes.v[i];
-
-		v->name = r->volumes[i].given->name;
-		v->identity = r->volumes[i].identity;
-		memcpy(v->path, r->volumes[i].given->path, sizeof(v->path));
-	}
+	if (rc == 0)
+		rc = volumes_list(r, &s->volumes, err);
 	s->store = r->head->store;
 	s->epoch = r->head->epoch;
 	s->point = r->head->point;
 	s->digest = r->head->digest;
 	s->manifest = r->head->manifest;
 	if (rc == 0)
-		rc = state_save(&r->dir, s, true, err);
+		rc = replicator_save(r, true, err);
 	s->exists = rc == 0;
 	return rc;
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/delta/rdiff.h"
 #include "engine/replicate/internal.h"
 #include "sosie/log.h"
 
@@ -14,6 +15,15 @@ const char *group_name(const struct sosie_replicator *r, char *dst, size_t size)
 {
 	snprintf(dst, size, "%s/%s", r->o.tenant, r->o.group);
 	return dst;
+}
+
+int replicator_save(struct sosie_replicator *r, bool durable, struct sosie_err *err)
+{
+	int rc = state_save(&r->dir, &r->state, durable, err);
+
+	/* One that need not last does not make good one that had to. */
+	r->state_unsaved = rc != 0 || (r->state_unsaved && !durable);
+	return rc;
 }
 
 static bool is_set(const bool *flag)
@@ -39,13 +49,23 @@ static int error_let_go(const struct sosie_replicator *r, struct sosie_err *err)
 	return sosie_err_action(err, "free space there; until then changes are found by comparing digests");
 }
 
-/* Stopped, but not by a signal: views are to go. Who gives up their space may have emptied them under our
- * reads. */
+static bool views_must_go(const struct sosie_replicator *r)
+{
+	return r->holds_views && !is_set(r->o.stop) && is_set(r->o.let_views_go);
+}
+
+/* Stopped, but not by a signal: views are to go. */
 static int tell_why(const struct sosie_replicator *r, int rc, struct sosie_err *err)
 {
-	if (is_set(r->o.stop) || !is_set(r->o.let_views_go) ||
-	    (rc != -SOSIE_EINTR && rc != -SOSIE_ESHRUNK && rc != -SOSIE_EIO && rc != -SOSIE_ENOTFOUND))
-		return rc;
+	return rc == -SOSIE_EINTR && views_must_go(r) ? error_let_go(r, err) : rc;
+}
+
+/* Who gives up their space may have emptied them under our reads. */
+static int tell_why_read(const struct sosie_replicator *r, int rc, struct sosie_err *err)
+{
+	if ((rc != -SOSIE_ESHRUNK && rc != -SOSIE_EIO && rc != -SOSIE_ENOTFOUND) || !views_must_go(r))
+		return tell_why(r, rc, err);
+	sosie_log_err(SOSIE_LOG_INFO, err);
 	return error_let_go(r, err);
 }
 
@@ -106,7 +126,6 @@ static int open_folder(struct sosie_replicator *r, struct sosie_io *io, const ch
 	                            .tenant = r->o.tenant,
 	                            .group = r->o.group,
 	                            .standby = r->o.standby};
-	snprintf(r->boot, sizeof(r->boot), "%s", boot);
 	snprintf(r->dir.boot, sizeof(r->dir.boot), "%s", boot);
 	snprintf(r->dir.path, sizeof(r->dir.path), "%s", r->o.state);
 	rc = state_dir_open(&r->dir, err);
@@ -171,6 +190,8 @@ void sosie_replicator_close(struct sosie_replicator *r)
 	sosie_hash_free(r->hash);
 	free(r->volumes);
 	attachments_free(r);
+	for (unsigned i = 0; i < STREAMS_MAX; i++)
+		rdiff_free(r->rdiffs[i]);
 	pthread_mutex_destroy(&r->lock);
 	pthread_mutex_destroy(&r->upload.lock);
 	pthread_mutex_destroy(&r->rate.lock);
@@ -342,7 +363,7 @@ static int cut_and_read(struct sosie_replicator *r, bool compare, struct sosie_e
 	if (rc != 0)
 		return rc;
 	r->part_at_risk = true;
-	rc = tell_why(r, read_view(r, view, compare, err), err);
+	rc = tell_why_read(r, read_view(r, view, compare, err), err);
 	r->part_at_risk = rc != 0;
 	views_release(r, view, rc, hook_err);
 	if (!r->views_emptied)
@@ -538,18 +559,6 @@ int sosie_replicator_cycle(struct sosie_replicator *r, struct sosie_cycle_result
 /* --- between cycles
  * --------------------------------------------------------------------------------------------- */
 
-static bool volumes_as_recorded(const struct sosie_replicator *r)
-{
-	const struct state_volumes *list = &r->state.volumes;
-
-	if (list->count != r->volume_count)
-		return false;
-	for (unsigned i = 0; i < list->count; i++)
-		if (strcmp(list->v[i].name.s, r->volumes[i].given->name.s) != 0)
-			return false;
-	return true;
-}
-
 bool sosie_replicator_unchanged(struct sosie_replicator *r, struct sosie_same *out)
 {
 	const struct state *s = &r->state;
@@ -558,7 +567,7 @@ bool sosie_replicator_unchanged(struct sosie_replicator *r, struct sosie_same *o
 	out->mono_ms = sosie_mono_ms(r->o.clock);
 	/* steady: this process has seen the standby's head since. */
 	if (!r->steady || !r->dir.io || !s->exists || s->point == 0 || s->pending.present || s->doubted ||
-	    !r->views_settled || !s->view.s[0] || !volumes_as_recorded(r) || state_dir_gone(&r->dir))
+	    !r->views_settled || !s->view.s[0] || !volumes_are(r, &s->volumes) || state_dir_gone(&r->dir))
 		return false;
 	if (!r->o.source->ops->unchanged(r->o.source, &s->view) || !attachments_unchanged(r))
 		return false;
@@ -608,21 +617,18 @@ int sosie_replicator_check(struct sosie_replicator *r, struct sosie_err *err)
 void sosie_replicator_status(const struct sosie_replicator *r, struct sosie_replicator_status *out)
 {
 	const struct state *s = &r->state;
-	bool known = s->cut.boot[0] != '\0', ours = known && strcmp(s->cut.boot, r->boot) == 0;
+	bool known = s->cut.boot[0] != '\0', ours = known && strcmp(s->cut.boot, r->dir.boot) == 0;
 
 	*out = (struct sosie_replicator_status){.age_ms = -1};
 	out->exists = s->exists && s->point > 0;
 	out->pending = s->pending.present;
-	out->view_held = s->view.s[0] != '\0';
 	out->view = s->view;
 	if (!out->exists)
 		return;
-	out->epoch = s->epoch;
 	out->point = s->point;
 	out->cut_wall_ms = s->cut.wall_ms;
 	out->labelled = known && s->cut.labelled;
 	out->consistency = s->cut.consistency;
-	out->cut_ms = known ? s->cut.standby_at_ms + s->cut.standby_plus_ms : 0;
 	if (ours)
 		out->age_ms = state_boot_ms() - s->cut.boot_ms;
 }

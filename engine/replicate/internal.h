@@ -4,9 +4,10 @@
  * the workers of one pass.
  *
  * Threads: the thread that calls sosie_replicator_cycle is worker 0; others live only inside pass_run. Locks,
- * in this order: upload.lock   begin of an upload, numbers of parts, their results, counters; held over
- * begin's round trip queue.lock    the cursor of a pass (pass.c) lock          trees, journal, progress:
- * everything that goes through the state folder's I/O
+ * in this order:
+ *   - upload.lock: begin of an upload (held over its round trip), numbers of parts, their results, counters;
+ *   - pass.lock: the cursor of a pass (pass.c);
+ *   - lock: trees, journal, progress, everything that goes through the state folder's I/O.
  */
 #ifndef ENGINE_REPLICATE_INTERNAL_H
 #define ENGINE_REPLICATE_INTERNAL_H
@@ -23,6 +24,7 @@
 
 #define STREAMS_MAX 16u
 #define SOFTWARE "sosie 0.1.0"
+#define IDLE_PING_MS 20000 /* after that a session is asked whether it lives before it is relied on */
 #define REDO_BYTES ((uint64_t)16 << 20) /* of redo.log, or points, after which the bases are fsynced */
 #define REDO_POINTS 64u
 
@@ -40,6 +42,7 @@ struct volume {
 	uint64_t base_size;    /* there */
 	struct signatures *signatures; /* open with the tree; NULL: none are kept */
 	struct sosie_tree *tree;       /* with its layer; while comparing: the base alone */
+	bool signatures_told;          /* that they cannot be used */
 	bool only_unknown; /* this cycle read it once already: only leaves that are unknown need reading */
 	bool compare;      /* the standby has something under this name */
 };
@@ -104,7 +107,6 @@ struct patch_habit {
 
 struct sosie_replicator {
 	struct sosie_replicate_options o;
-	char boot[40];       /* this boot's id */
 	struct sosie_io *io; /* for what lies outside the state folder */
 	struct state_dir dir;
 	struct state state;
@@ -136,7 +138,9 @@ struct sosie_replicator {
 	bool steady;        /* the last cycle ended well, with what is given now accepted */
 	struct level levels[STREAMS_MAX];       /* of worker i, kept between cycles */
 	struct patch_habit habits[STREAMS_MAX]; /* the same */
-	bool keeper;                            /* seen in the last answer */
+	struct rdiff
+	        *rdiffs[STREAMS_MAX]; /* the same: what content has cost stays known; NULL: not needed yet */
+	bool keeper;                  /* seen in the last answer */
 	/* Of the cycle under way: made at its start, gone at its end. */
 	struct sosie_session *sessions[STREAMS_MAX]; /* of the pool */
 	int64_t session_used_ms[STREAMS_MAX];
@@ -152,11 +156,13 @@ struct sosie_replicator {
 	struct state_cut cut;         /* of that cut, or of the one that an upload was begun from */
 	struct doubtful *doubtful;    /* ascending */
 	size_t doubtful_count;
-	uint64_t total_bytes;
 };
 
 /* "acme/erp", for messages. */
 const char *group_name(const struct sosie_replicator *r, char *dst, size_t size);
+/* Every change of the state goes to the disk here: a save that failed is made good before the next cycle does
+ * anything (views_settle), whatever comes of this one. */
+int replicator_save(struct sosie_replicator *r, bool durable, struct sosie_err *err);
 bool stop_asked(const struct sosie_replicator *r);
 int stop_error(struct sosie_err *err);
 
@@ -169,6 +175,9 @@ void pool_flush(struct sosie_pool *pool);
 
 /* session.c: the session of worker i, taken from the pool when it is needed; all given back after a cycle. */
 int session_get(struct sosie_replicator *r, unsigned i, struct sosie_session **out, struct sosie_err *err);
+/* Refuses a standby that knows our key as another tenant's. */
+int session_check_tenant(const struct sosie_session *s, const char *tenant, const char *standby,
+                         struct sosie_err *err);
 /* whole: no part is open in any; else they are closed. */
 void sessions_give(struct sosie_replicator *r, bool whole);
 uint64_t sessions_sent(const struct sosie_replicator *r); /* bytes, in this cycle */
@@ -188,6 +197,10 @@ int volumes_measure(struct sosie_replicator *r, struct sosie_view *view, struct 
 int volumes_all_given(const struct sosie_replicator *r, const struct sosie_head *head, struct sosie_err *err);
 /* What the point that is made now adds and drops, for the result. */
 void volumes_note_changes(struct sosie_replicator *r);
+/* The volumes as they are given, for the state. */
+int volumes_list(const struct sosie_replicator *r, struct state_volumes *out, struct sosie_err *err);
+/* True when the list has the names that are given, in that order. */
+bool volumes_are(const struct sosie_replicator *r, const struct state_volumes *list);
 /* True when names or sizes differ from those of the head. */
 bool volumes_changed(const struct sosie_replicator *r);
 
@@ -218,6 +231,15 @@ void trees_close(struct sosie_replicator *r);
 int trees_resize(struct sosie_replicator *r, struct sosie_err *err);
 /* New, empty base trees for the volumes marked compare, opened without a layer. */
 int trees_create_bases(struct sosie_replicator *r, struct sosie_err *err);
+/* Nodes above chunks are computed anew, of chunks near each other in one go: a refresh goes down from the
+ * top. end: what was added last too. */
+struct trees_refresh {
+	struct sosie_tree *tree;
+	uint64_t first, end; /* chunks; empty: none */
+};
+int trees_refresh_add(struct trees_refresh *f, struct sosie_tree *tree, uint64_t chunk,
+                      struct sosie_err *err);
+int trees_refresh_end(struct trees_refresh *f, struct sosie_err *err);
 
 /* pending.c: the pending upload's ends. */
 int pending_begin(struct sosie_replicator *r, struct sosie_session *s,
@@ -260,7 +282,7 @@ int commit_point(struct sosie_replicator *r, enum sosie_consistency label, struc
 int commit_pending(struct sosie_replicator *r, struct sosie_err *err);
 int commit_same(struct sosie_replicator *r, struct sosie_err *err);
 
-/* compare.c: fills base trees with digests of the view and marks unknown what differs at the standby. */
+/* comparison.c: fills base trees with digests of the view and marks unknown what differs at the standby. */
 int compare_volumes(struct sosie_replicator *r, struct sosie_view *view, struct sosie_err *err);
 
 /* attach.c */
@@ -279,6 +301,11 @@ void rate_wait(struct sosie_replicator *r, uint64_t bytes);
  * ------------------------------------------------------------------------------------------------- */
 enum pass_mode { PASS_SEND, PASS_DIGEST };
 int pass_run(struct sosie_replicator *r, struct sosie_view *view, enum pass_mode mode, struct sosie_err *err);
+
+/* sender.c: an entry with its digests, or without from the one on that makes the upload's log too large. The
+ * replicator's lock is held. */
+int upload_append(struct upload *u, struct journal_entry *e, const struct sosie_digest *block,
+                  struct sosie_err *err);
 
 /* sender.c: records, part, journal, layer. One a worker; here what a sender of attachments needs. */
 struct sender;

@@ -2,14 +2,21 @@
 /*
  * redo.log: what was sent where and what it made of the trees, appended before it is sent (docs/format.md,
  * "The source's state"). One file holds, one behind the other,
- *   [from, accepted)   accepted uploads: all changes of the base trees since those were last fsynced
- *   [accepted, end)    the pending upload
+ *   - [from, accepted): accepted uploads: all changes of the base trees since those were last fsynced
+ *   - [accepted, end): the pending upload
  * and state.json says where these begin. Offsets only grow until the bases are synced with no upload pending.
  *
  * An entry is written for each chunk (256 leaves) that a record touches:
- *   0 u32 length of the entry   4 u32 part   8 u16 volume (its place in the upload; 65535: none)   10 u16
- * facts   12 u32 chunk   16 u64 offset in the part behind the record   24 32 bytes part chain after the
- * record   56 u64 check   64 u64 sum   72 leaves   then digests
+ *   - 0 u32 length of the entry
+ *   - 4 u32 part
+ *   - 8 u16 volume (its place in the upload; 65535: none)
+ *   - 10 u16 facts
+ *   - 12 u32 chunk
+ *   - 16 u64 offset in the part behind the record
+ *   - 24 32 bytes part chain after the record
+ *   - 56 u64 check
+ *   - 64 u64 sum
+ *   - 72 leaves, then digests
  * facts: kind (1 data, 2 zero, 3 discard, 6 attachment, 7 a whole chunk as it is in the layer) in bits 13-15,
  * bit 12 "the volume's last leaf is among them", bit 9 "leaves and digests follow", below that the number of
  * leaves. check: over the chunk's 256 digests as the layer holds them after this record: tells after a kill
@@ -28,9 +35,7 @@
 
 #define JOURNAL_ATTACHMENT UINT16_MAX
 #define JOURNAL_CHUNK ((enum sosie_record_kind)7) /* what a resume made of a chunk */
-#define JOURNAL_UPLOAD_MAX                                                                                   \
-	((uint64_t)64 << 20) /* bytes of one upload with digests; larger ones go without                     \
-	                      */
+#define JOURNAL_UPLOAD_MAX ((uint64_t)64 << 20)   /* bytes of one upload with digests; larger: without */
 
 struct journal_entry {
 	uint32_t part;

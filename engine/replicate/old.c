@@ -46,6 +46,9 @@ void old_free(struct old *o)
 {
 	if (!o)
 		return;
+	/* After a ring that failed: what still is under way writes into buf. */
+	while (o->pending > 0 && sosie_io_reap(o->io, 1, NULL) >= 0)
+		;
 	if (o->file)
 		sosie_io_close(o->io, o->file, NULL);
 	sosie_hash_free(o->hash);

@@ -40,7 +40,7 @@ struct pass {
 	struct sosie_replicator *r;
 	struct sosie_view *view;
 	enum pass_mode mode;
-	pthread_mutex_t lock; /* queue.lock */
+	pthread_mutex_t lock; /* pass.lock of internal.h */
 	unsigned volume;      /* cursor: extent `at` of this volume has been handed out up to covered */
 	struct sosie_extent at;
 	uint64_t covered; /* bytes of the volume handed out, rounded to leaves */
@@ -120,13 +120,16 @@ int old_fetch(struct old *o, const struct sosie_range *ranges, unsigned count,
 /* --- chunk_delta.c: signatures and deltas of one chunk, for a source without views. One a sender.
  * ------------------------------------------------------------ */
 struct chunk_delta;
-int chunk_delta_new(struct sosie_replicator *r, struct chunk_delta **out, struct sosie_err *err);
+int chunk_delta_new(struct sosie_replicator *r, unsigned worker, struct chunk_delta **out,
+                    struct sosie_err *err);
 void chunk_delta_free(struct chunk_delta *d);
 /* Does this volume take part? Only where no view of before can be kept. */
 bool chunk_delta_serves(const struct sosie_replicator *r, const struct chunk_leaves *c);
-/* *len 0: none. */
-int chunk_delta_make(struct chunk_delta *d, const struct chunk_leaves *c, const void *plain, size_t plain_len,
-                     const void **delta, size_t *len, struct sosie_err *err);
+/* The signature of what the standby has of the chunk, for a make that follows at once. */
+int chunk_delta_find(struct chunk_delta *d, const struct chunk_leaves *c, bool *found, struct sosie_err *err);
+/* *len 0: none. *delta is good until the next call. */
+int chunk_delta_make(struct chunk_delta *d, const void *plain, size_t plain_len, const void **delta,
+                     size_t *len, struct sosie_err *err);
 int chunk_delta_sign(struct chunk_delta *d, const struct chunk_leaves *c, struct sosie_io *io,
                      struct sosie_file *file, struct sosie_err *err);
 

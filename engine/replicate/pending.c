@@ -2,9 +2,10 @@
 /*
  * The pending upload in the state: begun, accepted, dropped.
  *
- *   (none) --begin, state durable--> open --manifest durable--> committed --the head shows the manifest-->
- * accepted: layers merged, state saved open, committed --refused, gone, does not fit any more--> dropped:
- * state durable, then layers removed
+ *   - (none) --begin, state saved--> open
+ *   - open --manifest written, state durable--> committed
+ *   - committed --the head shows the manifest--> accepted: layers merged, state saved
+ *   - open, committed --refused, gone, does not fit any more--> dropped: state durable, then layers removed
  *
  * Two kinds. logged: redo.log has all changes, is fsynced before commit, and layers and bases are not
  * (redo.c). Else (a first upload, sizes that changed, a very large one): the layers are fsynced before
@@ -22,41 +23,10 @@
 
 #define LAYER_HEADER 4096u
 
-static int save(struct sosie_replicator *r, bool durable, struct sosie_err *err)
-{
-	int rc = state_save(&r->dir, &r->state, durable, err);
-
-	r->state_unsaved = rc != 0;
-	return rc;
-}
-
-static int list_volumes(const struct sosie_replicator *r, struct state_volumes *out, struct sosie_err *err)
-{
-	struct state_volume *list = calloc(r->volume_count, sizeof(*list));
-
-	if (!list)
-		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for the list of volumes");
-	for (unsigned i = 0; i < r->volume_count; i++) {
-		list[i].name = r->volumes[i].given->name;
-		list[i].identity = r->volumes[i].identity;
-		memcpy(list[i].path, r->volumes[i].given->path, sizeof(list[i].path));
-	}
-	free(out->v);
-	*out = (struct state_volumes){list, r->volume_count};
-	return 0;
-}
-
 /* Do the log's changes lead from the bases as they are to the new ones, volume by volume? */
 static bool can_be_logged(const struct sosie_replicator *r)
 {
-	const struct state_volumes *list = &r->state.volumes;
-
-	if (!r->dir.boot[0] || r->resized || r->state.doubted || list->count != r->volume_count)
-		return false;
-	for (unsigned i = 0; i < list->count; i++)
-		if (strcmp(list->v[i].name.s, r->volumes[i].given->name.s) != 0)
-			return false;
-	return true;
+	return r->dir.boot[0] && !r->resized && !r->state.doubted && volumes_are(r, &r->state.volumes);
 }
 
 /* What is there of the log is less than what it should have: somebody removed it. */
@@ -79,7 +49,7 @@ static int start_log(struct sosie_replicator *r, struct sosie_err *err)
 int pending_begin(struct sosie_replicator *r, struct sosie_session *s, struct sosie_err *err)
 {
 	struct state_pending *p = &r->state.pending;
-	int rc = list_volumes(r, &p->volumes, err);
+	int rc = volumes_list(r, &p->volumes, err);
 
 	p->base = r->state.digest;
 	p->epoch = r->state.epoch;
@@ -87,7 +57,7 @@ int pending_begin(struct sosie_replicator *r, struct sosie_session *s, struct so
 	p->logged = r->upload.logged = can_be_logged(r);
 	p->log_end = 0;
 	memset(&p->manifest, 0, sizeof(p->manifest));
-	memcpy(p->boot, r->boot, sizeof(p->boot));
+	memcpy(p->boot, r->dir.boot, sizeof(p->boot));
 	p->view = r->view_id;
 	p->cut = r->cut;
 	if (rc == 0)
@@ -101,7 +71,7 @@ int pending_begin(struct sosie_replicator *r, struct sosie_session *s, struct so
 		r->pending_held = p->view.s[0] != '\0';
 		/* After a power cut the upload is not gone on with anyway, and a view that no state names is
 		 * removed. */
-		rc = save(r, false, err);
+		rc = replicator_save(r, false, err);
 	}
 	pthread_mutex_unlock(&r->lock);
 	r->upload.begun = rc == 0;
@@ -175,10 +145,10 @@ static void settle_log(struct sosie_replicator *r)
 	redo_accepted(r);
 }
 
-/* Trees of volumes that are in the group no longer. */
-static void remove_trees(struct sosie_replicator *r)
+/* Files of volumes that are in the group no longer. */
+static void remove_files(struct sosie_replicator *r)
 {
-	static const char *const endings[] = {".tree", ".layer"};
+	static const char *const endings[] = {".tree", ".layer", ".signatures"};
 	const struct state *s = &r->state;
 
 	for (unsigned i = 0; i < s->volumes.count; i++) {
@@ -186,7 +156,7 @@ static void remove_trees(struct sosie_replicator *r)
 
 		if (state_volumes_find(&s->pending.volumes, s->volumes.v[i].name.s))
 			continue;
-		for (unsigned k = 0; k < 2; k++) {
+		for (unsigned k = 0; k < sizeof(endings) / sizeof(endings[0]); k++) {
 			state_file(&r->dir, path, s->volumes.v[i].name.s, endings[k]);
 			sosie_io_unlink(r->dir.io, path, NULL); /* one that stays is made anew */
 		}
@@ -223,7 +193,7 @@ int pending_accepted(struct sosie_replicator *r, const struct sosie_head *head, 
 		return rc;
 	logged = s->pending.logged;
 	settle_log(r);
-	remove_trees(r);
+	remove_files(r);
 	free(s->volumes.v);
 	s->volumes = s->pending.volumes;
 	s->pending.volumes = (struct state_volumes){0};
@@ -238,7 +208,7 @@ int pending_accepted(struct sosie_replicator *r, const struct sosie_head *head, 
 	s->manifest = head->manifest;
 	/* Not logged: durable before the layers are used again: a power cut must not bring back the committed
 	 * upload, whose layers they would be taken for. */
-	rc = save(r, !logged, err);
+	rc = replicator_save(r, !logged, err);
 	if (rc == 0 && strcmp(old.s, s->view.s) != 0)
 		views_drop(r, &old);
 	/* Layers stay, empty, for the next upload. */
@@ -256,7 +226,7 @@ int pending_drop(struct sosie_replicator *r, struct sosie_err *err)
 	close_upload(r);
 	r->state.pending.present = false;
 	forget_view(r);
-	rc = save(r, true, err);
+	rc = replicator_save(r, true, err);
 	if (rc == 0)
 		views_drop(r, &old);
 	if (rc == 0)

@@ -15,8 +15,7 @@
 
 #include "engine/replicate/internal.h"
 
-#define IDLE_PING_MS 20000   /* after that a session is asked whether it lives before it is relied on */
-#define IDLE_CLOSE_MS 120000 /* after that it is closed */
+#define IDLE_CLOSE_MS 120000 /* after that a session is closed */
 #define PAUSE_FIRST_MS 1000
 #define PAUSE_LAST_MS 60000
 /* From one part of "same" to the next. The keeper keeps only the newest message of a key; it looks every
@@ -99,15 +98,22 @@ int64_t sosie_pool_pause_ms(struct sosie_pool *p)
 	return left;
 }
 
-void sosie_pool_tidy(struct sosie_pool *p)
+bool sosie_pool_tidy(struct sosie_pool *p)
 {
 	int64_t now = sosie_mono_ms(p->clock);
-	struct idle *old;
+	struct idle **at = &p->idle, *old;
 
 	pthread_mutex_lock(&p->lock);
-	old = take_old(p, now);
+	while (*at && now - (*at)->used_ms <= IDLE_CLOSE_MS)
+		at = &(*at)->next;
+	old = *at;
+	if (old) {
+		*at = old->next;
+		old->next = NULL;
+	}
 	pthread_mutex_unlock(&p->lock);
 	close_list(old);
+	return old != NULL;
 }
 
 /* --- connecting
@@ -200,12 +206,15 @@ int pool_take(struct sosie_pool *p, struct sosie_session **out, bool *fresh, str
 	bool rested;
 
 	*fresh = false;
-	while ((top = pop(p, &rested)) != NULL) {
+	top = pop(p, &rested);
+	if (top) {
 		*out = top->session;
 		free(top);
 		if (!rested || sosie_session_ping(*out, NULL) == 0)
 			return 0;
+		/* A standby that hangs is waited for once: those below have rested for longer. */
 		sosie_session_close(*out);
+		pool_flush(p);
 	}
 	*fresh = true;
 	return connect_new(p, out, err);
@@ -240,17 +249,17 @@ void pool_flush(struct sosie_pool *p)
 /* --- same
  * ------------------------------------------------------------------------------------------------------- */
 
-static int check_tenant(struct sosie_pool *p, const struct sosie_session *s, const char *tenant,
-                        struct sosie_err *err)
+/* *s: to be given back, whatever came of it; NULL: none was had. */
+static int take_and_send(struct sosie_pool *p, const char *tenant, const struct sosie_same *list,
+                         unsigned count, struct sosie_session **s, bool *fresh, unsigned *taken,
+                         struct sosie_err *err)
 {
-	struct sosie_session_info info;
+	bool keeper;
+	int rc = pool_take(p, s, fresh, err);
 
-	sosie_session_info(s, &info);
-	if (strcmp(info.tenant.s, tenant) == 0)
-		return 0;
-	sosie_err_set(err, SOSIE_EAUTH, "the standby knows our key as tenant %s, not %s", info.tenant.s,
-	              tenant);
-	return sosie_err_where(err, "%s", p->standby);
+	if (rc == 0)
+		rc = session_check_tenant(*s, tenant, p->standby, err);
+	return rc == 0 ? same_send(*s, p->clock, list, count, taken, &keeper, err) : rc;
 }
 
 int sosie_pool_same(struct sosie_pool *p, const char *tenant, const struct sosie_same *list, unsigned count,
@@ -258,7 +267,7 @@ int sosie_pool_same(struct sosie_pool *p, const char *tenant, const struct sosie
 {
 	struct sosie_session *s = NULL;
 	unsigned at = 0, taken;
-	bool fresh, keeper;
+	bool fresh;
 	int rc = 0;
 
 	while (rc == 0 && at < count) {
@@ -266,19 +275,12 @@ int sosie_pool_same(struct sosie_pool *p, const char *tenant, const struct sosie
 			pool_give(p, s, true);
 			sosie_sleep_ms(p->clock, SAME_PAUSE_MS);
 		}
-		s = NULL;
-		rc = pool_take(p, &s, &fresh, err);
-		if (rc == 0)
-			rc = check_tenant(p, s, tenant, err);
-		if (rc == 0)
-			rc = same_send(s, p->clock, list + at, count - at, &taken, &keeper, err);
-		if (rc == -SOSIE_EPEER && !fresh) { /* it had died meanwhile: once more, anew */
+		rc = take_and_send(p, tenant, list + at, count - at, &s, &fresh, &taken, err);
+		if ((rc == -SOSIE_EPEER || rc == -SOSIE_ETIMEOUT) && !fresh) {
+			/* It had died meanwhile: once more, anew. */
 			pool_give(p, s, false);
-			s = NULL;
 			pool_flush(p);
-			rc = pool_take(p, &s, &fresh, err);
-			if (rc == 0)
-				rc = same_send(s, p->clock, list + at, count - at, &taken, &keeper, err);
+			rc = take_and_send(p, tenant, list + at, count - at, &s, &fresh, &taken, err);
 		}
 		at += rc == 0 ? taken : 0;
 	}

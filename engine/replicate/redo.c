@@ -18,7 +18,7 @@
 #include "engine/replicate/internal.h"
 #include "sosie/log.h"
 
-#define REFRESH_GAP 64u
+#define VOLUME_SHIFT 32 /* a chunk's number has 32 bits in redo.log */
 
 /* --- fsync of the bases
  * ------------------------------------------------------------------------------------------------ */
@@ -189,7 +189,7 @@ void redo_end(struct sosie_replicator *r)
 		return;
 	if (!s->pending.present)
 		s->redo.from = s->redo.bytes = 0;
-	state_save(&r->dir, s, true, NULL);
+	replicator_save(r, true, NULL);
 }
 
 /* --- the chunks that an upload touched
@@ -203,10 +203,17 @@ static int open_log(struct sosie_replicator *r, struct journal *j, struct sosie_
 	return journal_open(j, r->dir.io, path, r->state.redo.bytes, false, err);
 }
 
+/* Chunks of all volumes. list_touched makes it; volumes are then asked for in their order. */
 struct touched {
-	uint64_t *chunks;
+	uint64_t
+	        *places; /* volume << VOLUME_SHIFT | chunk; ascending, each once; the chunk alone once told */
 	size_t count, size;
-	uint16_t volume;
+	size_t told; /* of volumes asked for */
+};
+
+struct chunks {
+	const uint64_t *list; /* ascending, each once; of the struct touched */
+	size_t count;
 };
 
 static int note_chunk(void *arg, const struct journal_entry *e, const struct sosie_digest *digests)
@@ -214,18 +221,18 @@ static int note_chunk(void *arg, const struct journal_entry *e, const struct sos
 	struct touched *t = arg;
 
 	(void)digests;
-	if (e->volume != t->volume)
+	if (e->volume == JOURNAL_ATTACHMENT)
 		return 0;
 	if (t->count == t->size) {
 		size_t size = t->size ? t->size * 2 : 1024;
-		uint64_t *bigger = realloc(t->chunks, size * sizeof(*bigger));
+		uint64_t *bigger = realloc(t->places, size * sizeof(*bigger));
 
 		if (!bigger)
 			return -SOSIE_ENOMEM;
-		t->chunks = bigger;
+		t->places = bigger;
 		t->size = size;
 	}
-	t->chunks[t->count++] = e->chunk;
+	t->places[t->count++] = (uint64_t)e->volume << VOLUME_SHIFT | e->chunk;
 	return 0;
 }
 
@@ -241,21 +248,21 @@ static void sort_once(struct touched *t)
 	size_t kept = 0;
 
 	if (t->count > 1)
-		qsort(t->chunks, t->count, sizeof(*t->chunks), by_number);
+		qsort(t->places, t->count, sizeof(*t->places), by_number);
 	for (size_t i = 0; i < t->count; i++)
-		if (i == 0 || t->chunks[i] != t->chunks[i - 1])
-			t->chunks[kept++] = t->chunks[i];
+		if (i == 0 || t->places[i] != t->places[i - 1])
+			t->places[kept++] = t->places[i];
 	t->count = kept;
 }
 
-/* Chunks of the volume in [from, to) of the log, each once. */
-static int list_touched(struct journal *j, uint64_t from, uint64_t to, uint16_t volume, struct touched *t,
+/* What [from, to) of the log touched. */
+static int list_touched(struct journal *j, uint64_t from, uint64_t to, struct touched *t,
                         struct sosie_err *err)
 {
 	uint64_t end;
 	int rc;
 
-	*t = (struct touched){.volume = volume};
+	*t = (struct touched){0};
 	rc = journal_each(j, from, to, note_chunk, t, &end, err);
 	if (rc == -SOSIE_ENOMEM)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a list of chunks");
@@ -265,33 +272,46 @@ static int list_touched(struct journal *j, uint64_t from, uint64_t to, uint16_t 
 	return rc;
 }
 
-static int merge_volume(struct sosie_replicator *r, struct journal *j, uint16_t volume, struct sosie_err *err)
+static struct chunks chunks_of(struct touched *t, uint16_t volume)
 {
-	const struct state_pending *p = &r->state.pending;
-	const char *name = p->volumes.v[volume].name.s;
+	struct chunks out = {.list = t->places + t->told};
+
+	for (; t->told < t->count && t->places[t->told] >> VOLUME_SHIFT == volume; t->told++, out.count++)
+		t->places[t->told] &= UINT32_MAX;
+	return out;
+}
+
+static int merge_volume(struct sosie_replicator *r, const char *name, const struct chunks *c,
+                        struct sosie_err *err)
+{
 	char base[STATE_FILE_MAX], layer[STATE_FILE_MAX];
 	struct sosie_digest ctx;
-	struct touched t;
-	int rc = list_touched(j, r->state.redo.bytes, p->log_end, volume, &t, err);
+	int rc;
 
-	if (rc == 0 && t.count > 0) {
-		state_file(&r->dir, base, name, ".tree");
-		state_file(&r->dir, layer, name, ".layer");
-		sosie_context_volume(r->hash, r->o.tenant, r->o.group, name, &ctx);
-		rc = sosie_tree_merge_blocks(r->dir.io, base, layer, &ctx, t.chunks, t.count, err);
-	}
-	free(t.chunks);
+	if (c->count == 0)
+		return 0;
+	state_file(&r->dir, base, name, ".tree");
+	state_file(&r->dir, layer, name, ".layer");
+	sosie_context_volume(r->hash, r->o.tenant, r->o.group, name, &ctx);
+	rc = sosie_tree_merge_blocks(r->dir.io, base, layer, &ctx, c->list, c->count, err);
 	return rc == 0 ? 0 : sosie_err_wrap(err, "accepted digests of volume %s", name);
 }
 
 int redo_merge(struct sosie_replicator *r, struct sosie_err *err)
 {
 	const struct state_pending *p = &r->state.pending;
+	struct touched touched = {0};
 	struct journal j = {0};
 	int rc = open_log(r, &j, err);
 
-	for (unsigned i = 0; rc == 0 && i < p->volumes.count; i++)
-		rc = merge_volume(r, &j, (uint16_t)i, err);
+	if (rc == 0)
+		rc = list_touched(&j, r->state.redo.bytes, p->log_end, &touched, err);
+	for (unsigned i = 0; rc == 0 && i < p->volumes.count; i++) {
+		struct chunks chunks = chunks_of(&touched, (uint16_t)i);
+
+		rc = merge_volume(r, p->volumes.v[i].name.s, &chunks, err);
+	}
+	free(touched.places);
 	journal_close(&j);
 	return rc;
 }
@@ -306,67 +326,68 @@ struct replay {
 	struct sosie_err *err;
 };
 
+static int replay_run(struct replay *x, uint64_t first, unsigned count, const struct sosie_digest *digests)
+{
+	return x->layered ? sosie_tree_put_leaves(x->tree, first, count, digests, x->err)
+	                  : sosie_tree_write_leaves(x->tree, first, count, digests, x->err);
+}
+
+/* digests NULL: zeros. */
 static int replay_entry(void *arg, const struct journal_entry *e, const struct sosie_digest *digests)
 {
-	static const struct sosie_digest zero;
 	struct replay *x = arg;
+	uint64_t leaves = (sosie_tree_size(x->tree) - 1) / SOSIE_LEAF + 1, first = e->chunk * SOSIE_FANOUT;
+	unsigned in_chunk;
 	int rc = 0;
 
 	if (e->volume != x->volume)
 		return 0;
-	if (!e->logged || e->chunk > (sosie_tree_size(x->tree) - 1) / SOSIE_CHUNK)
+	if (!e->logged)
+		return sosie_err_set(x->err, SOSIE_ECORRUPT, "an entry of redo.log has no digests");
+	if (first >= leaves)
 		return sosie_err_set(x->err, SOSIE_ECORRUPT, "an entry of redo.log fits no volume");
-	for (unsigned i = 0; rc == 0 && i < SOSIE_FANOUT; i++) {
-		const struct sosie_digest *d = digests ? digests : &zero;
-		uint64_t leaf = e->chunk * SOSIE_FANOUT + i;
-
-		if (!journal_has(e, i))
-			continue;
+	/* An entry of a whole chunk names leaves also where the volume has ended. */
+	in_chunk = leaves - first < SOSIE_FANOUT ? (unsigned)(leaves - first) : SOSIE_FANOUT;
+	for (unsigned i = 0, end; rc == 0 && i < in_chunk; i = end + 1) {
+		for (end = i; end < in_chunk && journal_has(e, end); end++)
+			;
+		if (end > i)
+			rc = replay_run(x, first + i, end - i, digests);
 		if (digests)
-			digests++;
-		if (leaf > (sosie_tree_size(x->tree) - 1) / SOSIE_LEAF)
-			continue; /* of a whole chunk: nothing is there */
-		rc = x->layered ? sosie_tree_put_leaves(x->tree, leaf, 1, d, x->err)
-		                : sosie_tree_write_leaves(x->tree, leaf, 1, d, x->err);
+			digests += end - i;
 	}
 	return rc;
 }
 
-/* Chunks near each other in one go: a refresh goes down from the top. */
-static int refresh_touched(struct sosie_tree *tree, const struct touched *t, struct sosie_err *err)
+static int refresh_chunks(struct sosie_tree *tree, const struct chunks *c, struct sosie_err *err)
 {
+	struct trees_refresh refresh = {0};
 	int rc = 0;
 
-	for (size_t i = 0, end; rc == 0 && i < t->count; i = end) {
-		for (end = i + 1; end < t->count && t->chunks[end] <= t->chunks[end - 1] + REFRESH_GAP; end++)
-			;
-		rc = sosie_tree_refresh(tree, t->chunks[i], t->chunks[end - 1] - t->chunks[i] + 1, err);
-	}
-	return rc;
+	for (size_t i = 0; rc == 0 && i < c->count; i++)
+		rc = trees_refresh_add(&refresh, tree, c->list[i], err);
+	return rc == 0 ? trees_refresh_end(&refresh, err) : rc;
 }
 
-static int repair_base(struct sosie_replicator *r, struct journal *j, uint64_t end, const char *name,
-                       uint16_t volume, struct sosie_err *err)
+static int repair_base(struct sosie_replicator *r, struct journal *j, const char *name, uint16_t volume,
+                       const struct chunks *touched, struct sosie_err *err)
 {
 	const struct state_redo *redo = &r->state.redo;
 	struct replay x = {.volume = volume, .err = err};
 	char path[STATE_FILE_MAX];
 	struct sosie_digest ctx;
-	struct touched t;
-	int rc = list_touched(j, redo->from, end, volume, &t, err), rc_close;
+	int rc, rc_close;
 
 	state_file(&r->dir, path, name, ".tree");
 	sosie_context_volume(r->hash, r->o.tenant, r->o.group, name, &ctx);
-	if (rc == 0)
-		rc = sosie_tree_open(r->dir.io, path, &ctx, true, &x.tree, err);
+	rc = sosie_tree_open(r->dir.io, path, &ctx, true, &x.tree, err);
 	if (rc == 0)
 		rc = journal_each(j, redo->from, redo->bytes, replay_entry, &x, NULL, err);
 	if (rc == 0)
-		rc = refresh_touched(x.tree, &t, err);
+		rc = refresh_chunks(x.tree, touched, err);
 	if (rc == 0)
 		rc = sosie_tree_sync(x.tree, err);
 	rc_close = sosie_tree_close(x.tree, rc == 0 ? err : NULL);
-	free(t.chunks);
 	return rc == 0 ? rc_close : rc;
 }
 
@@ -398,18 +419,23 @@ static int repair(struct sosie_replicator *r, bool pending, struct sosie_err *er
 	const struct state *s = &r->state;
 	const struct state_volumes *list = pending ? &s->pending.volumes : &s->volumes;
 	uint64_t end = pending ? s->pending.log_end : s->redo.bytes;
+	struct touched touched = {0};
 	struct journal j = {0};
 	int rc = open_log(r, &j, err);
 
+	if (rc == 0)
+		rc = list_touched(&j, s->redo.from, end, &touched, err);
 	for (unsigned i = 0; rc == 0 && i < list->count; i++) {
 		const char *name = list->v[i].name.s;
+		struct chunks chunks = chunks_of(&touched, (uint16_t)i);
 
-		rc = repair_base(r, &j, end, name, (uint16_t)i, err);
+		rc = repair_base(r, &j, name, (uint16_t)i, &chunks, err);
 		if (rc == 0 && pending)
 			rc = rebuild_layer(r, &j, name, (uint16_t)i, err);
 		if (rc != 0)
 			sosie_err_wrap(err, "digests of volume %s", name);
 	}
+	free(touched.places);
 	journal_close(&j);
 	return rc;
 }
@@ -447,8 +473,7 @@ int redo_settle(struct sosie_replicator *r, struct sosie_err *err)
 	}
 	s->redo.boot[0] = '\0';
 	s->redo.from = s->redo.bytes;
-	rc = state_save(&r->dir, s, true, err);
-	r->state_unsaved = rc != 0;
+	rc = replicator_save(r, true, err);
 	r->redo_checked = rc == 0;
 	return rc;
 }

@@ -16,7 +16,6 @@
 #include "engine/replicate/internal.h"
 
 #define DOUBTS_MAX (1u << 20)
-#define REFRESH_GAP 64u
 #define PARTS_RESUMED_MAX (SOSIE_PARTS_MAX - STREAMS_MAX - 1)
 
 enum doubt { DOUBT_NONE, DOUBT_REVERT, DOUBT_UNKNOWN };
@@ -44,9 +43,8 @@ struct resume {
 	struct tail *tails; /* SOSIE_PARTS_MAX */
 	struct counters counters;
 	struct doubts doubts;
-	bool unfit;          /* drop the upload */
-	uint16_t run_volume; /* chunks to refresh, gathered */
-	uint64_t run_first, run_end;
+	bool unfit; /* drop the upload */
+	struct trees_refresh refresh;
 	struct sosie_err *err;
 };
 
@@ -152,36 +150,14 @@ static int find_end(void *arg, const struct journal_entry *e, const struct sosie
 	return 0;
 }
 
-static int refresh_run(struct resume *x)
-{
-	int rc = 0;
-
-	if (x->run_end > x->run_first)
-		rc = sosie_tree_refresh(x->r->volumes[x->run_volume].tree, x->run_first,
-		                        x->run_end - x->run_first, x->err);
-	x->run_first = x->run_end = 0;
-	return rc;
-}
-
 static int refresh_entry(void *arg, const struct journal_entry *e, const struct sosie_digest *digests)
 {
 	struct resume *x = arg;
-	int rc = 0;
 
 	(void)digests;
 	if (e->volume == JOURNAL_ATTACHMENT || e->kind == JOURNAL_CHUNK)
 		return 0;
-	if (x->run_end > x->run_first && e->volume == x->run_volume &&
-	    e->chunk + REFRESH_GAP >= x->run_first && e->chunk <= x->run_end + REFRESH_GAP) {
-		x->run_first = e->chunk < x->run_first ? e->chunk : x->run_first;
-		x->run_end = e->chunk >= x->run_end ? e->chunk + 1 : x->run_end;
-		return 0;
-	}
-	rc = refresh_run(x);
-	x->run_volume = e->volume;
-	x->run_first = e->chunk;
-	x->run_end = e->chunk + 1;
-	return rc;
+	return trees_refresh_add(&x->refresh, x->r->volumes[e->volume].tree, e->chunk, x->err);
 }
 
 static void count_entry(struct resume *x, const struct journal_entry *e)
@@ -271,7 +247,6 @@ static int list_unknown(struct resume *x)
 /* The entries of records that are taken back stay in the log: what became of the chunk follows them. */
 static int log_chunk(struct resume *x, const struct doubt_slot *d)
 {
-	struct upload *u = &x->r->upload;
 	struct journal_entry e = {.volume = d->volume,
 	                          .kind = JOURNAL_CHUNK,
 	                          .chunk = d->chunk,
@@ -280,11 +255,9 @@ static int log_chunk(struct resume *x, const struct doubt_slot *d)
 	struct sosie_digest block[SOSIE_FANOUT];
 	int rc = sosie_tree_get(x->r->volumes[d->volume].tree, 0, d->chunk, block, x->err);
 
-	u->logged = u->logged && u->journal.size - u->journal.start <= JOURNAL_UPLOAD_MAX;
-	e.logged = u->logged;
 	e.check = journal_check(block);
 	memset(e.map, 0xff, sizeof(e.map));
-	return rc == 0 ? journal_append(&u->journal, &e, block, x->err) : rc;
+	return rc == 0 ? upload_append(&x->r->upload, &e, block, x->err) : rc;
 }
 
 static int settle_doubts(struct resume *x)
@@ -327,7 +300,7 @@ static int read_journal(struct resume *x)
 	if (rc == 0)
 		rc = journal_each(j, j->start, j->size, refresh_entry, x, NULL, x->err);
 	if (rc == 0)
-		rc = refresh_run(x);
+		rc = trees_refresh_end(&x->refresh, x->err);
 	if (rc == 0)
 		rc = journal_each(j, j->start, j->size, check_entry, x, NULL, x->err);
 	if (rc == 0)
@@ -339,18 +312,6 @@ static int read_journal(struct resume *x)
  * -------------------------------------------------------------------------------------------------------------------
  */
 
-static bool same_volumes(const struct sosie_replicator *r)
-{
-	const struct state_volumes *list = &r->state.pending.volumes;
-
-	if (list->count != r->volume_count)
-		return false;
-	for (unsigned i = 0; i < list->count; i++)
-		if (strcmp(list->v[i].name.s, r->volumes[i].given->name.s) != 0)
-			return false;
-	return true;
-}
-
 static bool usable(const struct sosie_replicator *r)
 {
 	const struct state_pending *p = &r->state.pending;
@@ -359,8 +320,8 @@ static bool usable(const struct sosie_replicator *r)
 	 * reading all. */
 	if (p->view.s[0] && !r->pending_held && r->state.view.s[0])
 		return false;
-	return same_volumes(r) && r->boot[0] && strcmp(r->boot, p->boot) == 0 && p->epoch == r->head->epoch &&
-	       sosie_digest_equal(&p->base, &r->head->digest);
+	return volumes_are(r, &p->volumes) && r->dir.boot[0] && strcmp(r->dir.boot, p->boot) == 0 &&
+	       p->epoch == r->head->epoch && sosie_digest_equal(&p->base, &r->head->digest);
 }
 
 static void start_tails(struct resume *x, const struct sosie_part_state *parts, uint32_t count)

@@ -205,7 +205,7 @@ struct note {
 	bool loaded;
 };
 
-static int append(struct upload *u, struct journal_entry *e, const struct sosie_digest *block,
+int upload_append(struct upload *u, struct journal_entry *e, const struct sosie_digest *block,
                   struct sosie_err *err)
 {
 	/* Very much at once: the layers are fsynced instead. */
@@ -223,7 +223,7 @@ static int note_end(struct sender *s, struct note *n, struct sosie_err *err)
 		return 0;
 	n->loaded = false;
 	n->entry.check = journal_check(n->block);
-	rc = append(&s->r->upload, &n->entry, n->block, err);
+	rc = upload_append(&s->r->upload, &n->entry, n->block, err);
 	if (rc != 0)
 		return sosie_err_wrap(err, "journal of what was sent");
 	return sosie_tree_put(s->r->volumes[n->entry.volume].tree, n->entry.chunk, n->block, err);
@@ -395,7 +395,7 @@ static int encode(struct sender *s, const struct pack *p, struct record *out, st
 		                        &out->bytes, &out->len, &kind, err);
 	else if (p->kind == SOSIE_RECORD_DELTA)
 		rc = sosie_encode_delta(s->enc, p->ranges, p->count, c->digests, c->plain, c->len,
-		                        s->delta_bytes, s->delta_len, &out->bytes, &out->len, NULL, err);
+		                        s->delta_bytes, s->delta_len, &out->bytes, &out->len, err);
 	else
 		rc = sosie_encode_data(s->enc, p->ranges, p->count, c->digests, c->plain, c->len, &out->bytes,
 		                       &out->len, err);
@@ -522,16 +522,21 @@ int sender_flush(struct sender *s, struct sosie_err *err)
 
 static int want_chunk_delta(struct sender *s, struct sosie_err *err)
 {
-	return s->chunk_delta ? 0 : chunk_delta_new(s->r, &s->chunk_delta, err);
+	return s->chunk_delta ? 0 : chunk_delta_new(s->r, s->number, &s->chunk_delta, err);
 }
 
 int sender_delta(struct sender *s, const struct chunk_leaves *c, bool *sent, struct sosie_err *err)
 {
 	const struct volume *v = &s->r->volumes[c->volume];
 	struct pack *p = &s->delta;
+	bool found = false;
 	int rc = want_chunk_delta(s, err);
 
 	*sent = false;
+	if (rc == 0)
+		rc = chunk_delta_find(s->chunk_delta, c, &found, err);
+	if (rc != 0 || !found)
+		return rc;
 	empty_pack(p);
 	for (unsigned i = 0; rc == 0 && i < c->count; i++) {
 		uint64_t leaf = c->chunk * SOSIE_FANOUT + i;
@@ -541,7 +546,7 @@ int sender_delta(struct sender *s, const struct chunk_leaves *c, bool *sent, str
 			                 leaf_bytes(v, leaf), err);
 	}
 	if (rc == 0)
-		rc = chunk_delta_make(s->chunk_delta, c, p->content->plain, p->content->len, &s->delta_bytes,
+		rc = chunk_delta_make(s->chunk_delta, p->content->plain, p->content->len, &s->delta_bytes,
 		                      &s->delta_len, err);
 	if (rc != 0 || s->delta_len == 0)
 		return rc;

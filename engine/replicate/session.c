@@ -6,8 +6,6 @@
 
 #include "engine/replicate/internal.h"
 
-#define IDLE_MS 20000 /* after that a session is asked whether it lives before it is relied on */
-
 static uint64_t sent_by(struct sosie_session *s)
 {
 	struct sosie_session_info info;
@@ -34,9 +32,11 @@ int session_get(struct sosie_replicator *r, unsigned i, struct sosie_session **o
 	bool fresh;
 	int rc = 0;
 
-	if (r->sessions[i] && now - r->session_used_ms[i] > IDLE_MS &&
-	    sosie_session_ping(r->sessions[i], NULL) != 0)
+	if (r->sessions[i] && now - r->session_used_ms[i] > IDLE_PING_MS &&
+	    sosie_session_ping(r->sessions[i], NULL) != 0) {
 		give(r, i, false);
+		pool_flush(r->o.pool); /* none there was used later */
+	}
 	if (!r->sessions[i]) {
 		rc = pool_take(r->o.pool, &r->sessions[i], &fresh, err);
 		if (rc != 0)
@@ -82,15 +82,24 @@ static void set_genesis(struct sosie_replicator *r, const struct sosie_store_id 
 	sosie_hash_end(r->hash, &head->digest);
 }
 
-static int check_identity(const struct sosie_replicator *r, const struct sosie_session_info *info,
-                          const struct sosie_head *head, struct sosie_err *err)
+int session_check_tenant(const struct sosie_session *s, const char *tenant, const char *standby,
+                         struct sosie_err *err)
 {
-	if (strcmp(info->tenant.s, r->o.tenant) != 0) {
-		sosie_err_set(err, SOSIE_EAUTH, "the standby knows our key as tenant %s, not %s",
-		              info->tenant.s, r->o.tenant);
-		return sosie_err_action(err, "use the key that was registered for %s, or --to …/%s/%s",
-		                        r->o.tenant, info->tenant.s, r->o.group);
-	}
+	struct sosie_session_info info;
+
+	sosie_session_info(s, &info);
+	if (strcmp(info.tenant.s, tenant) == 0)
+		return 0;
+	sosie_err_set(err, SOSIE_EAUTH, "the standby knows our key as tenant %s, not %s", info.tenant.s,
+	              tenant);
+	sosie_err_where(err, "%s", standby);
+	return sosie_err_action(err, "use the key that was registered for %s, or name the tenant %s", tenant,
+	                        info.tenant.s);
+}
+
+static int check_head(const struct sosie_replicator *r, const struct sosie_session_info *info,
+                      const struct sosie_head *head, struct sosie_err *err)
+{
 	if (strcmp(head->tenant.s, r->o.tenant) != 0 || strcmp(head->group.s, r->o.group) != 0 ||
 	    memcmp(&head->store, &info->store, sizeof(head->store)) != 0)
 		return sosie_err_set(err, SOSIE_EPROTO,
@@ -108,6 +117,8 @@ static int ask(struct sosie_replicator *r, struct sosie_head *head, struct sosie
 	int rc = session_get(r, 0, &s, err);
 
 	if (rc == 0)
+		rc = session_check_tenant(s, r->o.tenant, r->o.standby, err);
+	if (rc == 0)
 		rc = sosie_session_head(s, r->o.group, &text, &len, &r->keeper, err);
 	if (rc != 0)
 		return rc;
@@ -116,7 +127,7 @@ static int ask(struct sosie_replicator *r, struct sosie_head *head, struct sosie
 	if (text)
 		rc = sosie_head_parse(text, len, head, err);
 	free(text);
-	return rc == 0 ? check_identity(r, &info, head, err) : rc;
+	return rc == 0 ? check_head(r, &info, head, err) : rc;
 }
 
 int session_ask_head(struct sosie_replicator *r, struct sosie_head *head, struct sosie_err *err)

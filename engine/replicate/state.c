@@ -172,7 +172,7 @@ static bool ends_with(const char *name, const char *ending)
 struct sweep {
 	char names[64][SOSIE_NAME_MAX + 16];
 	unsigned count;
-	bool all; /* trees too */
+	bool all; /* trees and signatures too */
 };
 
 static int note_name(void *arg, const char *name, enum sosie_file_kind kind)
@@ -180,7 +180,8 @@ static int note_name(void *arg, const char *name, enum sosie_file_kind kind)
 	struct sweep *s = arg;
 	bool ours = ends_with(name, ".layer") || strcmp(name, "pending.manifest") == 0 ||
 	            strcmp(name, "pending.log") == 0 || /* an older release's */
-	            (s->all && (ends_with(name, ".tree") || strcmp(name, "redo.log") == 0));
+	            (s->all && (ends_with(name, ".tree") || ends_with(name, ".signatures") ||
+	                        strcmp(name, "redo.log") == 0));
 
 	if (kind != SOSIE_KIND_FILE || !ours || strlen(name) >= sizeof(s->names[0]))
 		return 0;
@@ -262,18 +263,6 @@ int state_put(const struct state_dir *d, const char *path, const void *data, siz
 
 /* --- small things
  * ------------------------------------------------------------------------------------------------------ */
-
-int state_volumes_copy(struct state_volumes *dst, const struct state_volumes *src, struct sosie_err *err)
-{
-	struct state_volume *v = calloc(src->count ? src->count : 1, sizeof(*v));
-
-	if (!v)
-		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for the list of volumes");
-	memcpy(v, src->v, src->count * sizeof(*v));
-	free(dst->v);
-	*dst = (struct state_volumes){v, src->count};
-	return 0;
-}
 
 const struct state_volume *state_volumes_find(const struct state_volumes *list, const char *name)
 {

@@ -85,7 +85,7 @@ struct state {
 	struct sosie_store_id store;
 	uint64_t epoch, point;
 	struct sosie_digest digest, manifest;
-	struct sosie_digest attachments; /* of the accepted point: see attach.h */
+	struct sosie_digest attachments; /* of the accepted point: attach.c */
 	bool doubted; /* the standby refused roots made of these trees: digests are compared before more is
 	                 sent */
 	struct sosie_view_id view; /* holds what was accepted, and the trees say the same; empty: none */
@@ -131,7 +131,6 @@ int state_clean(const struct state_dir *d, struct sosie_err *err);
 /* Removes the manifest only. */
 int state_clean_upload(const struct state_dir *d, struct sosie_err *err);
 
-int state_volumes_copy(struct state_volumes *dst, const struct state_volumes *src, struct sosie_err *err);
 const struct state_volume *state_volumes_find(const struct state_volumes *list, const char *name);
 void state_boot_id(char dst[40]);
 int64_t state_boot_ms(void); /* CLOCK_BOOTTIME */

@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * state.json:
- * {"format":1,"tenant","group","standby","store":hex32,"accepted":{"epoch","point","digest","manifest","attachments"},
- *  "serial","boot","redo":{"boot","from","bytes"},"doubted":true or
- * missing,"view":VIEW,"cut":CUT,"volumes":[VOLUME],"pending":null |
- * {"upload":hex32,"base","epoch","committed","logged","log_end","manifest","attachments","boot","view":VIEW,"cut":CUT,
- * "volumes":[VOLUME]}} VOLUME:
- * {"name","path","device":bool,"dev","ino","serial","size","generation","filesystem":hex16,"xfs":bool}; the
- * last three of files, all or none (an older release's). VIEW: a view's id or
- * "". CUT: {"wall_ms","standby_at_ms","standby_plus_ms","boot_ms","boot","consistency"}; consistency is
- * missing while it is not known. view, cut, serial, boot, redo, logged and log_end may be missing (an older
- * release's). boot: of the boot that wrote it; in state.now it decides. Digests are hex64.
+ * state.json, an object:
+ *   - "format": 1; "tenant"; "group"; "standby"; "store": hex32
+ *   - "accepted": {"epoch", "point", "digest", "manifest", "attachments"}
+ *   - "serial"; "boot": of the boot that wrote it; in state.now it decides
+ *   - "redo": {"boot", "from", "bytes"}
+ *   - "doubted": true, or missing
+ *   - "view": VIEW; "cut": CUT; "volumes": [VOLUME]
+ *   - "pending": null, or {"upload": hex32, "base", "epoch", "committed", "logged", "log_end", "manifest",
+ *     "attachments", "boot", "view": VIEW, "cut": CUT, "volumes": [VOLUME]}
+ * VOLUME: {"name", "path", "device": bool, "dev", "ino", "serial", "size", "generation", "filesystem": hex16,
+ * "xfs": bool}; the last three of files, all or none (an older release's).
+ * VIEW: a view's id or "".
+ * CUT: {"wall_ms", "standby_at_ms", "standby_plus_ms", "boot_ms", "boot", "consistency"}; consistency is
+ * missing while it is not known.
+ * view, cut, serial, boot, redo, logged and log_end may be missing (an older release's). Digests are hex64.
  */
 #include <stdlib.h>
 #include <string.h>

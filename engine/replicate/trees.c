@@ -4,6 +4,8 @@
 #include "engine/replicate/internal.h"
 #include "engine/replicate/signatures.h"
 
+#define REFRESH_GAP 64u
+
 const struct sosie_digest leaf_unknown = {{0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a,
                                            0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a,
                                            0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a}};
@@ -109,6 +111,29 @@ int trees_resize(struct sosie_replicator *r, struct sosie_err *err)
 			return rc;
 	}
 	return 0;
+}
+
+int trees_refresh_end(struct trees_refresh *f, struct sosie_err *err)
+{
+	int rc = f->end > f->first ? sosie_tree_refresh(f->tree, f->first, f->end - f->first, err) : 0;
+
+	f->first = f->end = 0;
+	return rc;
+}
+
+int trees_refresh_add(struct trees_refresh *f, struct sosie_tree *tree, uint64_t chunk, struct sosie_err *err)
+{
+	int rc;
+
+	if (f->end > f->first && tree == f->tree && chunk + REFRESH_GAP >= f->first &&
+	    chunk <= f->end + REFRESH_GAP) {
+		f->first = chunk < f->first ? chunk : f->first;
+		f->end = chunk >= f->end ? chunk + 1 : f->end;
+		return 0;
+	}
+	rc = trees_refresh_end(f, err);
+	*f = (struct trees_refresh){tree, chunk, chunk + 1};
+	return rc;
 }
 
 int trees_create_bases(struct sosie_replicator *r, struct sosie_err *err)

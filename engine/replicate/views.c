@@ -29,20 +29,12 @@ static const struct sosie_source_ops *ops_of(const struct sosie_replicator *r)
 /* --- at the first cycle
  * ----------------------------------------------------------------------------------------- */
 
-static int save(struct sosie_replicator *r, struct sosie_err *err)
-{
-	int rc = state_save(&r->dir, &r->state, true, err);
-
-	r->state_unsaved = rc != 0;
-	return rc;
-}
-
 /* A view of another driver lies there until no state names it. */
 static int settle_again(struct sosie_replicator *r, bool pending_named, struct sosie_err *err)
 {
 	struct sosie_view_id ids[2] = {r->state.view};
 	bool held[2];
-	int rc = r->state.exists ? save(r, err) : 0;
+	int rc = r->state.exists ? replicator_save(r, true, err) : 0;
 
 	if (rc == 0 && pending_named)
 		ids[1] = r->state.pending.view;
@@ -57,7 +49,7 @@ int views_settle(struct sosie_replicator *r, struct sosie_err *err)
 	int rc = 0;
 
 	if (r->state_unsaved && s->exists)
-		rc = save(r, err);
+		rc = replicator_save(r, true, err);
 	if (rc != 0 || r->views_settled)
 		return rc;
 	if (s->pending.present)
@@ -88,7 +80,7 @@ static void note_cut(struct sosie_replicator *r)
 	                            .standby_at_ms = info.standby_ms,
 	                            .standby_plus_ms = now - info.mono_ms,
 	                            .boot_ms = state_boot_ms()};
-	memcpy(r->cut.boot, r->boot, sizeof(r->cut.boot));
+	memcpy(r->cut.boot, r->dir.boot, sizeof(r->cut.boot));
 	r->result->cut_mono_ms = now;
 }
 
@@ -104,8 +96,9 @@ static int reopen(struct sosie_replicator *r, const struct sosie_view_id *base, 
 		return rc;
 	r->cut = p->cut;
 	r->view_id = p->view;
-	age = strcmp(r->cut.boot, r->boot) == 0 && r->boot[0] ? state_boot_ms() - r->cut.boot_ms
-	                                                      : sosie_wall_ms(r->o.clock) - r->cut.wall_ms;
+	age = strcmp(r->cut.boot, r->dir.boot) == 0 && r->dir.boot[0]
+	              ? state_boot_ms() - r->cut.boot_ms
+	              : sosie_wall_ms(r->o.clock) - r->cut.wall_ms;
 	r->result->cut_mono_ms = sosie_mono_ms(r->o.clock) - (age > 0 ? age : 0);
 	return 0;
 }
@@ -145,8 +138,6 @@ int views_cut(struct sosie_replicator *r, bool with_base, struct sosie_view **vi
 	}
 	if (rc != 0)
 		return rc;
-	r->result->cut_ms = r->cut.standby_at_ms + r->cut.standby_plus_ms;
-	r->result->tracked = base != NULL;
 	r->holds_views = r->holds_views || r->view_id.s[0];
 	return 0;
 }
@@ -208,7 +199,7 @@ void views_release(struct sosie_replicator *r, struct sosie_view *view, int rc, 
 	if (pending) {
 		p->cut = r->cut;
 		if (rc != 0)
-			save(r, NULL); /* else with what the commit saves */
+			replicator_save(r, true, NULL); /* else with what the commit saves */
 		r->pending_held = keep;
 	}
 	if (!keep)
@@ -223,7 +214,7 @@ int views_replace(struct sosie_replicator *r, struct sosie_err *err)
 	if (same_view(&old, &r->view_id))
 		return 0;
 	r->state.view = r->view_id;
-	rc = save(r, err);
+	rc = replicator_save(r, true, err);
 	if (rc == 0)
 		views_drop(r, &old);
 	return rc;
@@ -259,7 +250,7 @@ int sosie_replicator_drop_views(struct sosie_replicator *r, struct sosie_err *er
 	r->state.view = r->state.pending.view = (struct sosie_view_id){""};
 	r->pending_held = false;
 	if (r->state.exists)
-		rc = save(r, err);
+		rc = replicator_save(r, true, err);
 	if (rc == 0)
 		rc = ops_of(r)->settle(r->o.source, NULL, 0, NULL, err);
 	r->views_settled = rc == 0;

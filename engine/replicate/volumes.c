@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Are the volumes the ones recorded, all of them, and of what size: identity checks, shrinking, growing,
  * coming, going. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/replicate/internal.h"
@@ -94,7 +95,6 @@ static int check_shrink(const struct sosie_replicator *r, const struct volume *v
 
 int volumes_measure(struct sosie_replicator *r, struct sosie_view *view, struct sosie_err *err)
 {
-	r->total_bytes = 0;
 	for (unsigned i = 0; i < r->volume_count; i++) {
 		struct volume *v = &r->volumes[i];
 		int rc = r->o.source->ops->path(view, i, &v->path, &v->size, err);
@@ -111,9 +111,34 @@ int volumes_measure(struct sosie_replicator *r, struct sosie_view *view, struct 
 		head_size(r->head, v->given->name.s, &v->compare);
 		v->only_unknown = false;
 		v->identity.size = v->size;
-		r->total_bytes += v->size;
 	}
 	return 0;
+}
+
+int volumes_list(const struct sosie_replicator *r, struct state_volumes *out, struct sosie_err *err)
+{
+	struct state_volume *list = calloc(r->volume_count, sizeof(*list));
+
+	if (!list)
+		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for the list of volumes");
+	for (unsigned i = 0; i < r->volume_count; i++) {
+		list[i].name = r->volumes[i].given->name;
+		list[i].identity = r->volumes[i].identity;
+		memcpy(list[i].path, r->volumes[i].given->path, sizeof(list[i].path));
+	}
+	free(out->v);
+	*out = (struct state_volumes){list, r->volume_count};
+	return 0;
+}
+
+bool volumes_are(const struct sosie_replicator *r, const struct state_volumes *list)
+{
+	if (list->count != r->volume_count)
+		return false;
+	for (unsigned i = 0; i < list->count; i++)
+		if (strcmp(list->v[i].name.s, r->volumes[i].given->name.s) != 0)
+			return false;
+	return true;
 }
 
 bool volumes_changed(const struct sosie_replicator *r)

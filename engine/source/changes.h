@@ -36,11 +36,11 @@ bool changes_next(struct changes *c, uint64_t from, uint64_t *start, uint64_t *e
 uint64_t changes_bytes(const struct changes *c); /* covered, sealed; UINT64_MAX: all */
 
 /* Both descriptors: files of the same filesystem that nobody writes to. Ranges are those of the new file; a
- * difference in size: from the smaller size on. *extents (may be NULL): mappings of the new file. */
+ * difference in size: from the smaller size on. */
 /* FIEMAP (XFS): linux Documentation/filesystems/fiemap.rst. */
-int changes_by_fiemap(int old_fd, int new_fd, struct changes *c, uint64_t *extents, struct sosie_err *err);
+int changes_by_fiemap(int old_fd, int new_fd, struct changes *c, struct sosie_err *err);
 /* btrfs: BTRFS_IOC_TREE_SEARCH_V2 over both files' extent items; needs CAP_SYS_ADMIN. */
-int changes_by_items(int old_fd, int new_fd, struct changes *c, uint64_t *extents, struct sosie_err *err);
+int changes_by_items(int old_fd, int new_fd, struct changes *c, struct sosie_err *err);
 /* Kept view against the live file, by filesystem: roughly what differs now. The file's dirty pages are
  * flushed first; what is written while this looks may be missing, and when the mapping makes no sense, all
  * differs. */

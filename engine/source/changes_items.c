@@ -156,7 +156,7 @@ const struct mapping_ops mapping_items = {
         .fill = fill,
 };
 
-int changes_by_items(int old_fd, int new_fd, struct changes *c, uint64_t *extents, struct sosie_err *err)
+int changes_by_items(int old_fd, int new_fd, struct changes *c, struct sosie_err *err)
 {
-	return mapping_compare(&mapping_items, old_fd, new_fd, false, c, extents, err);
+	return mapping_compare(&mapping_items, old_fd, new_fd, MAPPING_CONTENT, c, err);
 }

@@ -14,8 +14,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -28,6 +26,7 @@
 #include <linux/openat2.h>
 
 #include "engine/source/mapping.h"
+#include "sosie/thread.h"
 
 #define PIPE_BYTES (1 << 20)
 #define READ_BYTES 65536u
@@ -51,19 +50,6 @@ static void *send_all(void *arg)
 	s->sys = ioctl(s->snapshot_fd, BTRFS_IOC_SEND, &args) < 0 ? errno : 0;
 	close(s->pipe_fd);
 	return NULL;
-}
-
-/* Starts the thread; it inherits that no signal reaches it. */
-static int start(struct sender *s, pthread_t *thread)
-{
-	sigset_t all, before;
-	int sys;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	sys = pthread_create(thread, NULL, send_all, s);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return sys;
 }
 
 /* Reads to the end of the pipe in any case; what the parser says first is the result. */
@@ -109,7 +95,7 @@ static int run_send(struct sender *s, struct send_parser *p, int *sys, struct so
 		return sosie_err_sys(err, errno, "cannot make a pipe for the difference of two snapshots");
 	(void)fcntl(pipe_fds[1], F_SETPIPE_SZ, PIPE_BYTES); /* only faster */
 	s->pipe_fd = pipe_fds[1];
-	*sys = start(s, &thread);
+	*sys = sosie_thread_start(&thread, send_all, s);
 	if (*sys != 0) {
 		close(pipe_fds[1]);
 		close(pipe_fds[0]);
@@ -208,7 +194,7 @@ static int look_up(int old_snapshot_fd, int new_snapshot_fd, struct changes_file
 		changes_limit(f->changes, a > b ? a : b);
 		changes_add(f->changes, a < b ? a : b, a > b ? a : b);
 		if (by_items || p.old_st.st_nlink != 1 || p.new_st.st_nlink != 1)
-			rc = changes_by_items(p.old_fd, p.new_fd, f->changes, NULL, err);
+			rc = changes_by_items(p.old_fd, p.new_fd, f->changes, err);
 	}
 	close_pair(&p);
 	return rc;

@@ -5,8 +5,6 @@
  * then emptied; snapshots get another name, are made writable, the volumes in them emptied, and then go.
  * Touches no source object.
  */
-#include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/btrfs.h>
 #include <stdio.h>
@@ -16,12 +14,6 @@
 #include <unistd.h>
 
 #include "engine/source/places.h"
-
-struct give_up {
-	const struct place *place;
-	const char *prefix;
-	bool done; /* something held space */
-};
 
 /* A clone is of mode 0400: its owner may change that where root's rights are not there. */
 static void empty_file(int fd, const char *name, bool unlink_it)
@@ -41,7 +33,7 @@ static void empty_file(int fd, const char *name, bool unlink_it)
 	close(writable);
 }
 
-static void empty_snapshot(int fd, const char *name, const struct give_up *g)
+static void empty_snapshot(int fd, const char *name, const struct place *p)
 {
 	char other[VIEW_NAME_SIZE + 1];
 	uint64_t flags = 0;
@@ -54,90 +46,62 @@ static void empty_snapshot(int fd, const char *name, const struct give_up *g)
 	if (top < 0)
 		return;
 	if (ioctl(top, BTRFS_IOC_SUBVOL_SETFLAGS, &flags) == 0)
-		empty_file(top, g->place->inside, false);
+		empty_file(top, p->inside, false);
 	close(top);
 }
 
-/* Names of views and of what is half made; what cuts have cost stays. */
-static bool is_ours(const char *name, const char *prefix)
+static int empty_one(const struct place_walk *w, const struct place *p, int fd, const char *name,
+                     const struct sosie_view_id *id, struct sosie_err *err)
 {
-	size_t len = strlen(name), end = strlen(".stalls");
-
-	name += name[0] == '~';
-	return strncmp(name, prefix, strlen(prefix)) == 0 &&
-	       !(len > end && strcmp(name + strlen(name) - end, ".stalls") == 0);
-}
-
-static void empty_folder(const char *path, struct give_up *g)
-{
-	struct dirent *entry;
 	struct stat st;
-	DIR *dir;
-	int fd;
 
-	if (store_open(path, g->place->btrfs, false, &fd, NULL) != 0)
-		return;
-	dir = fdopendir(fd);
-	if (!dir) {
-		close(fd);
-		return;
-	}
-	while ((entry = readdir(dir)) != NULL) {
-		if (!is_ours(entry->d_name, g->prefix) ||
-		    fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
-			continue;
-		g->done = true;
-		if (S_ISDIR(st.st_mode))
-			empty_snapshot(fd, entry->d_name, g);
-		else if (S_ISREG(st.st_mode))
-			empty_file(fd, entry->d_name, true);
-	}
-	closedir(dir);
+	(void)w;
+	(void)id;
+	(void)err;
+	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+		return 0;
+	if (S_ISDIR(st.st_mode))
+		empty_snapshot(fd, name, p);
+	else if (S_ISREG(st.st_mode))
+		empty_file(fd, name, true);
+	return 0;
 }
 
 /* btrfs gives blocks back when it commits; its cleaner is woken by that too. */
 static void commit_btrfs(const struct place *p)
 {
-	char parent[4096];
-	int fd;
+	int fd = store_parent_open(p->store);
 
-	snprintf(parent, sizeof(parent), "%.*s", (int)(strlen(p->store) - strlen("/" STORE_NAME)), p->store);
-	fd = open(parent[0] ? parent : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return;
 	(void)ioctl(fd, BTRFS_IOC_SYNC, NULL);
 	close(fd);
 }
 
-static void empty_place(struct give_up *g)
+/* False: no file, or not there, and then no folder of views beside it is known. */
+static bool find(const struct sosie_source_options *o, unsigned i, struct place *out)
 {
-	char top[4096];
-
-	empty_folder(g->place->store, g);
-	if (place_top_store(g->place, top, sizeof(top)) && strcmp(top, g->place->store) != 0)
-		empty_folder(top, g);
+	return place_find(&o->volumes[i], out, NULL) == 0 && out->regular;
 }
 
 int sosie_source_give_up(const struct sosie_source_options *o, struct sosie_err *err)
 {
+	const struct place_walk empty = {.each = empty_one};
 	char prefix[PREFIX_SIZE];
-	bool done = false;
-	int rc = prefix_make(prefix, o, err);
+	struct place place;
+	int one, rc = prefix_make(prefix, o, err);
 
-	for (unsigned round = 0; rc == 0 && round < 2; round++)
-		for (unsigned i = 0; rc == 0 && i < o->count; i++) {
-			struct place place;
-			struct give_up g = {.place = &place, .prefix = prefix};
-
-			if (place_find(&o->volumes[i], &place, NULL) != 0 || !place.regular)
-				continue;
-			if (round == 0)
-				empty_place(&g);
-			else
-				rc = place_sweep(&place, prefix, NULL, 0, err);
-			done |= g.done;
-			if (round == 1 && done && place.btrfs && i + 1 == o->count)
-				commit_btrfs(&place);
-		}
+	if (rc != 0)
+		return rc;
+	for (unsigned i = 0; i < o->count; i++)
+		if (find(o, i, &place))
+			(void)place_walk(&place, prefix, &empty, NULL);
+	for (unsigned i = 0; i < o->count; i++) {
+		one = find(o, i, &place) ? place_sweep(&place, prefix, NULL, 0, rc == 0 ? err : NULL) : 0;
+		rc = rc == 0 ? one : rc;
+	}
+	for (unsigned i = 0; i < o->count; i++)
+		if (find(o, i, &place) && place.btrfs)
+			commit_btrfs(&place);
 	return rc;
 }

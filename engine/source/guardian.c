@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "engine/source/guardian.h"
+#include "sosie/thread.h"
 
 #define MONITOR_WAIT_MS 1000
 #define MS 1000000ll
@@ -29,14 +30,6 @@ struct duty {
 	int64_t deadline_ns;
 	pid_t runs;
 };
-
-int64_t guardian_now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
 
 static void pause_ms(long ms)
 {
@@ -142,8 +135,7 @@ static void run_owed(const char *command, const struct guardian_job *job)
 	pid = _Fork();
 	if (pid == 0) {
 		setpgid(0, 0);
-		for (int i = 1; i < 32; i++)
-			signal(i, SIG_DFL);
+		sosie_signals_reset();
 		execve(shell, argv, job->env);
 		_exit(127);
 	}
@@ -188,11 +180,11 @@ static void continue_machine(int fd)
 	static const char word[] = "{\"execute\":\"cont\",\"id\":\"guardian\"}\n", mark[] = "\"guardian\"";
 	char buf[512];
 	size_t kept = 0;
-	int64_t end = guardian_now_ns() + MONITOR_WAIT_MS * MS;
+	int64_t end = sosie_clock_ns(CLOCK_MONOTONIC) + MONITOR_WAIT_MS * MS;
 
 	if (fd < 0 || send(fd, word, sizeof(word) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		return;
-	while (guardian_now_ns() < end) {
+	while (sosie_clock_ns(CLOCK_MONOTONIC) < end) {
 		struct pollfd p = {fd, POLLIN, 0};
 		ssize_t n;
 
@@ -213,6 +205,16 @@ static void continue_machine(int fd)
 	}
 }
 
+static void free_note(const char *path)
+{
+	int fd = path && path[0] ? open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+
+	if (fd < 0)
+		return;
+	(void)!pwrite(fd, "free", 4, 0);
+	close(fd);
+}
+
 static void undo_thaw(struct duty *d)
 {
 	d->thaw = false;
@@ -229,6 +231,7 @@ static void undo_thaw(struct duty *d)
 	case SOSIE_PAUSE_NONE:
 		break;
 	}
+	free_note(d->job->note);
 }
 
 /* The limit has passed and the parent has not said that it thawed. */
@@ -245,7 +248,7 @@ static void at_limit(struct duty *d)
 
 static int wait_ms(const struct duty *d)
 {
-	int64_t left = d->deadline_ns - guardian_now_ns();
+	int64_t left = d->deadline_ns - sosie_clock_ns(CLOCK_MONOTONIC);
 
 	if (!d->thaw)
 		return -1;
@@ -268,7 +271,7 @@ static _Noreturn void guard(struct duty *d)
 			note(d, &m);
 		else if (rc == 0 || (fds[1].revents & POLLIN))
 			break;
-		else if (d->thaw && guardian_now_ns() >= d->deadline_ns)
+		else if (d->thaw && sosie_clock_ns(CLOCK_MONOTONIC) >= d->deadline_ns)
 			at_limit(d);
 	}
 	/* From here on nobody's word is taken: a command about to start sees it and does not. */
@@ -291,6 +294,7 @@ static _Noreturn void become_guardian(int fd, pid_t parent, const struct guardia
 	int null;
 
 	setsid();
+	/* Not by way of the default: one of these could come in between. */
 	for (int i = 1; i < 32; i++)
 		signal(i, i == SIGINT || i == SIGTERM || i == SIGHUP || i == SIGPIPE ? SIG_IGN : SIG_DFL);
 	sigemptyset(&none);

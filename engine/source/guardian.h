@@ -13,6 +13,7 @@
 
 #include <sys/types.h>
 
+#include "sosie/clock.h"
 #include "sosie/source.h"
 
 /* How to undo; borrowed until guardian_stop, copied by the fork. */
@@ -20,8 +21,9 @@ struct guardian_job {
 	enum sosie_pause_kind kind;
 	const char *freeze_file; /* CGROUP: path of cgroup.freeze */
 	const char *thaw;        /* COMMANDS */
-	const char *view_done;   /* NULL: none */
-	char *const *env;        /* of both commands */
+	const char *note;      /* begins with "free" once it is undone (pause_note.h); empty or NULL: none */
+	const char *view_done; /* NULL: none */
+	char *const *env;      /* of both commands */
 	uint64_t hook_limit_ms;
 };
 
@@ -57,7 +59,5 @@ bool guardian_tell(const struct guardian *g, enum guardian_word word, pid_t pid)
 void guardian_paid(struct guardian *g, enum guardian_word word); /* THAWED, VIEW_DONE */
 /* Nothing is owed any more: waits for its end. */
 void guardian_stop(struct guardian *g);
-
-int64_t guardian_now_ns(void); /* CLOCK_MONOTONIC */
 
 #endif

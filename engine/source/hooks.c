@@ -10,11 +10,11 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "engine/source/hooks.h"
 #include "sosie/bytes.h"
+#include "sosie/thread.h"
 
 #define ERROR_OUTPUT_MAX 1024u
 #define ERROR_TEXT_MAX 300u
@@ -35,24 +35,11 @@ struct running {
 
 static int64_t now_ms(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+	return sosie_clock_ns(CLOCK_MONOTONIC) / 1000000;
 }
 
 /* --- the child: only calls that are safe after a fork of a program with threads
  * --------------------------------------- */
-
-static void reset_signals(void)
-{
-	sigset_t none;
-
-	for (int i = 1; i < 32; i++)
-		signal(i, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-}
 
 static _Noreturn void become_shell(const struct guardian *g, const struct hook_env *env, const char *command,
                                    bool undoes, int out, int diag)
@@ -64,7 +51,7 @@ static _Noreturn void become_shell(const struct guardian *g, const struct hook_e
 	char *const argv[] = {shell, flag, text, NULL};
 
 	setpgid(0, 0);
-	reset_signals();
+	sosie_signals_reset();
 	if (!guardian_tell(g, undoes ? GUARDIAN_RUNS_THAW : GUARDIAN_RUNS, getpid()) && !undoes)
 		_exit(127);
 	if (null < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(diag, 2) < 0)

@@ -68,7 +68,6 @@ void mapping_put(struct mapping *m, const struct mapping_piece *piece)
 		return;
 	}
 	m->known = piece->end;
-	m->extents += piece->kind != MAPPING_HOLE;
 	m->pieces[m->count++] = *piece;
 }
 
@@ -185,33 +184,20 @@ static int join(struct mapping *a, struct mapping *b, bool exact, struct changes
 	return 0;
 }
 
-/* Reads on to the file's end, for the count. */
-static int finish(struct mapping *m, struct sosie_err *err)
-{
-	struct mapping_piece p = {0};
-	int rc = 0;
-
-	while (rc == 0 && p.end < m->size && !m->last && !m->broken)
-		rc = piece_at(m, p.end, &p, err);
-	return rc;
-}
-
 /* A mapping that is broken, wherever that shows, tells nothing. */
 static int compare(struct mapping *a, struct mapping *b, bool exact, struct changes *c, struct sosie_err *err)
 {
 	uint64_t longer = a->size > b->size ? a->size : b->size;
 	int rc = join(a, b, exact, c, err);
 
-	if (rc == 0)
-		rc = finish(b, err);
 	if (rc != 0 || a->broken || b->broken)
 		changes_all(c);
 	changes_add(c, a->size < b->size ? a->size : b->size, longer);
 	return rc;
 }
 
-static int compare_files(const struct mapping_ops *ops, int old_fd, int new_fd, bool exact, bool live,
-                         struct changes *c, uint64_t *extents, struct sosie_err *err)
+int mapping_compare(const struct mapping_ops *ops, int old_fd, int new_fd, enum mapping_manner manner,
+                    struct changes *c, struct sosie_err *err)
 {
 	struct mapping *a = NULL, *b = NULL;
 	struct sosie_err spare;
@@ -221,27 +207,13 @@ static int compare_files(const struct mapping_ops *ops, int old_fd, int new_fd, 
 	rc = mapping_open(ops, old_fd, &a, err);
 	if (rc == 0)
 		rc = mapping_open(ops, new_fd, &b, err);
-	if (rc == 0)
-		b->live = live;
-	if (rc == 0)
-		rc = compare(a, b, exact, c, err);
-	if (rc == 0 && extents)
-		*extents = b->extents;
+	if (rc == 0) {
+		b->live = manner == MAPPING_LIVE;
+		rc = compare(a, b, manner == MAPPING_EXACT, c, err);
+	}
 	mapping_close(a);
 	mapping_close(b);
 	return rc;
-}
-
-int mapping_compare(const struct mapping_ops *ops, int old_fd, int new_fd, bool exact, struct changes *c,
-                    uint64_t *extents, struct sosie_err *err)
-{
-	return compare_files(ops, old_fd, new_fd, exact, false, c, extents, err);
-}
-
-int mapping_compare_live(const struct mapping_ops *ops, int old_fd, int live_fd, struct changes *c,
-                         struct sosie_err *err)
-{
-	return compare_files(ops, old_fd, live_fd, false, true, c, NULL, err);
 }
 
 static int ops_of(int fd, const struct mapping_ops **ops, struct sosie_err *err)
@@ -259,7 +231,7 @@ int changes_by_live(int kept_fd, int live_fd, struct changes *c, struct sosie_er
 	const struct mapping_ops *ops = NULL;
 	int rc = ops_of(kept_fd, &ops, err);
 
-	return rc == 0 ? mapping_compare_live(ops, kept_fd, live_fd, c, err) : rc;
+	return rc == 0 ? mapping_compare(ops, kept_fd, live_fd, MAPPING_LIVE, c, err) : rc;
 }
 
 int changes_equal_mappings(int a_fd, int b_fd, bool *equal, struct sosie_err *err)
@@ -274,7 +246,7 @@ int changes_equal_mappings(int a_fd, int b_fd, bool *equal, struct sosie_err *er
 		rc = changes_new(16, &c, err);
 	if (rc != 0)
 		return rc;
-	rc = mapping_compare(ops, a_fd, b_fd, true, c, NULL, err);
+	rc = mapping_compare(ops, a_fd, b_fd, MAPPING_EXACT, c, err);
 	changes_seal(c);
 	*equal = rc == 0 && changes_bytes(c) == 0;
 	changes_free(c);

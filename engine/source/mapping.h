@@ -47,7 +47,6 @@ struct mapping {
 	uint64_t known;     /* end of the last piece put */
 	bool last, broken;
 	bool live; /* the file is written meanwhile: pieces that overlap what is known are cut, not refused */
-	uint64_t extents; /* pieces put so far that are no holes */
 	unsigned count, next;
 	void *raw; /* ops->raw_bytes, aligned for any type */
 	struct mapping_piece pieces[MAPPING_BATCH];
@@ -55,13 +54,15 @@ struct mapping {
 
 /* For fill: one piece more, in ascending order. */
 void mapping_put(struct mapping *m, const struct mapping_piece *piece);
-/* As mapping_compare, where the new file is one that is written meanwhile: what it says of itself at one
- * instant or another. */
-int mapping_compare_live(const struct mapping_ops *ops, int old_fd, int live_fd, struct changes *c,
-                         struct sosie_err *err);
-/* The common body of the finders. exact: reserved space that came, went or moved counts too. */
-int mapping_compare(const struct mapping_ops *ops, int old_fd, int new_fd, bool exact, struct changes *c,
-                    uint64_t *extents, struct sosie_err *err);
+enum mapping_manner {
+	MAPPING_CONTENT, /* what may differ in content */
+	MAPPING_EXACT,   /* reserved space that came, went or moved counts too */
+	MAPPING_LIVE /* as CONTENT; the new file is written meanwhile: it says what it was at one instant or
+	                another */
+};
+/* The common body of the finders. */
+int mapping_compare(const struct mapping_ops *ops, int old_fd, int new_fd, enum mapping_manner manner,
+                    struct changes *c, struct sosie_err *err);
 /* errno of an ioctl that maps a file, told with the file's name. */
 int mapping_failed(int sys, const char *call, int fd, struct sosie_err *err);
 /* ioctl, again after EINTR: 0 or errno. */

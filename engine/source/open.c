@@ -5,6 +5,7 @@
 
 #include "engine/source/scan.h"
 #include "engine/source/views.h"
+#include "sosie/log.h"
 
 static int open_scan(const struct sosie_source_options *o, const char *why, struct sosie_source **out,
                      char *reason, size_t size, struct sosie_err *err)
@@ -47,7 +48,10 @@ static int open_auto(const struct sosie_source_options *o, struct sosie_source *
 	}
 	if (rc == 0) {
 		(*out)->ops->destroy(*out);
-		return open_scan(o, why, out, reason, size, err);
+		rc = open_scan(o, why, out, reason, size, err);
+		if (rc == 0)
+			(*out)->stands_in = true;
+		return rc;
 	}
 	if (rc == -SOSIE_EUNSUPPORTED)
 		return open_scan(o, no_reflink.what, out, reason, size, err);
@@ -62,7 +66,44 @@ static int wrap(int rc, const char *name, struct sosie_err *err)
 	if (rc != -SOSIE_EUNSUPPORTED)
 		return rc;
 	sosie_err_wrap(err, "source %s", name);
-	return sosie_err_action(err, "source: auto takes the best driver that the path allows");
+	if (err && !err->action[0])
+		sosie_err_action(err, "source: auto takes the best driver that the path allows");
+	return rc;
+}
+
+/* A machine that stands still must not wait for the next cut. */
+static int let_go_left(const struct sosie_source_options *o, struct sosie_err *err)
+{
+	bool undone;
+	int rc = pause_undo_left(o, &undone, err);
+
+	if (undone)
+		sosie_log(SOSIE_LOG_WARNING,
+		          "%s/%s: writers that a process which died had left held were let go",
+		          o->tenant ? o->tenant : "", o->group);
+	return rc;
+}
+
+static int open_driver(const struct sosie_source_options *o, struct sosie_source **out, char *reason,
+                       size_t size, struct sosie_err *err)
+{
+	int rc;
+
+	switch (o->kind) {
+	case SOSIE_SOURCE_SCAN:
+		return open_scan(o, "asked for", out, reason, size, err);
+	case SOSIE_SOURCE_REFLINK:
+		rc = reflink_open(o, out, err);
+		snprintf(reason, size, "reflink: asked for");
+		return wrap(rc, "reflink", err);
+	case SOSIE_SOURCE_BTRFS:
+		return wrap(btrfs_open(o, out, reason, size, err), "btrfs", err);
+	case SOSIE_SOURCE_AUTO:
+		break;
+	}
+	if (o->hooks && o->hooks->view)
+		return open_scan(o, "a view command is given", out, reason, size, err);
+	return open_auto(o, out, reason, size, err);
 }
 
 int sosie_source_open(const struct sosie_source_options *o, struct sosie_source **out, char *reason,
@@ -80,19 +121,6 @@ int sosie_source_open(const struct sosie_source_options *o, struct sosie_source 
 		sosie_err_set(err, SOSIE_EUNSUPPORTED, "a view command is given: only scan reads its view");
 		return sosie_err_action(err, "leave the view command or the source out");
 	}
-	switch (o->kind) {
-	case SOSIE_SOURCE_SCAN:
-		return open_scan(o, "asked for", out, reason, size, err);
-	case SOSIE_SOURCE_REFLINK:
-		rc = reflink_open(o, out, err);
-		snprintf(reason, size, "reflink: asked for");
-		return wrap(rc, "reflink", err);
-	case SOSIE_SOURCE_BTRFS:
-		return wrap(btrfs_open(o, out, reason, size, err), "btrfs", err);
-	case SOSIE_SOURCE_AUTO:
-		break;
-	}
-	if (o->hooks && o->hooks->view)
-		return open_scan(o, "a view command is given", out, reason, size, err);
-	return open_auto(o, out, reason, size, err);
+	rc = let_go_left(o, err);
+	return rc == 0 ? open_driver(o, out, reason, size, err) : rc;
 }

@@ -84,7 +84,7 @@ static bool cgroup_lock(struct pause *p, int64_t limit_ns)
 {
 	p->lock_fd = open(p->target, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	while (p->lock_fd >= 0 && flock(p->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-		if ((errno != EWOULDBLOCK && errno != EINTR) || guardian_now_ns() >= limit_ns)
+		if ((errno != EWOULDBLOCK && errno != EINTR) || sosie_clock_ns(CLOCK_MONOTONIC) >= limit_ns)
 			return false;
 		poll(NULL, 0, 1);
 	}
@@ -113,43 +113,52 @@ static int cgroup_prepare(struct pause *p, int64_t limit_ns, struct sosie_err *e
 	return rc;
 }
 
-static bool cgroup_frozen(const struct pause *p)
+static int events_open(const struct pause *p)
 {
-	char path[4112];
-	bool frozen;
-	int fd;
+	char path[sizeof(p->freeze_file)];
 
 	snprintf(path, sizeof(path), "%s/cgroup.events", p->target);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	frozen = fd >= 0 && events_say_frozen(fd);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+static bool cgroup_frozen(const struct pause *p)
+{
+	int fd = events_open(p);
+	bool frozen = fd >= 0 && events_say_frozen(fd);
+
 	if (fd >= 0)
 		close(fd);
 	return frozen;
 }
 
+static int not_frozen(const struct pause *p, struct sosie_err *err)
+{
+	sosie_err_set(err, SOSIE_ETIMEOUT, "the cgroup was not frozen within %llu ms",
+	              (unsigned long long)p->limit_ms);
+	sosie_err_where(err, "%s", p->target);
+	sosie_err_action(
+	        err, "a process in it waits for a disk or a server and cannot be frozen meanwhile: look for "
+	             "state D in ps -eo pid,stat,cgroup,cmd");
+	return -SOSIE_ETIMEOUT;
+}
+
 /* cgroup.events wakes POLLPRI at each change. */
 static int cgroup_wait(struct pause *p, struct sosie_err *err)
 {
-	char path[4112];
-	int fd, rc = 0;
+	int fd = events_open(p), rc = 0;
 
-	snprintf(path, sizeof(path), "%s/cgroup.events", p->target);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0) {
 		sosie_err_sys(err, errno, "the cgroup's events cannot be read");
 		return cgroup_error(p, err);
 	}
 	while (rc == 0 && !events_say_frozen(fd)) {
 		struct pollfd e = {fd, POLLPRI, 0};
-		int64_t left = (p->deadline_ns - guardian_now_ns()) / MS;
+		int64_t left = (p->deadline_ns - sosie_clock_ns(CLOCK_MONOTONIC)) / MS;
 
-		if (left <= 0) {
-			sosie_err_set(err, SOSIE_ETIMEOUT, "the cgroup was not frozen within %llu ms",
-			              (unsigned long long)p->limit_ms);
-			rc = cgroup_error(p, err);
-		} else {
+		if (left <= 0)
+			rc = not_frozen(p, err);
+		else
 			poll(&e, 1, left > 1000 ? 1000 : (int)left + 1);
-		}
 	}
 	close(fd);
 	return rc;
@@ -161,7 +170,7 @@ static int cgroup_wait(struct pause *p, struct sosie_err *err)
 /* What can be done before the clock runs: is it ours to hold? */
 static int prepare(struct pause *p, struct sosie_err *err)
 {
-	int64_t limit_ns = guardian_now_ns() + (int64_t)p->limit_ms * MS;
+	int64_t limit_ns = sosie_clock_ns(CLOCK_MONOTONIC) + (int64_t)p->limit_ms * MS;
 	int rc = 0;
 
 	p->ours = true;
@@ -200,7 +209,8 @@ static int say_let_go(struct pause *p, struct sosie_err *err)
 	case SOSIE_PAUSE_CGROUP:
 		return cgroup_write(p, "0", err);
 	case SOSIE_PAUSE_QMP:
-		return qmp_command(&p->qmp, "cont", guardian_now_ns() + UNDO_LIMIT_MS * MS, err);
+		return qmp_command(&p->qmp, "cont", sosie_clock_ns(CLOCK_MONOTONIC) + UNDO_LIMIT_MS * MS,
+		                   err);
 	case SOSIE_PAUSE_COMMANDS:
 		return hook_run(&p->guardian, &p->env, "thaw", p->hooks.thaw, p->hooks.hook_limit_ms, NULL,
 		                err);
@@ -252,6 +262,8 @@ static int undo(struct pause *p, struct sosie_err *err)
 		sosie_err_action(err, "the volumes' writers may still be held: let them go by hand, now");
 	else
 		guardian_paid(&p->guardian, GUARDIAN_THAWED);
+	if (rc == 0)
+		pause_note_free(&p->note);
 	forget(p);
 	return rc == 0 ? 0 : failed(err);
 }
@@ -261,24 +273,28 @@ int pause_let_go(struct pause *p, bool *passed, struct sosie_err *err)
 	*passed = false;
 	if (!p->held)
 		return 0;
-	*passed = guardian_now_ns() >= p->deadline_ns || !still_held(p);
+	*passed = sosie_clock_ns(CLOCK_MONOTONIC) >= p->deadline_ns || !still_held(p);
 	return undo(p, err);
 }
 
 int pause_hold(struct pause *p, struct sosie_err *err)
 {
+	struct sosie_err undo_err = {0};
 	int rc;
 
 	if (p->kind == SOSIE_PAUSE_NONE)
 		return 0;
 	rc = prepare(p, err);
-	p->begun_ns = guardian_now_ns();
+	if (rc == 0 && p->ours)
+		rc = pause_note_hold(&p->note, p->kind, p->target, err);
+	p->begun_ns = sosie_clock_ns(CLOCK_MONOTONIC);
 	p->deadline_ns = p->begun_ns + (int64_t)p->limit_ms * MS;
 	if (rc == 0 && p->ours)
 		rc = guardian_owe(&p->guardian, GUARDIAN_OWE_THAW, p->deadline_ns + (int64_t)p->grace_ms * MS,
 		                  p->qmp.fd, err);
 	if (rc != 0 || !p->ours) {
 		p->guardian.thaw_owed = false;
+		pause_note_free(&p->note);
 		forget(p);
 		if (rc == 0)
 			return 0;
@@ -289,7 +305,8 @@ int pause_hold(struct pause *p, struct sosie_err *err)
 	rc = say_hold(p, err);
 	if (rc == 0)
 		return 0;
-	undo(p, NULL);
+	if (undo(p, &undo_err) != 0 && err) /* writers that are still held are worse than a cut that failed */
+		*err = undo_err;
 	return failed(err);
 }
 
@@ -319,7 +336,7 @@ static uint64_t limit_of(const struct sosie_source_options *o, const struct sosi
 		return o->pause.limit_ms;
 	if (kind == SOSIE_PAUSE_COMMANDS && h->freeze_limit_ms)
 		return h->freeze_limit_ms;
-	return until_read && o->pause.kind == SOSIE_PAUSE_NONE ? FREEZE_LIMIT_MS : PAUSE_LIMIT_MS;
+	return until_read && kind == SOSIE_PAUSE_COMMANDS ? FREEZE_LIMIT_MS : PAUSE_LIMIT_MS;
 }
 
 int pause_init(struct pause *p, const struct sosie_source_options *o, bool until_read, struct sosie_err *err)
@@ -330,6 +347,7 @@ int pause_init(struct pause *p, const struct sosie_source_options *o, bool until
 	                    .target = o->pause.target,
 	                    .lock_fd = -1,
 	                    .qmp.fd = -1,
+	                    .note.fd = -1,
 	                    .guardian.fd = -1};
 	p->hooks = o->hooks ? *o->hooks : (struct sosie_hooks){0};
 	rc = check(&p->hooks, p->kind, err);
@@ -342,14 +360,18 @@ int pause_init(struct pause *p, const struct sosie_source_options *o, bool until
 	p->hooks.hook_limit_ms = p->hooks.hook_limit_ms ? p->hooks.hook_limit_ms : HOOK_LIMIT_MS;
 	p->grace_ms = until_read && p->kind == SOSIE_PAUSE_COMMANDS ? 1000 : 0;
 	if (p->kind == SOSIE_PAUSE_CGROUP) {
+		/* The longest of its files that are used, cgroup.events too. */
 		n = snprintf(p->freeze_file, sizeof(p->freeze_file), "%s/cgroup.freeze", p->target);
 		if (n < 0 || (size_t)n >= sizeof(p->freeze_file))
 			return sosie_err_set(err, SOSIE_ECONFIG, "the path of the cgroup is too long");
 	}
-	rc = hook_env_init(&p->env, o->group, o->volumes, o->count, err);
+	rc = pause_note_init(&p->note, o->state, err);
+	if (rc == 0)
+		rc = hook_env_init(&p->env, o->group, o->volumes, o->count, err);
 	if (rc == 0)
 		guardian_init(&p->guardian, &(struct guardian_job){.kind = p->kind,
 		                                                   .freeze_file = p->freeze_file,
+		                                                   .note = p->note.path,
 		                                                   .thaw = p->hooks.thaw,
 		                                                   .view_done = p->hooks.view_done,
 		                                                   .env = p->env.list,
@@ -363,5 +385,61 @@ void pause_fini(struct pause *p)
 
 	pause_let_go(p, &passed, NULL);
 	guardian_stop(&p->guardian);
+	pause_note_close(&p->note);
 	hook_env_fini(&p->env);
+}
+
+/* --- what was left held by the dead ------------------------------------------------------------------------
+ */
+
+/* A cgroup or a machine that is gone holds nobody. */
+static int undo_one(struct pause *p, struct sosie_err *err)
+{
+	struct sosie_err why = {0};
+	int rc = 0;
+
+	if (p->kind == SOSIE_PAUSE_QMP)
+		rc = qmp_open(&p->qmp, p->target, sosie_clock_ns(CLOCK_MONOTONIC) + UNDO_LIMIT_MS * MS, &why);
+	if (rc == 0)
+		rc = say_let_go(p, &why);
+	if (why.sys == ENOENT || why.sys == ECONNREFUSED || why.sys == ENODEV)
+		return 0;
+	if (rc == 0)
+		return 0;
+	sosie_err_wrap(&why, "writers that were left held");
+	sosie_err_action(&why, "the volumes' writers may still be held: let them go by hand, now");
+	if (err)
+		*err = why;
+	return failed(err);
+}
+
+int pause_undo_left(const struct sosie_source_options *o, bool *undone, struct sosie_err *err)
+{
+	struct sosie_hooks hooks = o->hooks ? *o->hooks : (struct sosie_hooks){0};
+	struct sosie_source_options as_left = *o;
+	struct pause_left left;
+	struct pause p;
+	int rc = pause_note_left(o->state, &left, err);
+
+	*undone = false;
+	if (rc != 0 || left.kind == SOSIE_PAUSE_NONE)
+		return rc;
+	if (left.kind == SOSIE_PAUSE_COMMANDS &&
+	    !hooks.thaw) { /* who took the command away has the word now */
+		pause_left_close(&left, true);
+		return 0;
+	}
+	if (left.kind != SOSIE_PAUSE_COMMANDS)
+		hooks.freeze = hooks.thaw = NULL; /* what held then counts, not what would now */
+	as_left.hooks = &hooks;
+	as_left.pause = (struct sosie_pause){.kind = left.kind, .target = left.target};
+	as_left.state = NULL;
+	rc = pause_init(&p, &as_left, false, err);
+	if (rc == 0)
+		rc = undo_one(&p, err);
+	*undone = rc == 0;
+	forget(&p);
+	pause_fini(&p);
+	pause_left_close(&left, rc == 0);
+	return rc;
 }

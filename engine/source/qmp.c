@@ -25,7 +25,7 @@ static int wait_for(const struct qmp *q, short events, int64_t deadline_ns, stru
 {
 	for (;;) {
 		struct pollfd p = {q->fd, events, 0};
-		int64_t left = (deadline_ns - guardian_now_ns() + 999999) / 1000000;
+		int64_t left = (deadline_ns - sosie_clock_ns(CLOCK_MONOTONIC) + 999999) / 1000000;
 		int n;
 
 		if (left <= 0) {

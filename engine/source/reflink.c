@@ -40,8 +40,6 @@ struct cutting {
 	struct round rounds[2];
 	unsigned newest; /* of rounds */
 	enum sosie_consistency label;
-	int64_t held_us, cloning_us; /* of all rounds */
-	unsigned made;               /* rounds */
 };
 
 /* --- extents
@@ -64,8 +62,10 @@ static int count_extents(int fd, bool btrfs, uint64_t *out)
 
 static int volume_error(const struct tracked *t, unsigned i, int sys, const char *what, struct sosie_err *err)
 {
-	sosie_err_sys(err, sys, "%s volume %s", what, t->volumes[i].name.s);
-	return sosie_err_where(err, "%s", t->volumes[i].path);
+	int rc = sosie_err_sys(err, sys, "%s volume %s", what, t->volumes[i].name.s);
+
+	sosie_err_where(err, "%s", t->volumes[i].path);
+	return rc;
 }
 
 static int reflink_extents(struct tracked *t, uint64_t *out, struct sosie_err *err)
@@ -159,29 +159,33 @@ static int prepare_round(struct cutting *c, struct round *r, struct sosie_err *e
 
 static int clone_error(const struct cutting *c, unsigned i, int sys, struct sosie_err *err)
 {
-	volume_error(c->t, i, sys, "cloning", err);
+	int rc = volume_error(c->t, i, sys, "cloning", err);
+
 	if (sys == ENOSPC || sys == EDQUOT)
-		return sosie_err_action(err,
-		                        "the filesystem of the volume is full: free space there; nothing "
-		                        "was sent, and the volume is as it was");
-	if (sys == EXDEV)
-		return sosie_err_action(err,
-		                        "the volume and the folder it lies in are not of one filesystem: "
-		                        "use source scan");
-	return sosie_err_action(err, "source: scan reads volumes that cannot be cloned");
+		sosie_err_action(
+		        err,
+		        "the filesystem of the volume is full: free space there; nothing was sent, and the "
+		        "volume is as it was");
+	else if (sys == EXDEV)
+		sosie_err_action(
+		        err,
+		        "the volume and the folder it lies in are not of one filesystem: use source scan");
+	else
+		sosie_err_action(err, "source: scan reads volumes that cannot be cloned");
+	return rc;
 }
 
 static int clone_round(struct cutting *c, struct round *r, struct sosie_err *err)
 {
-	int64_t begun = guardian_now_ns(), took_us;
+	int64_t begun = sosie_clock_ns(CLOCK_MONOTONIC), took_us;
 
 	for (unsigned i = 0; i < c->t->count; i++)
 		if (ioctl(r->clones[i], FICLONE, c->sources[i]) != 0)
 			return clone_error(c, i, errno, err);
-	took_us = (guardian_now_ns() - begun) / 1000;
-	c->cloning_us += took_us;
-	c->held_us += took_us;
-	c->made++;
+	took_us = (sosie_clock_ns(CLOCK_MONOTONIC) - begun) / 1000;
+	c->view->cloning_us += took_us;
+	c->view->held_us += took_us;
+	c->view->rounds++;
 	return 0;
 }
 
@@ -251,8 +255,8 @@ static int cut_held(struct cutting *c, struct sosie_err *err)
 		return cut_unheld(c, err);
 	rc = clone_round(c, &c->rounds[0], err);
 	rc_let_go = pause_let_go(&t->pause, &passed, &let_go_err);
-	c->held_us = (guardian_now_ns() - t->pause.begun_ns) / 1000;
-	if (rc == 0 && rc_let_go != 0) {
+	c->view->held_us = (sosie_clock_ns(CLOCK_MONOTONIC) - t->pause.begun_ns) / 1000;
+	if (rc_let_go != 0) { /* worse than whatever else has failed */
 		if (err)
 			*err = let_go_err;
 		return rc_let_go;
@@ -310,13 +314,6 @@ static void cutting_fini(struct cutting *c)
 	free(c->sources);
 }
 
-/* What is dirty in the page cache goes to disk before writers are held, not meanwhile. */
-static void flush_before(int fd)
-{
-	(void)sync_file_range(
-	        fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
-}
-
 static int *none(unsigned count)
 {
 	int *fds = malloc(count * sizeof(*fds));
@@ -326,11 +323,11 @@ static int *none(unsigned count)
 	return fds;
 }
 
-static int cutting_init(struct cutting *c, struct tracked *t, struct sosie_err *err)
+static int cutting_init(struct cutting *c, struct tracked *t, struct sosie_view *v, struct sosie_err *err)
 {
 	int rc = 0;
 
-	*c = (struct cutting){.t = t, .stores = none(t->count), .sources = none(t->count)};
+	*c = (struct cutting){.t = t, .view = v, .stores = none(t->count), .sources = none(t->count)};
 	c->rounds[0].clones = none(t->count);
 	c->rounds[1].clones = none(t->count);
 	if (!c->stores || !c->sources || !c->rounds[0].clones || !c->rounds[1].clones)
@@ -348,19 +345,27 @@ static int cutting_init(struct cutting *c, struct tracked *t, struct sosie_err *
 	return rc;
 }
 
+static int reflink_remove(const struct tracked *t, const struct sosie_view_id *id, struct sosie_err *err)
+{
+	char name[VIEW_NAME_SIZE];
+	int rc = 0, one;
+
+	for (unsigned i = 0; i < t->count; i++) {
+		name_of(t, id, i, false, name);
+		one = store_remove_at(t->places[i].store, t->places[i].btrfs, name, rc == 0 ? err : NULL);
+		rc = rc == 0 ? one : rc;
+	}
+	return rc;
+}
+
 static int reflink_take(struct tracked *t, struct sosie_view *v, struct sosie_err *err)
 {
 	struct cutting c;
-	int64_t begun_ns = wall_now_ns();
-	int rc = cutting_init(&c, t, err);
+	int64_t begun_ns = sosie_clock_ns(CLOCK_REALTIME);
+	int rc = cutting_init(&c, t, v, err);
 
-	if (rc == 0) {
-		c.view = v;
+	if (rc == 0)
 		rc = t->pause.kind != SOSIE_PAUSE_NONE ? cut_held(&c, err) : cut_unheld(&c, err);
-		v->held_us = c.held_us;
-		v->cloning_us = c.cloning_us;
-		v->rounds = c.made;
-	}
 	if (rc == 0)
 		tracked_stamp(v, begun_ns);
 	if (rc == 0)
@@ -368,7 +373,7 @@ static int reflink_take(struct tracked *t, struct sosie_view *v, struct sosie_er
 	if (rc == 0) {
 		rc = name_round(&c, &c.rounds[c.newest], &v->id, err);
 		if (rc != 0) /* some may have their final names already */
-			tracked_drop(&t->base, &v->id, NULL);
+			reflink_remove(t, &v->id, NULL);
 	}
 	cutting_fini(&c);
 	return rc;
@@ -386,9 +391,9 @@ static int compare_volume(const struct tracked *t, unsigned i, struct view_volum
 	if (old_fd < 0 || new_fd < 0)
 		rc = volume_error(t, i, errno, "the views of", err);
 	else if (t->places[i].btrfs)
-		rc = changes_by_items(old_fd, new_fd, f->changes, NULL, err);
+		rc = changes_by_items(old_fd, new_fd, f->changes, err);
 	else
-		rc = changes_by_fiemap(old_fd, new_fd, f->changes, NULL, err);
+		rc = changes_by_fiemap(old_fd, new_fd, f->changes, err);
 	if (old_fd >= 0)
 		close(old_fd);
 	if (new_fd >= 0)
@@ -398,10 +403,17 @@ static int compare_volume(const struct tracked *t, unsigned i, struct view_volum
 
 static int reflink_compare(struct tracked *t, struct sosie_view *v, struct sosie_err *err)
 {
-	for (unsigned i = 0; i < t->count; i++)
-		if (v->volumes[i].base_path && compare_volume(t, i, &v->volumes[i], err) != 0)
+	int rc = 0, one;
+
+	for (unsigned i = 0; i < t->count; i++) {
+		if (!v->volumes[i].base_path)
+			continue;
+		one = compare_volume(t, i, &v->volumes[i], rc == 0 ? err : NULL);
+		if (one != 0)
 			changes_all(v->volumes[i].changes);
-	return 0;
+		rc = rc == 0 ? one : rc;
+	}
+	return rc;
 }
 
 /* --- what is its own
@@ -413,6 +425,7 @@ static const struct tracked_ops reflink_tracked = {
         .take = reflink_take,
         .compare = reflink_compare,
         .path_in = reflink_path_in,
+        .remove = reflink_remove,
         .extents = reflink_extents,
 };
 
@@ -464,22 +477,29 @@ static int try_clone(int store, const char *prefix)
 	return sys;
 }
 
+/* A store that an earlier volume shares has answered for this one too. */
+static bool is_probed(const struct tracked *t, unsigned i)
+{
+	for (unsigned k = 0; k < i; k++)
+		if (t->places[k].dev == t->places[i].dev &&
+		    strcmp(t->places[k].store, t->places[i].store) == 0)
+			return true;
+	return false;
+}
+
 static int probe(struct tracked *t, unsigned i, struct sosie_err *err)
 {
 	const struct place *p = &t->places[i];
-	char reason[sizeof(err->what)];
 	int store, sys, rc;
 
 	if (!p->regular)
 		return sosie_err_set(err, SOSIE_EUNSUPPORTED, "volume %s is no regular file",
 		                     t->volumes[i].name.s);
+	if (is_probed(t, i))
+		return 0;
 	rc = store_open(p->store, p->btrfs, true, &store, err);
-	if (rc == -SOSIE_EDENIED && err) {
-		snprintf(reason, sizeof(reason), "%s", err->what);
-		return sosie_err_set(err, SOSIE_EUNSUPPORTED, "%s", reason);
-	}
 	if (rc != 0)
-		return rc;
+		return tracked_no_store(rc, err);
 	sys = try_clone(store, t->prefix);
 	close(store);
 	if (sys == 0)

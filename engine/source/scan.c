@@ -100,6 +100,18 @@ static int freeze(struct sosie_view *v, struct sosie_err *err)
  * ----------------------------------------------------------------------------------------------------------------
  */
 
+/* The watchdog may tell the guardian at the same time that the writers have been let go. */
+static int owe_view(struct sosie_view *v, struct sosie_err *err)
+{
+	int rc;
+
+	v->view_owed = true;
+	pthread_mutex_lock(&v->lock);
+	rc = guardian_owe(&v->scan->pause.guardian, GUARDIAN_OWE_VIEW, 0, -1, err);
+	pthread_mutex_unlock(&v->lock);
+	return rc;
+}
+
 static int make_view(struct sosie_view *v, struct sosie_err *err)
 {
 	struct scan *s = v->scan;
@@ -109,8 +121,7 @@ static int make_view(struct sosie_view *v, struct sosie_err *err)
 
 	if (!h->view)
 		return 0;
-	v->view_owed = h->view_done != NULL;
-	rc = v->view_owed ? guardian_owe(&s->pause.guardian, GUARDIAN_OWE_VIEW, 0, -1, err) : 0;
+	rc = h->view_done ? owe_view(v, err) : 0;
 	if (rc == 0)
 		rc = hook_run(&s->pause.guardian, &s->pause.env, "view", h->view, h->hook_limit_ms, &text,
 		              err);
@@ -337,7 +348,8 @@ static int shrank(const struct sosie_view *v, unsigned volume, struct sosie_err 
 	sosie_err_set(err, SOSIE_ESHRUNK, "volume %s became smaller while it was read",
 	              v->scan->volumes[volume].name.s);
 	sosie_err_where(err, "%s", path_of(v, volume));
-	return sosie_err_action(err, "nothing was committed; run again when its size no longer changes");
+	sosie_err_action(err, "nothing was committed; run again when its size no longer changes");
+	return -SOSIE_ESHRUNK;
 }
 
 static int scan_next(struct sosie_view *v, unsigned volume, struct sosie_io *io, struct sosie_file *file,
@@ -419,17 +431,4 @@ int scan_open(const struct sosie_source_options *o, struct sosie_source **out, s
 	else
 		*out = &s->base;
 	return rc;
-}
-
-int sosie_scan(const struct sosie_volume *volumes, unsigned count, const struct sosie_hooks *hooks,
-               const char *group, struct sosie_clock *clock, struct sosie_source **out, struct sosie_err *err)
-{
-	const struct sosie_source_options o = {.kind = SOSIE_SOURCE_SCAN,
-	                                       .volumes = volumes,
-	                                       .count = count,
-	                                       .hooks = hooks,
-	                                       .group = group,
-	                                       .clock = clock};
-
-	return scan_open(&o, out, err); /* hooks run in real time, whatever the replication's clock is */
 }

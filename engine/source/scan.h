@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The scan driver with all options; sosie_scan is the short way to it. */
+/* The scan driver. */
 #ifndef ENGINE_SOURCE_SCAN_H
 #define ENGINE_SOURCE_SCAN_H
 

@@ -19,7 +19,6 @@
 
 #define QUIET_NS                                                                                             \
 	20000000ll /* ctime advances in ticks of up to 10 ms: a change that recent may hide another */
-#define KEPT_MAX 4u
 
 /* What stat said of a volume. */
 struct stamp {
@@ -27,13 +26,16 @@ struct stamp {
 	int64_t ctime_ns;
 };
 bool stamp_of(const char *path, struct stamp *out);
-bool stamp_equal(const struct stamp *a, const struct stamp *b);
-int64_t wall_now_ns(void);
+/* Old enough to be trusted, where the cut was begun then (wall clock). */
+bool stamp_is_quiet(const struct stamp *s, int64_t begun_ns);
+/* What is dirty in the page cache goes to disk before writers are held, not meanwhile. */
+void flush_before(int fd);
 
-/* A view that this process has cut and that was kept. */
-struct kept {
+/* A view that is kept on disk, as far as we know. */
+struct held {
 	struct sosie_view_id id;
-	struct stamp *stamps; /* one for each volume, none so young that a write may hide; NULL: free slot */
+	bool made;            /* by this object: what it consists of is known by name */
+	struct stamp *stamps; /* one for each volume, none so young that a write may hide; NULL: not known */
 };
 
 struct tracked;
@@ -43,10 +45,13 @@ struct tracked_ops {
 	/* Makes the view durable and fills in id, held and cloning time, and stamps where the driver uses
 	 * them. On an error nothing is left. */
 	int (*take)(struct tracked *t, struct sosie_view *v, struct sosie_err *err);
-	/* Fills the sets of all volumes that have a base; what fails means that all has changed. */
+	/* Fills the sets of all volumes that have a base; one that cannot be told is set to all. The first
+	 * error is returned. */
 	int (*compare)(struct tracked *t, struct sosie_view *v, struct sosie_err *err);
 	void (*path_in)(const struct tracked *t, const struct sosie_view_id *id, unsigned volume, char *dst,
 	                size_t size);
+	/* Removes a view that this object made, by its names. */
+	int (*remove)(const struct tracked *t, const struct sosie_view_id *id, struct sosie_err *err);
 	int (*extents)(struct tracked *t, uint64_t *out, struct sosie_err *err); /* NULL: do not matter */
 };
 
@@ -59,12 +64,16 @@ struct tracked {
 	struct place *places; /* one for each volume */
 	char prefix[PREFIX_SIZE];
 	struct pause pause;
-	struct stalls stalls;
-	char stalls_store[4096]; /* the folder .sosie in which they are kept */
-	struct kept kept[KEPT_MAX];
-	unsigned next_kept;
-	bool holds;          /* at least one view is kept, as far as we know */
+	struct stalls stalls, saved; /* saved: as the file has them */
+	char stalls_store[4096];     /* the folder .sosie in which they are kept */
+	struct held *held;
+	unsigned held_count;
+	uint64_t extents;    /* as last counted */
+	int64_t counted_ns;  /* when that was, or when it had served a cut, CLOCK_MONOTONIC; 0: never */
+	bool count_served;   /* a cut was made with it */
+	char untracked[160]; /* why the last change set was not known; empty: it was */
 	uint64_t cuts;       /* made, with a time measured */
+	bool worth_saving;   /* there was a cut since views were last all removed */
 	uint64_t last_bytes; /* of the last change set or backlog, the newest; UINT64_MAX: not known */
 };
 
@@ -82,6 +91,7 @@ struct sosie_view {
 	struct tracked *source;
 	struct sosie_view_id id, base; /* base empty: none */
 	enum sosie_consistency label;
+	bool made; /* by this object; else found again */
 	bool quiet;
 	int64_t held_us, cloning_us; /* of all rounds */
 	unsigned rounds;             /* of clones; 0 is 1 */
@@ -102,6 +112,9 @@ int tracked_drop(struct sosie_source *s, const struct sosie_view_id *id, struct 
 void tracked_stamp(struct sosie_view *v, int64_t begun_ns);
 /* The pause ended too late: the cut is no cut; what it took is noted all the same. */
 int tracked_too_late(struct sosie_view *v, struct sosie_err *err);
+/* For open, where the folder of views cannot be had: one that we may not use means that the driver does not
+ * fit (SOSIE_EUNSUPPORTED), with what was told. */
+int tracked_no_store(int rc, struct sosie_err *err);
 /* The drivers. SOSIE_EUNSUPPORTED: what does not allow it, in err. */
 int reflink_open(const struct sosie_source_options *o, struct sosie_source **out, struct sosie_err *err);
 int btrfs_open(const struct sosie_source_options *o, struct sosie_source **out, char *reason, size_t size,

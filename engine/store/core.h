@@ -213,8 +213,6 @@ int journal_path(const char *group_dir, uint64_t point, unsigned part, char dst[
 /* Removes files with numbers above the chain's newest. */
 int journal_drop_stale(struct sosie_group *g, struct sosie_err *err);
 int journal_remove(struct sosie_group *g, uint64_t point, struct sosie_err *err);
-/* Number of part files of a point that are there: 0 when part 0 is not. */
-int journal_parts(struct sosie_group *g, uint64_t point, unsigned *count, struct sosie_err *err);
 /* Copies one part in: exactly length bytes of src, fsynced. */
 int journal_take(struct sosie_group *g, uint64_t point, unsigned part, struct sosie_file *src,
                  uint64_t length, struct sosie_err *err);

@@ -84,19 +84,6 @@ int journal_remove(struct sosie_group *g, uint64_t point, struct sosie_err *err)
 	return remove_range(g, point, point, err);
 }
 
-int journal_parts(struct sosie_group *g, uint64_t point, unsigned *count, struct sosie_err *err)
-{
-	char path[STORE_PATH];
-	for (*count = 0; *count < SOSIE_PARTS_MAX; ++*count) {
-		int rc = journal_part_path(g, point, *count, path, err);
-		if (rc)
-			return rc;
-		if (!sosie_io_exists(g->store->io, path))
-			break;
-	}
-	return 0;
-}
-
 /* Exactly length bytes: the source may be longer, and may change while we read; digests are checked on our
  * copy. */
 static int copy_bytes(struct sosie_io *io, struct sosie_file *src, struct sosie_file *dst, uint64_t length,

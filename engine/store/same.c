@@ -19,7 +19,7 @@
 #define SAME_GROUPS 16384u
 #define SAME_KEYS 1024u /* messages of so many keys are looked at */
 #define SETTLED_MS 1000 /* a change in the same tick of the file system's clock does not show */
-#define LIST_MS 100     /* from one look for new keys to the next */
+#define LOOK_MS 100     /* from one look for new keys, and at their messages, to the next */
 #define TIME_MAX_MS ((int64_t)1 << 53)
 /* With many groups each one's time is noted less often; status looks into the messages itself. */
 #define NOTE_MANY 100u
@@ -47,7 +47,10 @@ struct same_table {
 	char dir[STORE_PATH]; /* the tenant's inbox */
 	int64_t dir_ms;    /* its time of change when it was listed, 0: that may not show the next change */
 	int64_t listed_ms; /* monotonic */
-	bool listed;
+	int64_t read_ms;   /* the same: messages were looked at */
+	int64_t seen_ms;   /* the folder's time of change at the last look */
+	int64_t read_of;   /* seen_ms as it was when they were */
+	bool listed, read;
 	struct same_message *messages;
 	unsigned count;
 };
@@ -165,8 +168,11 @@ static void list_keys(struct sosie_store *store, struct same_table *t)
 {
 	int64_t now = sosie_mono_ms(store->clock);
 	struct sosie_stat st;
-	if (sosie_io_stat(store->io, t->dir, &st, NULL) || (t->dir_ms && st.mtime_ms == t->dir_ms) ||
-	    (t->listed && t->count && now - t->listed_ms < LIST_MS))
+	if (sosie_io_stat(store->io, t->dir, &st, NULL))
+		return;
+	t->seen_ms = st.mtime_ms;
+	if ((t->dir_ms && st.mtime_ms == t->dir_ms) ||
+	    (t->listed && t->count && now - t->listed_ms < LOOK_MS))
 		return;
 	if (sosie_io_list(store->io, t->dir, note_key, t, NULL) < 0)
 		return;
@@ -175,7 +181,22 @@ static void list_keys(struct sosie_store *store, struct same_table *t)
 	t->dir_ms = sosie_wall_ms(store->clock) - st.mtime_ms > SETTLED_MS ? st.mtime_ms : 0;
 }
 
-static struct same_table *table_of(struct sosie_store *store, const char *tenant)
+/* Of thousands of groups each asks for the table: the messages are looked at once for all of them. One that
+ * comes meanwhile changes the folder's time, or a tick of that clock hides it until LOOK_MS are over. */
+static void read_messages(struct sosie_store *store, struct same_table *t, bool now)
+{
+	int64_t at = sosie_mono_ms(store->clock);
+	if (!now && t->read && t->seen_ms == t->read_of && at - t->read_ms < LOOK_MS)
+		return;
+	for (struct same_message *m = t->messages; m; m = m->next)
+		read_message(store, t, m);
+	t->read_ms = at;
+	t->read_of = t->seen_ms;
+	t->read = true;
+}
+
+/* now: also what came since the last look. */
+static struct same_table *table_of(struct sosie_store *store, const char *tenant, bool now)
 {
 	struct same_table *t = store->sames;
 	while (t && strcmp(t->tenant.s, tenant) != 0)
@@ -191,8 +212,7 @@ static struct same_table *table_of(struct sosie_store *store, const char *tenant
 		store->sames = t;
 	}
 	list_keys(store, t);
-	for (struct same_message *m = t->messages; m; m = m->next)
-		read_message(store, t, m);
+	read_messages(store, t, now);
 	return t;
 }
 
@@ -328,7 +348,7 @@ static bool chain_as_known(struct sosie_store *store, const struct store_memo *m
 
 bool same_waits(struct sosie_store *store, const char *tenant, struct store_memo *memo)
 {
-	struct same_table *t = table_of(store, tenant);
+	struct same_table *t = table_of(store, tenant, false);
 	char dir[STORE_PATH];
 	if (!t)
 		return true;
@@ -342,7 +362,7 @@ bool same_waits(struct sosie_store *store, const char *tenant, struct store_memo
 
 int same_take(struct sosie_group *g, struct sosie_err *err)
 {
-	struct same_table *t = table_of(g->store, g->tenant.s);
+	struct same_table *t = table_of(g->store, g->tenant.s, false);
 	struct store_memo *memo;
 	struct sosie_stat st;
 	char path[STORE_PATH];
@@ -365,16 +385,14 @@ int same_take(struct sosie_group *g, struct sosie_err *err)
 	return note(g->store, memo, g->dir, t, err);
 }
 
-int status_same(struct sosie_group *g, int64_t *same_ms, struct sosie_err *err)
+int64_t status_same(struct sosie_group *g)
 {
-	struct same_table *t = table_of(g->store, g->tenant.s);
+	struct same_table *t = table_of(g->store, g->tenant.s, true);
+	const struct sosie_digest *head = chain_head(g->chain);
+	int64_t now = sosie_wall_ms(g->store->clock), noted = read_note(g->store, g->dir, head);
 	struct same_found found = {0};
-	int64_t now = sosie_wall_ms(g->store->clock);
-	int rc = status_same_note(g, same_ms, err);
-	if (rc || !t)
-		return rc;
-	found = find(t, g->name.s, chain_head(g->chain));
+	if (t)
+		found = find(t, g->name.s, head);
 	found.time_ms = found.time_ms < now ? found.time_ms : now;
-	*same_ms = *same_ms > found.time_ms ? *same_ms : found.time_ms;
-	return 0;
+	return noted > found.time_ms ? noted : found.time_ms;
 }

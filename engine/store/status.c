@@ -389,28 +389,6 @@ static int look_for_cutover(struct sosie_group *g, struct sosie_group_status *ou
 	return 0;
 }
 
-/* state/same.json is the keeper's note of the newest valid "same". */
-int status_same_note(struct sosie_group *g, int64_t *same_ms, struct sosie_err *err)
-{
-	struct sosie_json *doc = NULL;
-	char path[STORE_PATH];
-	char *text = NULL;
-	size_t len;
-	int rc = store_path(path, err, "%s/state/same.json", g->dir);
-
-	*same_ms = 0;
-	if (rc < 0)
-		return rc;
-	rc = sosie_io_read_file(g->store->io, path, STORE_SMALL_FILE, &text, &len, err);
-	if (rc == 0)
-		rc = sosie_json_parse(text, len, STORE_SMALL_FILE, &doc, err);
-	if (rc == 0)
-		rc = layout_json_time(doc, "time", same_ms, err);
-	sosie_json_free(doc);
-	free(text);
-	return rc == -SOSIE_ENOTFOUND ? 0 : rc;
-}
-
 static int look_for_points(struct sosie_group *g, struct sosie_group_status *out, struct sosie_err *err)
 {
 	const uint64_t newest = sosie_group_points(g);
@@ -438,9 +416,8 @@ int sosie_group_status(struct sosie_group *g, struct sosie_group_status *out, st
 
 	memset(out, 0, sizeof(*out));
 	sosie_group_head(g, &out->head);
-	rc = status_same(g, &out->same_ms, err);
-	if (rc == 0)
-		rc = look_for_points(g, out, err);
+	out->same_ms = status_same(g);
+	rc = look_for_points(g, out, err);
 	if (rc == 0)
 		rc = measure(g, out, err);
 	if (rc == 0)

@@ -8,9 +8,7 @@
 /* Fills in uploads_open, uploads_committed, inbox_bytes, waiting. A group without an inbox has none. */
 int status_inbox(struct sosie_group *g, struct sosie_group_status *out, struct sosie_err *err);
 /* The time of the newest valid "same", noted or in the inbox, 0: none (same.c). */
-int status_same(struct sosie_group *g, int64_t *same_ms, struct sosie_err *err);
-/* What the keeper has noted of it. */
-int status_same_note(struct sosie_group *g, int64_t *same_ms, struct sosie_err *err);
+int64_t status_same(struct sosie_group *g);
 /* Refuses a folder for images that lies in the store, where only the store's own files may be. */
 int status_outside(const struct sosie_store *store, const char *path, struct sosie_err *err);
 

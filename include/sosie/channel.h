@@ -50,6 +50,9 @@ struct sosie_target {
 };
 int sosie_target_parse(const char *text, struct sosie_target *out, char *path, size_t path_size,
                        struct sosie_err *err);
+/* USER@HOST:PORT, for messages; cut to size. Returns dst. */
+#define SOSIE_TARGET_TEXT 400
+const char *sosie_target_text(char *dst, size_t size, const struct sosie_target *target);
 
 /* SSH over libssh2 (only transport/ssh.c and ssh_….c include it). All strings borrowed while the connector
  * lives. */

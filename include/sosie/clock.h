@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "sosie/err.h"
 
@@ -20,6 +21,8 @@ struct sosie_clock {
 	const struct sosie_clock_ops *ops;
 };
 
+/* A clock of the machine in nanoseconds: CLOCK_MONOTONIC, CLOCK_REALTIME … Thread-safe, also after a fork. */
+int64_t sosie_clock_ns(clockid_t id);
 /* The machine's clock and random numbers; static, thread-safe. */
 struct sosie_clock *sosie_clock_real(void);
 

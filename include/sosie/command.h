@@ -19,8 +19,6 @@ struct sosie_command {
 	size_t input_len;
 	uint64_t limit_ms;
 	const bool *stop; /* set: the group is killed, SOSIE_EINTR; may be NULL */
-	char *output;     /* gets what it wrote on either stream, NUL-terminated, cut to size; may be NULL */
-	size_t output_size;
 };
 
 /* 0 when it ended with 0. SOSIE_EHOOK: it could not be run, ended otherwise, or the limit had passed (the

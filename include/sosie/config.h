@@ -63,6 +63,29 @@ int sosie_config_load(const char *path, struct sosie_config **out, struct sosie_
 /* Only what sosie_config_load gave; NULL is fine. */
 void sosie_config_free(struct sosie_config *c);
 
+/* Values as the file and the options of "sosie replicate" have them: one set of ranges and defaults. Each
+ * leaves *out at the default when text is NULL; else SOSIE_ECONFIG, with what is wrong and what is allowed in
+ * err->what. */
+enum sosie_config_time {
+	SOSIE_TIME_INTERVAL,
+	SOSIE_TIME_MAX_STALL,
+	SOSIE_TIME_RPO, /* 0: none */
+	SOSIE_TIME_ACCEPT_WAIT,
+	SOSIE_TIME_FREEZE_LIMIT, /* default 0: as struct sosie_hooks says */
+	SOSIE_TIME_HOOK_LIMIT,
+	SOSIE_TIME_ALARM_REPEAT
+};
+int sosie_config_time(enum sosie_config_time which, const char *text, uint64_t *ms, struct sosie_err *err);
+int sosie_config_rate(const char *text, uint64_t *bytes_per_second, struct sosie_err *err); /* default 0 */
+int sosie_config_level(const char *text, int *level, struct sosie_err *err);                /* default 0 */
+int sosie_config_streams(const char *text, unsigned *streams, struct sosie_err *err);
+int sosie_config_source(const char *text, enum sosie_source_kind *kind, struct sosie_err *err);
+int sosie_config_long_cut(const char *text, enum sosie_long_cut *choice, struct sosie_err *err);
+/* rpo_text: for the message. An objective below the interval would never be met. */
+int sosie_config_objective(const char *rpo_text, uint64_t rpo_ms, uint64_t interval_ms,
+                           struct sosie_err *err);
+
+#define SOSIE_VIEW_PERCENT 10 /* default */
 /* "10%" (1 to 90) or a size above 0: one of the two is set, the other is 0. False: neither. */
 bool sosie_config_view_space(const char *text, unsigned *percent, uint64_t *bytes);
 /* The state folder of a group below root: ROOT/HOST_PORT/TENANT/GROUP, the host made fit for a file name.

@@ -55,6 +55,11 @@ struct sosie_json *sosie_json_add_obj(struct sosie_json *obj, const char *key); 
 struct sosie_json *sosie_json_add_arr(struct sosie_json *obj, const char *key); /* borrowed */
 struct sosie_json *sosie_json_push_obj(struct sosie_json *arr);                 /* borrowed */
 void sosie_json_push_str(struct sosie_json *arr, const char *value);
+/* A time as RFC 3339 text; null for 0. */
+void sosie_json_set_time(struct sosie_json *obj, const char *key, int64_t wall_ms);
+/* code, class, what, where and action of an error: the object, borrowed. NULL, and null under key, when e is
+ * NULL or no error. */
+struct sosie_json *sosie_json_set_error(struct sosie_json *obj, const char *key, const struct sosie_err *e);
 /* Compact text (indent 0) or indented; malloc'd, NUL-terminated, the caller frees. */
 int sosie_json_text(const struct sosie_json *doc, unsigned indent, char **out, size_t *len,
                     struct sosie_err *err);

@@ -23,11 +23,13 @@ struct sosie_mirror_options {
 	/* Frees a configuration that was taken over; NULL: sosie_config_free. */
 	void (*free_config)(struct sosie_config *config);
 	const bool *stop;
-	/* Idle groups ask for the standby's head each time that this has passed, or 300 ms for each group of
-	 * the mirror where that is longer; 0: 60 s. */
+	/* Idle groups ask for the standby's head each time that this has passed; 0: 60 s, or 300 ms for each
+	 * group of the mirror where that is longer. */
 	uint64_t check_ms;
-	/* Told after each cycle and after each error that is new; from any thread, one at a time. result or
-	 * error is NULL. May be NULL: then the log gets it. */
+	uint64_t alarm_again_ms; /* from a failure of the alarm program to the next try; 0: 30 s */
+	/* Told of each point, of the first look or cycle that finds nothing written, and of each error that
+	 * is new: only news. From any thread, one at a time. result or error is NULL. May be NULL: then the
+	 * log gets it. */
 	void (*tell)(void *arg, const struct sosie_config_group *group,
 	             const struct sosie_cycle_result *result, const struct sosie_err *error);
 	/* For a foreground run of one group: its progress is told here too; the consents of this run
@@ -49,9 +51,11 @@ int sosie_mirror_reload(struct sosie_mirror *m, struct sosie_config *config, str
  * thread.
  */
 void sosie_mirror_config_alarm(struct sosie_mirror *m, const char *file, const char *text);
-/* How views of the group with that state folder are told from others' (struct sosie_source_options). */
+/* What the source of a group is opened with. group and tag are borrowed by *out; tag, made of the state
+ * folder's path, tells its views from those of others. */
 #define SOSIE_MIRROR_TAG 9
-int sosie_mirror_tag(const char *state, char tag[SOSIE_MIRROR_TAG], struct sosie_err *err);
+int sosie_mirror_source(const struct sosie_config_group *group, char tag[SOSIE_MIRROR_TAG],
+                        struct sosie_source_options *out, struct sosie_err *err);
 /* Status as JSON (docs/operating.md, "Status of the source"), malloc'd. Any thread. */
 int sosie_mirror_status(struct sosie_mirror *m, char **text, size_t *len, struct sosie_err *err);
 /* True while every thread of the mirror makes progress: what a watchdog may be told. */

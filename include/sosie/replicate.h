@@ -24,9 +24,9 @@ int sosie_pool_new(struct sosie_connector *connector, struct sosie_clock *clock,
 void sosie_pool_free(struct sosie_pool *pool); /* none may be taken; NULL is fine */
 /* Milliseconds until a connection is tried again; 0: any time. Looks only: waits for nothing. */
 int64_t sosie_pool_pause_ms(struct sosie_pool *pool);
-/* Closes sessions that nobody has used for two minutes: a second or more each when the standby hangs, so not
- * under a lock. */
-void sosie_pool_tidy(struct sosie_pool *pool);
+/* Closes one session that nobody has used for two minutes: a second or more when the standby hangs, so not
+ * under a lock. True: there was one, and there may be more. */
+bool sosie_pool_tidy(struct sosie_pool *pool);
 
 /* Bytes a second over all who share it. Thread-safe. */
 struct sosie_budget;
@@ -73,8 +73,6 @@ struct sosie_cycle_result {
 	char accepted_loss[512]; /* what the standby had lost, when --accept-standby-loss let it pass; else
 	                            empty */
 	bool compared, resumed;  /* digests were compared; an upload of before was gone on with */
-	bool tracked;            /* changes were found without reading all */
-	int64_t cut_ms, accepted_ms; /* on the standby's clock */
 	int64_t cut_mono_ms,
 	        done_mono_ms; /* ours: their difference is what this point was old when accepted */
 };
@@ -109,15 +107,14 @@ int sosie_pool_same(struct sosie_pool *pool, const char *tenant, const struct so
 /* What is recorded of the accepted point; cheap, not while a cycle runs. */
 struct sosie_replicator_status {
 	bool exists; /* there is one */
-	uint64_t epoch, point;
-	int64_t cut_ms;      /* of its cut, on the standby's clock; 0: not known */
-	int64_t cut_wall_ms; /* the same on this machine's clock; 0: not known */
+	uint64_t point;
+	int64_t cut_wall_ms; /* of its cut, on this machine's clock; 0: not known */
 	bool labelled;       /* consistency is known */
 	enum sosie_consistency consistency;
 	int64_t age_ms; /* of that cut now, by this machine's boot clock; -1: not known (another boot) */
 	bool pending;   /* an upload is under way or waits for its verdict */
-	bool view_held; /* the accepted view is kept: changes will be found without reading */
-	struct sosie_view_id view; /* that view; empty when it is not held */
+	struct sosie_view_id
+	        view; /* the accepted view, kept: changes will be found without reading; empty: it is not */
 };
 void sosie_replicator_status(const struct sosie_replicator *r, struct sosie_replicator_status *out);
 /* Views of this group go; what had to be sent is found by comparing digests here. Not while a cycle runs. */

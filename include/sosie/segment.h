@@ -89,7 +89,7 @@ int sosie_encode_patch(struct sosie_encoder *enc, const struct sosie_range *rang
 int sosie_encode_delta(struct sosie_encoder *enc, const struct sosie_range *ranges, unsigned count,
                        const struct sosie_digest *leaves, const void *plain, size_t plain_len,
                        const void *delta, size_t delta_len, const void **out, size_t *len,
-                       enum sosie_record_kind *kind, struct sosie_err *err);
+                       struct sosie_err *err);
 /* One zero or discard record. */
 int sosie_encode_zero(struct sosie_encoder *enc, enum sosie_record_kind kind,
                       const struct sosie_range *ranges, unsigned count, const void **out, size_t *len,

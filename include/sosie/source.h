@@ -14,7 +14,6 @@
 #ifndef SOSIE_SOURCE_H
 #define SOSIE_SOURCE_H
 
-#include "sosie/clock.h"
 #include "sosie/io.h"
 #include "sosie/names.h"
 #include "sosie/segment.h"
@@ -53,10 +52,12 @@ int sosie_volume_identify(struct sosie_io *io, const struct sosie_volume *v, str
  * group is killed. Environment: SOSIE_GROUP, SOSIE_VOLUMES (NAME=PATH lines). */
 struct sosie_hooks {
 	const char *freeze, *thaw; /* frozen until all is read; both or none */
-	uint64_t freeze_limit_ms;  /* thawed at the latest then; passed: the point is fuzzy. Default 30 s */
+	/* From the first word of freeze; thawed at the latest then, and what was not done by then is fuzzy
+	 * (scan) or fails (a cut). 0: 30 s for scan, else 2 s. */
+	uint64_t freeze_limit_ms;
 	const char *view,
 	        *view_done;     /* view prints NAME=PATH lines: read these instead; view_done always runs */
-	uint64_t hook_limit_ms; /* for each command, default 60 s */
+	uint64_t hook_limit_ms; /* for each command; 0: 60 s */
 };
 
 /* How the group's writers are held for the instant of a cut; scan: only around the view command. Writers that
@@ -71,8 +72,8 @@ enum sosie_pause_kind {
 struct sosie_pause {
 	enum sosie_pause_kind kind;
 	const char *target;
-	uint64_t limit_ms; /* from the first word of it to its end, default 2 s; passed: the cut fails
-	                      (SOSIE_EHOOK, as all that fails in a pause) */
+	uint64_t limit_ms; /* from the first word of it to its end; 0: for COMMANDS hooks.freeze_limit_ms,
+	                      else 2 s; passed: the cut fails (SOSIE_EHOOK, as all that fails in a pause) */
 };
 /* "cgroup:DIR", "qmp:SOCKET"; target is borrowed from text. */
 int sosie_pause_parse(const char *text, struct sosie_pause *out, struct sosie_err *err);
@@ -103,9 +104,11 @@ struct sosie_cut_facts {
 	uint64_t cuts;    /* made by this source object, those that failed for their length too */
 	int64_t last_predicted_us; /* what had been predicted for that one, -1: nothing */
 	uint64_t
-	        view_bytes; /* what kept views hold back from the filesystem: what had changed when that was
-	                       last looked at (cut or backlog, the newest); before that, all of the volumes */
-	bool growing;       /* extents have grown at each of the last cuts, without end in sight */
+	        view_bytes;  /* what kept views hold back from the filesystem: what had changed when that was
+	                        last looked at (cut or backlog, the newest); before that, all of the volumes */
+	bool growing;        /* extents have grown at each of the last cuts, without end in sight */
+	char untracked[160]; /* why the change set of the last view was not known, wholly or for a volume, so
+	                        that all counts as changed; empty: it was, or none was asked for */
 };
 
 struct sosie_source;
@@ -157,6 +160,7 @@ struct sosie_source_ops {
 };
 struct sosie_source {
 	const struct sosie_source_ops *ops;
+	bool stands_in; /* auto chose it because clones would hold the writers too long: it reads all */
 };
 
 enum sosie_source_kind { SOSIE_SOURCE_AUTO, SOSIE_SOURCE_SCAN, SOSIE_SOURCE_REFLINK, SOSIE_SOURCE_BTRFS };
@@ -170,7 +174,8 @@ struct sosie_source_options {
 	const char *tag;       /* tells views of one state folder from another's: 8 hex digits */
 	uint64_t max_stall_us; /* auto: a clone that would hold writers longer, and longer each time, is not
 	                          chosen; 0: no matter */
-	struct sosie_clock *clock;
+	const char *state;     /* folder in which it is noted that writers are held, so that whoever opens the
+	                          source next lets them go if all of us had died; NULL: not noted */
 };
 /* Opens the driver asked for (SOSIE_EUNSUPPORTED with the reason when the path does not allow it), or the
  * best that the path allows: btrfs, reflink, scan. reason gets why, for status: "btrfs: all volumes lie in
@@ -182,10 +187,5 @@ int sosie_source_open(const struct sosie_source_options *options, struct sosie_s
  * fail: for when the filesystem runs full. Uses volumes, tenant, group and tag only; thread-safe, at any
  * time. */
 int sosie_source_give_up(const struct sosie_source_options *options, struct sosie_err *err);
-/* volumes and hooks are borrowed. A watchdog thread thaws at the limit even if the reader hangs, and a helper
- * process does if we are killed. */
-int sosie_scan(const struct sosie_volume *volumes, unsigned count, const struct sosie_hooks *hooks,
-               const char *group, struct sosie_clock *clock, struct sosie_source **out,
-               struct sosie_err *err);
 
 #endif

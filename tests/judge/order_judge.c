@@ -5,7 +5,8 @@
  *   order_judge direct|buffered IMAGE0 IMAGE1 [LEAST]
  *
  * Exit 0: yes, and the newest number is at least LEAST (default 1); 1: no, with the first number that is
- * missing; 2: usage. The last line is "I4 holds: …" or "I4 broken: …".
+ * missing, or the images are none of order_writer's (a torn block, another size); 2: usage. The last line is
+ * "I4 holds: …" or "I4 broken: …".
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +22,7 @@
 
 static int complain(const char *path, const char *what)
 {
-	fprintf(stderr, "order_judge: %s: %s\n", path, what);
+	printf("I4 broken: %s: %s\n", path, what);
 	return -1;
 }
 
@@ -54,8 +55,8 @@ static int read_image(int fd, const char *path, uint64_t slots, uint64_t *seed, 
 
 			*seed = *seed ? *seed : order_block_seed(block);
 			if (!order_block_read(block, *seed, &held[at + i])) {
-				fprintf(stderr, "order_judge: %s: block %llu is torn or foreign\n", path,
-				        (unsigned long long)(at + i));
+				printf("I4 broken: %s: block %llu is torn or foreign\n", path,
+				       (unsigned long long)(at + i));
 				return -1;
 			}
 		}
@@ -66,14 +67,8 @@ static int read_image(int fd, const char *path, uint64_t slots, uint64_t *seed, 
 static int verdict(const struct order_map *m, bool buffered, uint64_t *const held[2], uint64_t least)
 {
 	struct order_verdict v;
-	bool holds = order_judge(m, buffered, held, &v);
+	bool holds = order_judge(m, buffered, held, &v) && v.newest >= least;
 
-	for (unsigned i = 0; holds && i < 2; i++)
-		for (uint64_t slot = 0; slot < m->slots; slot++)
-			if (held[i][slot] && (held[i][slot] % 2 != i || order_slot(m, held[i][slot]) != slot))
-				holds = false;
-	if (v.newest < least)
-		holds = false;
 	printf("I4 %s: newest %llu (at least %llu wanted), all up to %llu must be there; %llu places hold a "
 	       "number, "
 	       "%llu lack one, %llu hold a wrong one; first missing %llu\n",

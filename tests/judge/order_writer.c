@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Writes numbered blocks to two volumes in turn (tests/support/order.h) until SIGTERM, or until COUNT.
+ * Writes numbered blocks to two volumes in turn (tests/support/order.h) until SIGTERM.
  *
- *   order_writer direct|buffered VOLUME0 VOLUME1 LOG [COUNT [FIRST [SEED]]]
+ *   order_writer direct|buffered VOLUME0 VOLUME1 LOG
  *
  * direct: O_DIRECT|O_DSYNC; buffered: fsync of both after every 8 numbers. LOG gets "ISSUED DURABLE" in 40
  * bytes, written over before each write (ISSUED) and after each that is known durable. Both volumes exist,
- * have the same size, and hold zeros or what a run with the same SEED (default 1) left; FIRST (default 1)
- * goes on from there. Prints "wrote FIRST to LAST" at the end.
+ * have the same size and hold zeros. Prints "wrote 1 to LAST" at the end.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +17,8 @@
 #include <unistd.h>
 
 #include "tests/support/order.h"
+
+#define SEED 1u /* of the blocks' content and places */
 
 static volatile sig_atomic_t stop;
 
@@ -67,7 +68,7 @@ static int write_number(struct writer *w, uint64_t n)
 	return note(w, n);
 }
 
-static int open_all(struct writer *w, char **argv, uint64_t seed)
+static int open_all(struct writer *w, char **argv)
 {
 	off_t sizes[2];
 
@@ -85,7 +86,7 @@ static int open_all(struct writer *w, char **argv, uint64_t seed)
 		fprintf(stderr, "order_writer: the volumes must have one size, 64 KiB to 64 GiB\n");
 		return -1;
 	}
-	order_map_init(&w->map, seed, (uint64_t)sizes[0] / ORDER_BLOCK);
+	order_map_init(&w->map, SEED, (uint64_t)sizes[0] / ORDER_BLOCK);
 	w->block = aligned_alloc(ORDER_BLOCK, ORDER_BLOCK);
 	return w->block ? 0 : complain("memory");
 }
@@ -94,22 +95,20 @@ int main(int argc, char **argv)
 {
 	const struct sigaction action = {.sa_handler = on_signal};
 	struct writer w = {.buffered = argc > 1 && strcmp(argv[1], "buffered") == 0};
-	uint64_t count = argc > 5 ? strtoull(argv[5], NULL, 10) : 0;
-	uint64_t first = argc > 6 ? strtoull(argv[6], NULL, 10) : 1, n;
+	uint64_t n;
 	int rc;
 
-	if (argc < 5 || argc > 8 || first == 0 || (!w.buffered && strcmp(argv[1], "direct") != 0)) {
-		fprintf(stderr,
-		        "usage: order_writer direct|buffered VOLUME0 VOLUME1 LOG [COUNT [FIRST [SEED]]]\n");
+	if (argc != 5 || (!w.buffered && strcmp(argv[1], "direct") != 0)) {
+		fprintf(stderr, "usage: order_writer direct|buffered VOLUME0 VOLUME1 LOG\n");
 		return 2;
 	}
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
-	rc = open_all(&w, argv, argc > 7 ? strtoull(argv[7], NULL, 10) : 1);
-	for (n = first; rc == 0 && !stop && (count == 0 || n < first + count); n++)
+	rc = open_all(&w, argv);
+	for (n = 1; rc == 0 && !stop; n++)
 		rc = write_number(&w, n);
 	if (rc == 0)
-		printf("wrote %llu to %llu\n", (unsigned long long)first, (unsigned long long)(n - 1));
+		printf("wrote 1 to %llu\n", (unsigned long long)(n - 1));
 	free(w.block);
 	return rc == 0 ? 0 : 1;
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # The daemon: two groups of one file, followed; a standby that goes away and comes back; kill -9 and a restart; an alarm that opens and
-# closes; the metrics file; a second daemon; a standby that hangs holds only its own group.
+# closes; the metrics file; a second daemon. (A standby that hangs: reload.sh.)
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 scenario mirror
@@ -18,7 +18,7 @@ chmod 755 "$work/alarm"
 : >"$work/alarms"
 config=$work/sosie.yaml
 state=$work/state
-write_config() # PORT-OF-WEB
+write_config()
 {
 	cat >"$config" <<END
 state: $state
@@ -90,9 +90,13 @@ exits 4 "nobody answers" "$sosie" status --config "$config"
 says 'acme/erp: point [0-9]+ was accepted last'
 before=$(newest web)
 scribble "$work/web.img" 2
+: >"$work/daemon.err" # what is said from here on is the new one's
 start_daemon "$config"
 within 30 "a new daemon goes on" point_above web "$before"
 point_is web "$(newest web)" web "$work/web.img"
+within 10 "what it says is in the log" grep -q '2 groups of' "$work/daemon.err"
+! grep 'digests compared' "$work/daemon.err" || fail "the new daemon compared digests"
+ok "and compares nothing"
 
 kill -TERM "$daemon"
 code=0

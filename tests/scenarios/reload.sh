@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# SIGHUP: a bad file is told and changes nothing; a good one takes a group away, changes one and adds one. And a standby that hangs
-# (SIGSTOP) holds nobody else's groups.
+# SIGHUP: a bad file is told and changes nothing, and so is one with another state folder; a good one takes a group away (its views go), changes
+# one and adds one. And a standby that hangs (SIGSTOP) holds nobody else's groups.
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 scenario reload
@@ -12,7 +12,7 @@ for name in one two three other; do make_image "$work/$name.img" 2; done
 config=$work/sosie.yaml
 state=$work/state
 
-head_of() # INTERVAL
+head_of()
 {
 	cat <<END
 state: $state
@@ -67,6 +67,23 @@ write_config before
 within 10 "and is an alarm" status '.alarms | any(.kind == "config")'
 scribble "$work/two.img" 2
 within 20 "the old configuration goes on" point_above two 1
+
+# Another state folder: lock and socket stay where they are, and so does everything else.
+points_before=$(newest one)
+within 20 "group one has been looked at often" status '.groups[] | select(.group == "acme/one") | (.counters.cycles + .counters.unchanged) >= 5'
+before | sed "s|^state: .*|state: $work/elsewhere|" >"$config.new"
+chmod 600 "$config.new"
+mv "$config.new" "$config"
+kill -HUP "$daemon"
+within 10 "another state is refused" grep -q 'reload refused.*state cannot change while sosied runs' "$work/daemon.err"
+[ ! -e "$work/elsewhere" ] || fail "the other folder was made"
+write_config before
+within 10 "the daemon still answers at its folder" status '.groups | length == 3'
+status '.groups[] | select(.group == "acme/one") | (.counters.cycles + .counters.unchanged) >= 5' || fail "group one was begun anew"
+ok "no group was begun anew"
+equal "no point was made of it" "$(newest one)" "$points_before"
+exits 4 "and its lock is held" "$bin/sosied" --config "$config"
+says 'another sosied runs on this state folder'
 
 # A good one.
 write_config after

@@ -35,9 +35,12 @@ says 'acme/gone  .*needs you'
 says 'gone.img'
 [ -z "$(awk 'length > 80 && /^acme/' "$work/out")" ] || fail "a line of the table is wider than 80 columns"
 ok "the table fits into 80 columns"
+says 'scan: .*'
+grep -q '^    .*(.*gone.img)' "$work/out" || fail "the place of the error is not shown"
+ok "the place of an error is shown"
 exits 5 "as JSON" "$sosie" status --config "$config" --json
 json '.format == 1 and (.pid | type) == "number" and (.groups | length) == 2'
-json '.groups[] | select(.group == "acme/erp") | .driver == "scan" and .late == false and .objective_ms == 3600000 and .rpo_ms != null'
+json '.groups[] | select(.group == "acme/erp") | .driver == "scan" and has("untracked") and .late == false and .objective_ms == 3600000 and .rpo_ms != null'
 json '.groups[] | select(.group == "acme/gone") | .state == "needs you" and .error.code == "not-found" and .point == null'
 json '.alarms | any(.kind == "needs-you" and .group == "acme/gone")'
 "$sosie" status --config "$config" --watch >"$work/watch" 2>&1 &
@@ -55,7 +58,7 @@ equal "mode of the socket" "$(stat -c %a "$state/control.sock")" 600
 
 # Clients that say nothing, and what is not understood, hold nobody up. Their standard input is a pipe that stays open.
 command -v python3 >/dev/null || skip "needs python3 for slow clients"
-python3 - "$state/control.sock" <<'END' >"$work/out" 2>"$work/err" || fail "hostile clients"
+python3 - "$state/control.sock" "$sosie" "$config" <<'END' >"$work/out" 2>"$work/err" || fail "hostile clients"
 import socket, sys, subprocess
 def dial():
     s = socket.socket(socket.AF_UNIX); s.settimeout(8); s.connect(sys.argv[1]); return s
@@ -69,8 +72,23 @@ except ConnectionResetError:
 good = dial(); good.sendall(b"status\n"); assert good.recv(8) == b'{"format'
 for s in slow:
     assert s.recv(10) == b"" # the deadline ends them
+# More silent ones than are served at once: who asks meanwhile waits for them, and is answered.
+slow = [dial() for _ in range(16)]
+run = subprocess.run([sys.argv[2], "status", "--config", sys.argv[3]], capture_output=True)
+assert run.returncode == 5 and b"acme/erp" in run.stdout, (run.returncode, run.stdout, run.stderr)
 END
 ok "slow and wrong clients hold nobody up"
+if [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null; then
+	cp "$sosie" "$work/sosie-copy"
+	chmod 755 "$work" "$work/sosie-copy"
+	chmod 644 "$config"
+	if setpriv --reuid 65534 --clear-groups test -x "$work/sosie-copy"; then
+		exits 3 "another user may not ask" setpriv --reuid 65534 --clear-groups "$work/sosie-copy" status --config "$config"
+		says 'ask as root or as the user of sosied'
+		says_not 'not running'
+	fi
+	chmod 600 "$config"
+fi
 
 # The volume appears: the group heals by itself.
 make_image "$work/gone.img" 1

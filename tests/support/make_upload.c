@@ -185,8 +185,8 @@ static void encode_delta(struct making *k, const struct sosie_range *range,
 	uint8_t *delta = need(malloc(SOSIE_CHUNK * 2));
 	size_t n = make_delta(delta, plain, k->old + range->leaf * SOSIE_LEAF, plain_len,
 	                      (size_t)(range->leaf * SOSIE_LEAF % SOSIE_CHUNK));
-	CHECK(sosie_encode_delta(k->encoder, range, 1, digests, plain, plain_len, delta, n, bytes, len, kind,
-	                         ERR));
+	CHECK(sosie_encode_delta(k->encoder, range, 1, digests, plain, plain_len, delta, n, bytes, len, ERR));
+	*kind = (enum sosie_record_kind)((const uint8_t *)*bytes)[4];
 	free(delta);
 }
 

@@ -264,8 +264,8 @@ int64_t command_age_ms(struct command *c, int64_t wall_ms)
 void command_point_json(struct command *c, struct sosie_json *obj, const struct sosie_point *p)
 {
 	sosie_json_set_u64(obj, "point", p->point);
-	document_time(obj, "cut_time", p->cut_ms);
-	document_time(obj, "accepted_time", p->accepted_ms);
+	sosie_json_set_time(obj, "cut_time", p->cut_ms);
+	sosie_json_set_time(obj, "accepted_time", p->accepted_ms);
 	sosie_json_set_i64(obj, "age_s", command_age_ms(c, p->cut_ms) / 1000);
 	sosie_json_set_str(obj, "consistency", sosie_consistency_name(p->consistency));
 	sosie_json_set_bool(obj, "verified", p->verified);

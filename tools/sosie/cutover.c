@@ -65,7 +65,7 @@ static void plan_document(struct command *c, const struct sosie_cutover *p,
 	command_point_json(c, sosie_json_add_obj(plan, "point"), &p->chosen);
 	document_volumes(plan, volumes);
 	sosie_json_set_u64(plan, "newest", p->newest.point);
-	document_time(plan, "same_time", p->same_ms);
+	sosie_json_set_time(plan, "same_time", p->same_ms);
 	sosie_json_set_u64(plan, "points_lost", p->newest.point - p->chosen.point);
 	sosie_json_set_i64(plan, "lost_s", p->lost_ms / 1000);
 	sosie_json_set_u64(plan, "uploads_committed", p->uploads_committed);

@@ -22,12 +22,43 @@
 /* --- the socket
  * ---------------------------------------------------------------------------------------------------- */
 
-static int dial(const char *state, struct sosie_err *err)
+static int silent(struct sosie_err *err)
+{
+	sosie_err_set(err, SOSIE_ETIMEOUT, "sosied does not answer within %d s", ANSWER_S);
+	return sosie_err_action(err, "look at what it does: journalctl -u sosied");
+}
+
+static int closed(struct sosie_err *err)
+{
+	sosie_err_set(err, SOSIE_EPEER, "sosied closed the connection");
+	return sosie_err_action(err, "ask again; if it ended, journalctl -u sosied says why");
+}
+
+static int no_dial(int sys, const char *path, bool *absent, struct sosie_err *err)
+{
+	*absent = sys == ENOENT || sys == ECONNREFUSED;
+	if (sys == EAGAIN)
+		return silent(err);
+	if (*absent)
+		sosie_err_set(err, SOSIE_EPEER, "sosied is not running: nobody answers at its socket");
+	else
+		sosie_err_sys(err, sys, "sosied cannot be asked");
+	sosie_err_where(err, "%s", path);
+	if (*absent)
+		return sosie_err_action(err, "start it: systemctl start sosied, or sosied --config FILE");
+	if (sys == EACCES || sys == EPERM)
+		return sosie_err_action(err, "ask as root or as the user of sosied");
+	return -(int)err->code;
+}
+
+/* The descriptor. *absent: surely nobody is there. */
+static int dial(const char *state, bool *absent, struct sosie_err *err)
 {
 	struct sockaddr_un to = {.sun_family = AF_UNIX};
 	const struct timeval limit = {.tv_sec = ANSWER_S};
 	int n = snprintf(to.sun_path, sizeof(to.sun_path), "%s/control.sock", state), fd;
 
+	*absent = false;
 	if (n < 0 || (size_t)n >= sizeof(to.sun_path))
 		return sosie_err_set(err, SOSIE_ECONFIG,
 		                     "the path of the state folder is too long for a socket");
@@ -40,15 +71,20 @@ static int dial(const char *state, struct sosie_err *err)
 		int sys = errno;
 
 		close(fd);
-		if (sys == ENOENT || sys == ECONNREFUSED)
-			sosie_err_set(err, SOSIE_EPEER,
-			              "sosied is not running: nobody answers at its socket");
-		else
-			sosie_err_sys(err, sys, "sosied cannot be asked");
-		sosie_err_where(err, "%s/control.sock", state);
-		return sosie_err_action(err, "start it: systemctl start sosied, or sosied --config FILE");
+		return no_dial(sys, to.sun_path, absent, err);
 	}
 	return fd;
+}
+
+static int broken(int sys, struct sosie_err *err)
+{
+	if (sys == EAGAIN)
+		return silent(err);
+	if (sys == EINTR)
+		return sosie_err_set(err, SOSIE_EINTR, "interrupted");
+	if (sys == EPIPE || sys == ECONNRESET)
+		return closed(err);
+	return sosie_err_sys(err, sys, "sosied cannot be asked");
 }
 
 static int receive(int fd, char **text, size_t *len, struct sosie_err *err)
@@ -72,43 +108,59 @@ static int receive(int fd, char **text, size_t *len, struct sosie_err *err)
 		if (n < 0 && errno == EINTR && !stop_wanted())
 			continue;
 		if (n < 0)
-			return sosie_err_set(err, SOSIE_ETIMEOUT, "sosied does not answer within %d s",
-			                     ANSWER_S);
+			return broken(errno, err);
 		*len += (size_t)n;
 		(*text)[*len] = '\0';
 		if (n == 0)
-			return *len > 0 ? 0 : sosie_err_set(err, SOSIE_EPEER, "sosied closed the connection");
+			return *len > 0 ? 0 : closed(err);
 	}
 }
 
-static int ask(const char *state, struct sosie_json **doc, char **text, struct sosie_err *err)
-{
-	static const char question[] = "status\n";
-	size_t len = 0;
-	int fd = dial(state, err), rc = 0;
-
-	*doc = NULL;
-	*text = NULL;
-	if (fd < 0)
-		return fd;
-	if (send(fd, question, sizeof(question) - 1, MSG_NOSIGNAL) != (ssize_t)sizeof(question) - 1)
-		rc = sosie_err_sys(err, errno, "sosied cannot be asked");
-	if (rc == 0)
-		rc = receive(fd, text, &len, err);
-	close(fd);
-	return rc == 0 ? sosie_json_parse(*text, len, ANSWER_MAX, doc, err) : rc;
-}
-
-/* --- the table
- * ----------------------------------------------------------------------------------------------------- */
-
-/* Null or missing members are "-". */
+/* Null or missing members are none. */
 static const char *word(const struct sosie_json *o, const char *key, const char *none)
 {
 	const char *text;
 
 	return sosie_json_str(o, key, 4096, &text, NULL) == 0 ? text : none;
 }
+
+/* The daemon may answer with an error. */
+static int take_error(const struct sosie_json *doc, struct sosie_err *err)
+{
+	struct sosie_json *e;
+	int code;
+
+	if (!sosie_json_has(doc, "error") || sosie_json_obj(doc, "error", &e, NULL) != 0)
+		return 0;
+	code = sosie_code_from_name(word(e, "code", ""));
+	sosie_err_set(err, code > 0 ? (enum sosie_code)code : SOSIE_EPROTO, "sosied cannot tell: %s",
+	              word(e, "what", "no reason given"));
+	sosie_err_where(err, "%s", word(e, "where", ""));
+	return sosie_err_action(err, "%s", word(e, "action", ""));
+}
+
+static int ask(const char *state, struct sosie_json **doc, char **text, bool *absent, struct sosie_err *err)
+{
+	static const char question[] = "status\n";
+	size_t len = 0;
+	int fd = dial(state, absent, err), rc = 0;
+
+	*doc = NULL;
+	*text = NULL;
+	if (fd < 0)
+		return fd;
+	if (send(fd, question, sizeof(question) - 1, MSG_NOSIGNAL) != (ssize_t)sizeof(question) - 1)
+		rc = broken(errno, err);
+	if (rc == 0)
+		rc = receive(fd, text, &len, err);
+	close(fd);
+	if (rc == 0 && sosie_json_parse(*text, len, ANSWER_MAX, doc, err) != 0)
+		rc = sosie_err_wrap(err, "sosied's answer");
+	return rc == 0 ? take_error(*doc, err) : rc;
+}
+
+/* --- the table
+ * ----------------------------------------------------------------------------------------------------- */
 
 static int64_t number(const struct sosie_json *o, const char *key)
 {
@@ -155,11 +207,42 @@ static bool needs_person(const struct sosie_json *g)
 	       strcmp(state, "stopped") == 0;
 }
 
+#define DETAIL 76 /* columns, behind four blanks */
+
+/* Broken between words. */
+static void show_text(const char *text)
+{
+	size_t len;
+
+	for (; *text; text += len + strspn(text + len, " ")) {
+		len = strlen(text);
+		if (len > DETAIL)
+			for (len = DETAIL; len > 0 && text[len] != ' '; len--)
+				;
+		if (len == 0) /* one word that is longer */
+			len = strcspn(text, " ");
+		printf("    %.*s\n", (int)len, text);
+	}
+}
+
+static void show_error(const struct sosie_json *o)
+{
+	struct sosie_json *e;
+	const char *where;
+
+	if (sosie_json_is_null(o, "error") || sosie_json_obj(o, "error", &e, NULL) != 0)
+		return;
+	where = word(e, "where", "");
+	printf("    %s: %s%s%s%s\n", word(e, "code", "error"), word(e, "what", ""), where[0] ? " (" : "",
+	       where, where[0] ? ")" : "");
+	if (word(e, "action", "")[0])
+		printf("    to do: %s\n", word(e, "action", ""));
+}
+
 static void show_detail(const struct sosie_json *g)
 {
 	char catch_up[16], predicted[16], measured[16], views[32];
 	int64_t p = number(g, "stall_predicted_us"), m = number(g, "stall_measured_us");
-	struct sosie_json *e;
 
 	printf("    last change %.19s, catch-up %s, views %s\n", word(g, "last_change", "-"),
 	       brief(catch_up, number(g, "catch_up_ms")), size_or_none(views, number(g, "view_bytes")));
@@ -173,13 +256,10 @@ static void show_detail(const struct sosie_json *g)
 			printf(", %lld extents", (long long)number(g, "extents"));
 		printf("\n");
 	}
-	if (word(g, "driver_reason", NULL))
-		printf("    %.76s\n", word(g, "driver_reason", ""));
-	if (!sosie_json_is_null(g, "error") && sosie_json_obj(g, "error", &e, NULL) == 0) {
-		printf("    %s: %s\n", word(e, "code", "error"), word(e, "what", ""));
-		if (word(e, "action", "")[0])
-			printf("    to do: %s\n", word(e, "action", ""));
-	}
+	show_text(word(g, "driver_reason", ""));
+	if (word(g, "untracked", NULL))
+		printf("    all counts as changed: %s\n", word(g, "untracked", ""));
+	show_error(g);
 }
 
 static void show_group(const struct sosie_json *g)
@@ -198,7 +278,7 @@ static void show_group(const struct sosie_json *g)
 /* Those that are not reached; the others need no line. */
 static void show_standbys(const struct sosie_json *doc)
 {
-	struct sosie_json *list, *s, *e;
+	struct sosie_json *list, *s;
 	size_t count;
 	char retry[16];
 
@@ -212,8 +292,7 @@ static void show_standbys(const struct sosie_json *doc)
 			printf(", tried again in %s\n", brief(retry, number(s, "retry_ms")));
 		else
 			printf(", tried again now\n");
-		if (!sosie_json_is_null(s, "error") && sosie_json_obj(s, "error", &e, NULL) == 0)
-			printf("    %s: %s\n", word(e, "code", "error"), word(e, "what", ""));
+		show_error(s);
 	}
 }
 
@@ -308,7 +387,8 @@ static int look(struct command *c, const struct sosie_config *config, struct sos
 {
 	struct sosie_json *doc = NULL;
 	char *text = NULL;
-	int rc = ask(config->state, &doc, &text, err);
+	bool absent;
+	int rc = ask(config->state, &doc, &text, &absent, err);
 
 	if (rc == 0)
 		rc = show(doc, !c->json, err);
@@ -318,7 +398,7 @@ static int look(struct command *c, const struct sosie_config *config, struct sos
 		c->printed = true;
 		puts(text);
 	}
-	if (rc == -SOSIE_EPEER && !c->json)
+	if (absent && !c->json)
 		show_not_running(config);
 	sosie_json_free(doc);
 	free(text);
@@ -326,17 +406,22 @@ static int look(struct command *c, const struct sosie_config *config, struct sos
 	return rc;
 }
 
+/* What passes is shown, and asked again. */
 static int watch(struct command *c, const struct sosie_config *config, struct sosie_err *err)
 {
 	bool terminal = isatty(STDOUT_FILENO) != 0;
+	char line[1100];
 	int rc = 0;
 
 	while (!stop_wanted()) {
 		if (terminal)
 			printf("\033[H\033[2J");
 		rc = look(c, config, err);
-		if (rc < 0 && rc != -SOSIE_EPEER)
+		if (rc < 0 && sosie_code_class((enum sosie_code) - rc) != SOSIE_CLASS_RETRY)
 			return rc;
+		if (rc < 0 && !stop_wanted())
+			printf("%s\n", sosie_err_line(err, line, sizeof(line)));
+		fflush(stdout);
 		sosie_sleep_ms(c->clock, 1000);
 	}
 	return rc > 0 ? rc : 0;

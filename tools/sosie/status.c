@@ -89,11 +89,11 @@ static void document_group(struct overview *o, struct sosie_json *obj, const str
 	else
 		sosie_json_set_null(obj, "rpo_s");
 	sosie_json_set_str(obj, "rpo_none", s->rpo_ms < 0 ? rpo_none(s) : NULL);
-	document_time(obj, "same_time", s->same_ms);
+	sosie_json_set_time(obj, "same_time", s->same_ms);
 	document_numbers(obj, s);
 	sosie_json_set_str(obj, "waiting", s->waiting[0] ? s->waiting : NULL);
 	sosie_json_set_str(obj, "refused", s->refused[0] ? s->refused : NULL);
-	document_time(obj, "refused_time", s->refused_ms);
+	sosie_json_set_time(obj, "refused_time", s->refused_ms);
 	sosie_json_set_str(obj, "head", head_word(s));
 	sosie_json_set_str(obj, "live", s->cut_over ? s->live : NULL);
 }
@@ -196,7 +196,7 @@ static void one_failed(struct overview *o, const struct sosie_name *tenant, cons
 
 	if (o->failed++ == 0)
 		o->first = *failure;
-	document_error(obj, failure);
+	(void)sosie_json_set_error(obj, "error", failure);
 	if (!o->c->json && !o->one)
 		printf("\n%s/%s\n  cannot be read: %s\n", tenant->s, group->s,
 		       sosie_err_line(failure, line, sizeof(line)));
@@ -269,7 +269,7 @@ static int show_store(struct overview *o, struct sosie_err *err)
 	sosie_store_info(o->c->store, &info);
 	sosie_json_set_str(obj, "path", o->c->store_path);
 	sosie_json_set_hex(obj, "id", info.id.b, sizeof(info.id.b));
-	document_time(obj, "created", info.created_ms);
+	sosie_json_set_time(obj, "created", info.created_ms);
 	sosie_json_set_bool(obj, "reflink", info.reflink);
 	sosie_json_set_str(obj, "io", o->c->io_reason);
 	sosie_json_set_bool(obj, "keeper", o->keeper);

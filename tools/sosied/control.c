@@ -18,11 +18,13 @@
 #include <unistd.h>
 
 #include "sosie/clock.h"
+#include "sosie/json.h"
 #include "tools/sosied/control.h"
 
 #define CLIENTS 16
 #define ASK_MS 2000     /* to say what it wants */
 #define ANSWER_MS 10000 /* to take the answer */
+#define TICK_MS 200
 
 struct client {
 	int fd; /* -1: free */
@@ -38,6 +40,7 @@ struct control {
 	char path[108];
 	pthread_t thread;
 	bool running;
+	int64_t rest_ms; /* nobody is accepted before then: descriptors have run out */
 	struct client clients[CLIENTS];
 	int (*answer)(void *arg, char **text, size_t *len, struct sosie_err *err);
 	void *arg;
@@ -53,29 +56,54 @@ static void client_end(struct client *c)
 	*c = (struct client){.fd = -1};
 }
 
+static struct client *free_slot(struct control *c)
+{
+	for (size_t i = 0; i < CLIENTS; i++)
+		if (c->clients[i].fd < 0)
+			return &c->clients[i];
+	return NULL;
+}
+
+/* Called while a slot is free: more clients wait in the listener's queue. */
 static void client_new(struct control *c)
 {
+	struct client *k = free_slot(c);
+	int64_t now = sosie_mono_ms(sosie_clock_real());
 	int fd = accept4(c->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	for (size_t i = 0; fd >= 0 && i < CLIENTS; i++)
-		if (c->clients[i].fd < 0) {
-			c->clients[i].fd = fd;
-			c->clients[i].end_ms = sosie_mono_ms(sosie_clock_real()) + ASK_MS;
-			return;
-		}
 	if (fd >= 0)
-		close(fd);
+		*k = (struct client){.fd = fd, .end_ms = now + ASK_MS};
+	else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+		c->rest_ms = now + TICK_MS;
+}
+
+/* {"error":{…}} in place of an answer. */
+static char *error_text(const struct sosie_err *e, size_t *len)
+{
+	struct sosie_json *doc = sosie_json_new();
+	char *text = NULL;
+
+	*len = 0;
+	if (doc) {
+		sosie_json_set_u64(doc, "format", 1);
+		(void)sosie_json_set_error(doc, "error", e);
+		(void)sosie_json_text(doc, 0, &text, len, NULL);
+	}
+	sosie_json_free(doc);
+	return text;
 }
 
 static void client_answer(struct control *c, struct client *k)
 {
 	struct sosie_err err = {0};
-	bool status = strcmp(k->line, "status") == 0;
+	int rc = 0;
 
-	if (!status || c->answer(c->arg, &k->text, &k->text_len, &err) != 0) {
-		k->text = strdup(status ? "{\"error\":\"no memory\"}" : "{\"error\":\"not understood\"}");
-		k->text_len = k->text ? strlen(k->text) : 0;
-	}
+	if (strcmp(k->line, "status") == 0)
+		rc = c->answer(c->arg, &k->text, &k->text_len, &err);
+	else
+		rc = sosie_err_set(&err, SOSIE_EUSAGE, "not understood: this socket answers to \"status\"");
+	if (rc != 0)
+		k->text = error_text(&err, &k->text_len);
 	k->end_ms = sosie_mono_ms(sosie_clock_real()) + ANSWER_MS;
 	if (!k->text)
 		client_end(k);
@@ -115,35 +143,51 @@ static void client_write(struct client *k)
 		client_end(k);
 }
 
+/* What is waited for; -1 as timeout: nothing ends by itself. The listener is left out while no slot is free.
+ */
+static int prepare(struct control *c, struct pollfd p[CLIENTS + 2])
+{
+	bool rests = sosie_mono_ms(sosie_clock_real()) < c->rest_ms;
+	int timeout = rests ? TICK_MS : -1;
+
+	p[0] = (struct pollfd){.fd = c->wake, .events = POLLIN};
+	p[1] = (struct pollfd){.fd = rests || !free_slot(c) ? -1 : c->listener, .events = POLLIN};
+	for (size_t i = 0; i < CLIENTS; i++) {
+		p[i + 2] = (struct pollfd){.fd = c->clients[i].fd,
+		                           .events = c->clients[i].text ? POLLOUT : POLLIN};
+		timeout = c->clients[i].fd >= 0 ? TICK_MS : timeout;
+	}
+	return timeout;
+}
+
+static void client_step(struct control *c, struct client *k, const struct pollfd *p)
+{
+	if (p->revents && k->text)
+		client_write(k);
+	else if (p->revents)
+		client_read(c, k);
+	if (k->fd >= 0 && sosie_mono_ms(sosie_clock_real()) > k->end_ms)
+		client_end(k);
+}
+
 static void *serve(void *arg)
 {
 	struct control *c = arg;
-	struct sosie_clock *clock = sosie_clock_real();
 
 	for (;;) {
-		struct pollfd p[CLIENTS + 2] = {{.fd = c->wake, .events = POLLIN},
-		                                {.fd = c->listener, .events = POLLIN}};
-		int timeout = -1;
+		struct pollfd p[CLIENTS + 2];
+		int timeout = prepare(c, p);
 
-		for (size_t i = 0; i < CLIENTS; i++) {
-			p[i + 2].fd = c->clients[i].fd;
-			p[i + 2].events = c->clients[i].text ? POLLOUT : POLLIN;
-			timeout = c->clients[i].fd >= 0 ? 200 : timeout;
+		if (poll(p, CLIENTS + 2, timeout) < 0) {
+			if (errno != EINTR)
+				return NULL;
+			continue;
 		}
-		if (poll(p, CLIENTS + 2, timeout) < 0 && errno != EINTR)
-			return NULL;
 		if (p[0].revents)
 			return NULL;
-		for (size_t i = 0; i < CLIENTS; i++) {
-			struct client *k = &c->clients[i];
-
-			if (k->fd >= 0 && p[i + 2].fd == k->fd && p[i + 2].revents && k->text)
-				client_write(k);
-			else if (k->fd >= 0 && p[i + 2].fd == k->fd && p[i + 2].revents)
-				client_read(c, k);
-			if (k->fd >= 0 && sosie_mono_ms(clock) > k->end_ms)
-				client_end(k);
-		}
+		for (size_t i = 0; i < CLIENTS; i++)
+			if (p[i + 2].fd >= 0)
+				client_step(c, &c->clients[i], &p[i + 2]);
 		if (p[1].revents)
 			client_new(c);
 	}

@@ -16,10 +16,13 @@
 #include "tools/sosied/connect.h"
 #include "tools/sosied/control.h"
 #include "tools/sosied/daemon.h"
+#include "tools/sosied/leftover.h"
 #include "tools/common/notify.h"
 
 #define TICK_MS 250
-/* ioprio_set(2): class "best effort", its last level; for this process and the threads that it starts. */
+/* ioprio_set(2): class "best effort", its last level; for this process and the threads that it starts: also
+ * what is read to cut, to compare mappings and to keep the state. (The passes over volumes see to theirs in
+ * every program: engine/replicate/pass.c.) */
 #define IOPRIO_WHO_PROCESS 1
 #define IOPRIO_BEST_EFFORT_LAST (2 << 13 | 7)
 
@@ -31,6 +34,11 @@ static void on_hangup(int number)
 	reload_wanted = 1;
 }
 
+static const char *plural(unsigned n)
+{
+	return n == 1 ? "" : "s";
+}
+
 int daemon_check(const char *file, struct sosie_err *err)
 {
 	struct sosie_config *c;
@@ -38,8 +46,8 @@ int daemon_check(const char *file, struct sosie_err *err)
 
 	if (rc != 0)
 		return rc;
-	printf("%s: %u group%s, %u standby%s: ok\n", file, c->group_count, c->group_count == 1 ? "" : "s",
-	       c->standby_count, c->standby_count == 1 ? "" : "s");
+	printf("%s: %u group%s, %u standby%s: ok\n", file, c->group_count, plural(c->group_count),
+	       c->standby_count, plural(c->standby_count));
 	sosie_config_free(c);
 	return 0;
 }
@@ -55,32 +63,45 @@ static void prepare(void)
 	file_limit_raise();
 }
 
-static void reload(struct sosie_mirror *m, const char *file)
+/* state: the folder that is locked, where the socket is. */
+static int read_again(struct sosie_mirror *m, const char *file, const char *state, unsigned *groups,
+                      struct sosie_err *err)
 {
 	struct sosie_config *c = NULL;
+	int rc = sosie_config_load(file, &c, err);
+
+	if (rc != 0)
+		return rc;
+	if (strcmp(c->state, state) != 0) {
+		sosie_err_set(err, SOSIE_ECONFIG, "state cannot change while sosied runs: it is %s", state);
+		sosie_err_where(err, "%s", file);
+		sosie_config_free(c);
+		return sosie_err_action(err, "restart it: systemctl restart sosied");
+	}
+	*groups = c->group_count;
+	return sosie_mirror_reload(m, c, err);
+}
+
+static void reload(struct sosie_mirror *m, const char *file, const char *state)
+{
 	struct sosie_err err = {0};
 	char line[1100];
 	unsigned groups = 0;
 	int rc;
 
 	notify_reloading();
-	rc = sosie_config_load(file, &c, &err);
-	if (rc == 0) {
-		groups = c->group_count;
-		rc = sosie_mirror_reload(m, c, &err);
-	}
-	if (rc == 0) {
-		sosie_log(SOSIE_LOG_NOTICE, "%s: read again, %u groups", file, groups);
-	} else {
+	rc = read_again(m, file, state, &groups, &err);
+	if (rc == 0)
+		sosie_log(SOSIE_LOG_NOTICE, "%s: read again, %u group%s", file, groups, plural(groups));
+	else
 		sosie_log(SOSIE_LOG_ERROR, "reload refused, the old configuration goes on: %s",
 		          sosie_err_line(&err, line, sizeof(line)));
-	}
 	sosie_mirror_config_alarm(m, file, rc == 0 ? NULL : line);
 	notify(rc == 0 ? "READY=1\nSTATUS=mirroring"
 	               : "READY=1\nSTATUS=mirroring; the last reload was refused");
 }
 
-static void loop(struct sosie_mirror *m, const char *file)
+static void loop(struct sosie_mirror *m, const char *file, const char *state)
 {
 	struct sosie_clock *clock = sosie_clock_real();
 	int64_t every = notify_watchdog_ms(), told = 0;
@@ -88,7 +109,7 @@ static void loop(struct sosie_mirror *m, const char *file)
 	while (!stop_wanted()) {
 		if (reload_wanted) {
 			reload_wanted = 0;
-			reload(m, file);
+			reload(m, file, state);
 		}
 		if (every > 0 && sosie_mono_ms(clock) - told >= every && sosie_mirror_alive(m)) {
 			told = sosie_mono_ms(clock);
@@ -114,15 +135,13 @@ static int start(struct sosie_config *c, struct sosie_mirror **m, struct control
 	        .disconnect = disconnect_standby,
 	        .stop = stop_flag(),
 	};
-	char state[4096];
-	int rc;
+	int rc = control_lock(c->state, control, err);
 
-	snprintf(state, sizeof(state), "%s", c->state);
-	rc = control_lock(state, control, err);
 	if (rc != 0) {
 		sosie_config_free(c);
 		return rc;
 	}
+	(void)leftover_tell(c);
 	rc = sosie_mirror_start(c, &o, m, err);
 	return rc == 0 ? control_listen(*control, answer, m, err) : rc;
 }
@@ -132,18 +151,21 @@ int daemon_run(const char *file, struct sosie_err *err)
 	struct sosie_config *c;
 	struct sosie_mirror *m = NULL;
 	struct control *control = NULL;
+	char state[4096];
 	unsigned groups;
 	int rc = sosie_config_load(file, &c, err);
 
 	if (rc != 0)
 		return rc;
 	groups = c->group_count;
+	snprintf(state, sizeof(state), "%s", c->state); /* the mirror takes c over */
 	prepare();
 	rc = start(c, &m, &control, err);
 	if (rc == 0) {
-		sosie_log(SOSIE_LOG_NOTICE, "sosied " SOSIE_VERSION ": %u groups of %s", groups, file);
+		sosie_log(SOSIE_LOG_NOTICE, "sosied " SOSIE_VERSION ": %u group%s of %s", groups,
+		          plural(groups), file);
 		notify("READY=1\nSTATUS=mirroring");
-		loop(m, file);
+		loop(m, file, state);
 		notify("STOPPING=1");
 	}
 	control_unlisten(control);

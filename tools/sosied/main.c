@@ -27,9 +27,7 @@ struct daemon {
 	struct sosie_pool *pool;
 	struct sosie_source *source;
 	struct sosie_replicator *replicator;
-	char reason[512]; /* told last */
-	bool idle;        /* the last cycle found nothing changed, and that was told */
-	bool ended;       /* atomic: failure says why the loop is to end */
+	bool ended; /* atomic: failure says why the loop is to end */
 	struct sosie_err failure;
 };
 
@@ -39,10 +37,8 @@ struct daemon {
 static void tell_point(struct daemon *d, const struct sosie_cycle_result *r)
 {
 	char changed[32], read[32], sent[32], took[32];
-	bool news = !r->same || d->options.once || r->compared || !d->idle;
 
 	progress_clear(&d->progress);
-	d->reason[0] = '\0';
 	sosie_size_text(changed, sizeof(changed), r->changed_bytes);
 	sosie_size_text(read, sizeof(read), r->read_bytes);
 	sosie_size_text(sent, sizeof(sent), r->wire_bytes);
@@ -50,9 +46,6 @@ static void tell_point(struct daemon *d, const struct sosie_cycle_result *r)
 	if (r->accepted_loss[0])
 		printf("went on after a loss at the standby, as --accept-standby-loss says: %s\n",
 		       r->accepted_loss);
-	d->idle = r->same;
-	if (!news)
-		return; /* every second the same */
 	if (r->same)
 		printf("point %llu: unchanged, %s read, %s%s\n", (unsigned long long)r->point, read, took,
 		       r->compared ? ", digests compared" : "");
@@ -69,10 +62,6 @@ static void tell_point(struct daemon *d, const struct sosie_cycle_result *r)
 static void tell_error(struct daemon *d, const struct sosie_err *err)
 {
 	progress_clear(&d->progress);
-	d->idle = false;
-	if (strcmp(d->reason, err->what) == 0)
-		return;
-	snprintf(d->reason, sizeof(d->reason), "%s", err->what);
 	sosie_log_err(sosie_code_class(err->code) == SOSIE_CLASS_RETRY ? SOSIE_LOG_WARNING : SOSIE_LOG_ERROR,
 	              err);
 }
@@ -147,21 +136,10 @@ static int run_loop(struct daemon *d, struct sosie_err *err)
 
 static int open_source(struct daemon *d, struct sosie_err *err)
 {
-	const struct sosied_options *o = &d->options;
+	const struct sosie_config *c = sosied_options_config(&d->options);
 	char tag[SOSIE_MIRROR_TAG], reason[200];
-	const struct sosie_source_options source = {
-	        .kind = o->source,
-	        .volumes = o->volumes,
-	        .count = o->replicate.volume_count,
-	        .hooks = &o->hooks,
-	        .pause = o->pause,
-	        .tenant = o->tenant.s,
-	        .group = o->group.s,
-	        .tag = tag,
-	        .max_stall_us = o->max_stall_ms * 1000,
-	        .clock = d->clock,
-	};
-	int rc = sosie_mirror_tag(o->state, tag, err);
+	struct sosie_source_options source;
+	int rc = sosie_mirror_source(&c->groups[0], tag, &source, err);
 
 	return rc == 0 ? sosie_source_open(&source, &d->source, reason, sizeof(reason), err) : rc;
 }

@@ -12,7 +12,7 @@ struct sosied_options {
 	struct sosie_hooks hooks;
 	struct sosie_replicate_options replicate; /* connector, source, clock, progress: the caller's */
 	struct sosie_name tenant, group;
-	char standby[400], state[4096];
+	char standby[SOSIE_TARGET_TEXT], state[4096];
 	struct sosie_volume *volumes;
 	const char **attachments, **accept_volumes, **drop_volumes;
 	bool once;

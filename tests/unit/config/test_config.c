@@ -135,8 +135,8 @@ static void test_config_minimal_gets_defaults(void **state)
 	assert_int_equal(g->max_stall_ms, 100);
 	assert_int_equal(g->on_long_cut, SOSIE_LONG_CUT_CUT);
 	assert_int_equal(g->pause.kind, SOSIE_PAUSE_NONE);
-	assert_int_equal(g->pause.limit_ms, 2000);
-	assert_int_equal(g->hooks.freeze_limit_ms, 30000);
+	assert_int_equal(g->pause.limit_ms, 0); /* the driver's own default */
+	assert_int_equal(g->hooks.freeze_limit_ms, 0);
 	assert_int_equal(g->hooks.hook_limit_ms, 60000);
 	assert_int_equal(g->rpo_ms, 0);
 	assert_int_equal(g->streams, 2);
@@ -208,7 +208,7 @@ static void test_config_full_gets_each_value(void **state)
 	assert_int_equal(g[1].pause.kind, SOSIE_PAUSE_QMP);
 	assert_string_equal(g[1].pause.target, "/run/q.sock");
 	assert_int_equal(g[2].pause.kind, SOSIE_PAUSE_COMMANDS);
-	assert_int_equal(g[2].pause.limit_ms, 7000);
+	assert_int_equal(g[2].pause.limit_ms, 0); /* the one of the commands counts */
 	assert_string_equal(g[2].hooks.freeze, "echo a: b");
 	assert_string_equal(g[2].hooks.thaw, "x\ny");
 	assert_int_equal(g[2].hooks.freeze_limit_ms, 7000);
@@ -403,9 +403,11 @@ static void test_config_wrong_value_names_line_and_allowed(void **state)
 	        {"cycles", STANDBYS "    cycles: 65\ngroups:\n" GROUP, 5,
 	         "cycles: \"65\": write a whole number from 1 to 64"},
 	        {"pause", SMALL "    pause: vm:1\n", 10,
-	         "pause: \"vm:1\": write cgroup:DIR, qmp:SOCKET or commands"},
-	        {"pause relative", SMALL "    pause: cgroup:machine\n", 10, "pause: \"machine\" is relative"},
-	        {"pause empty", SMALL "    pause: 'qmp:'\n", 10, "pause: \"\" is relative"},
+	         "pause: \"vm:1\": write cgroup:/DIR, qmp:/SOCKET or commands"},
+	        {"pause relative", SMALL "    pause: cgroup:machine\n", 10,
+	         "pause: \"cgroup:machine\": write cgroup:/DIR, qmp:/SOCKET"},
+	        {"pause empty", SMALL "    pause: 'qmp:'\n", 10,
+	         "pause: \"qmp:\": write cgroup:/DIR, qmp:/SOCKET"},
 	        {"pause without commands", SMALL "    pause: commands\n", 10, "add freeze and thaw"},
 	        {"pause and freeze", SMALL "    pause: cgroup:/c\n    freeze: a\n    thaw: b\n", 10,
 	         "beside freeze and thaw"},

@@ -23,6 +23,7 @@
 #include "sosie/message.h"
 #include "sosie/replicate.h"
 #include "sosie/store.h"
+#include "tests/support/scan.h"
 
 #define TENANT "acme"
 #define GROUP "erp"
@@ -31,7 +32,14 @@
 static const char key_line[] =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE14WPoEr3FtWMsJ8hTbNckD/uEsXFjSUThaGy17cZHl test\n";
 
+/* The machine's, but ahead of it by the pauses that were passed over. */
+struct shifted_clock {
+	struct sosie_clock clock;
+	int64_t ahead_ms;
+};
+
 struct harness {
+	struct shifted_clock clock; /* the source's */
 	char dir[64], store_path[96], state_path[96];
 	struct sosie_connector connector;
 	struct sosie_io *io;
@@ -64,6 +72,35 @@ static void must(int rc, const struct sosie_err *err)
 	if (rc != 0)
 		fail_msg("%s", sosie_err_line(err, line, sizeof(line)));
 }
+
+/* --- the source's clock
+ * --------------------------------------------------------------------------------------------------- */
+
+static int64_t shifted_wall_ms(struct sosie_clock *c)
+{
+	(void)c;
+	return sosie_wall_ms(sosie_clock_real());
+}
+
+static int64_t shifted_mono_ms(struct sosie_clock *c)
+{
+	return sosie_mono_ms(sosie_clock_real()) + ((struct shifted_clock *)c)->ahead_ms;
+}
+
+static void shifted_sleep_ms(struct sosie_clock *c, int64_t ms)
+{
+	(void)c;
+	sosie_sleep_ms(sosie_clock_real(), ms);
+}
+
+static int shifted_random(struct sosie_clock *c, void *dst, size_t len, struct sosie_err *err)
+{
+	(void)c;
+	return sosie_random(sosie_clock_real(), dst, len, err);
+}
+
+static const struct sosie_clock_ops shifted_ops = {shifted_wall_ms, shifted_mono_ms, shifted_sleep_ms,
+                                                   shifted_random};
 
 /* --- the receiver's thread
  * ------------------------------------------------------------------------------------------------- */
@@ -189,9 +226,7 @@ static inline void open_replicator(struct harness *h)
 	if (h->make_source)
 		h->source = h->make_source(h);
 	else
-		must(sosie_scan(h->volumes, h->volume_count, NULL, GROUP, sosie_clock_real(), &h->source,
-		                &h->err),
-		     &h->err);
+		must(scan_source(h->volumes, h->volume_count, NULL, GROUP, &h->source, &h->err), &h->err);
 	h->o.source = h->source;
 	must(sosie_replicator_open(&h->o, &h->r, &h->err), &h->err);
 }
@@ -234,9 +269,10 @@ static struct harness *harness_new(unsigned streams)
 	h->keeper = true;
 	h->fail_at = -1;
 	h->connector.open = connect_link;
-	must(sosie_pool_new(&h->connector, sosie_clock_real(), "test", &h->pool, &h->err), &h->err);
+	h->clock.clock.ops = &shifted_ops;
+	must(sosie_pool_new(&h->connector, &h->clock.clock, "test", &h->pool, &h->err), &h->err);
 	h->o = (struct sosie_replicate_options){.pool = h->pool,
-	                                        .clock = sosie_clock_real(),
+	                                        .clock = &h->clock.clock,
 	                                        .tenant = TENANT,
 	                                        .group = GROUP,
 	                                        .state = h->state_path,
@@ -262,17 +298,14 @@ static void harness_free(struct harness *h)
 static void new_pool(struct harness *h)
 {
 	sosie_pool_free(h->pool);
-	must(sosie_pool_new(&h->connector, sosie_clock_real(), "test", &h->pool, &h->err), &h->err);
+	must(sosie_pool_new(&h->connector, &h->clock.clock, "test", &h->pool, &h->err), &h->err);
 	h->o.pool = h->pool;
 }
 
-/* After a failure to connect, the pool's pause is waited for. */
+/* After a failure to connect, the pool's pause passes first. */
 static int cycle(struct harness *h)
 {
-	int64_t pause;
-
-	while ((pause = sosie_pool_pause_ms(h->pool)) > 0)
-		sosie_sleep_ms(sosie_clock_real(), pause);
+	h->clock.ahead_ms += sosie_pool_pause_ms(h->pool);
 	sosie_err_clear(&h->err);
 	return sosie_replicator_cycle(h->r, &h->result, &h->err);
 }

@@ -217,6 +217,21 @@ static void test_attach_named_by_the_operator_twice_is_refused(void **state)
 	refused(h, SOSIE_EUSAGE, "two attachments are named vm.xml");
 }
 
+/* The system would only say that it is not a regular file. */
+static void test_attach_link_to_a_folder_is_refused_with_the_way_out(void **state)
+{
+	char link[128], folder[128];
+	const char *const list[] = {link};
+	struct harness *h = with_folders(list, 1);
+
+	(void)state;
+	snprintf(folder, sizeof(folder), "%s/f1", h->dir);
+	snprintf(link, sizeof(link), "%s/link", h->dir);
+	put(h, "f1/vm.xml", "x");
+	assert_int_equal(symlink(folder, link), 0);
+	refused(h, SOSIE_ECONFIG, "is a link to a folder");
+}
+
 static void test_attach_folder_above_64_mib_is_refused(void **state)
 {
 	char folder[128], path[200];
@@ -239,6 +254,7 @@ int main(void)
 	        cmocka_unit_test(test_attach_beyond_the_limit_the_first_by_name_travel),
 	        cmocka_unit_test(test_attach_named_by_the_operator_and_unfit_is_refused),
 	        cmocka_unit_test(test_attach_named_by_the_operator_twice_is_refused),
+	        cmocka_unit_test(test_attach_link_to_a_folder_is_refused_with_the_way_out),
 	        cmocka_unit_test(test_attach_folder_above_64_mib_is_refused),
 	};
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What an idle group does to see whether it may go on (check), views that are emptied while they are read,
  * what is known after a restart, sessions that lie idle. */
-#include "engine/replicate/internal.h"
 #include "tests/unit/replicate/tracking.h"
 
 static struct harness *tracked_harness(void)
@@ -87,7 +86,7 @@ static void check_emptied(struct harness *h)
 	assert_int_equal(h->refused, 0);
 	check_point(h, h->result.point);
 	must(cycle(h), &h->err);
-	assert_true(h->result.same && h->result.tracked);
+	assert_true(h->result.same && tracked.with_base);
 	assert_int_equal(tracked_views(h), 1);
 }
 
@@ -152,63 +151,123 @@ static void test_status_after_a_restart_has_cut_and_label(void **state)
 	harness_free(h);
 }
 
+static struct sosie_clock_virtual late;
+
 /* --- idle sessions
  * ---------------------------------------------------------------------------------------------- */
 
-static struct closing {
+/* Channels that count. */
+struct watched {
 	struct sosie_channel base, *inner;
-	unsigned closed;
-} closing;
+	unsigned number; /* in the order of opening */
+};
+
+static struct {
+	unsigned opened, closed, asked; /* asked: frames to one that hangs */
+	unsigned hung;                  /* the first so many answer nothing any more */
+} watch;
+
+static bool hangs(struct sosie_channel *ch)
+{
+	return ((struct watched *)ch)->number < watch.hung;
+}
 
 static int pass_send(struct sosie_channel *ch, const void *data, size_t len, struct sosie_err *err)
 {
-	return sosie_channel_send(((struct closing *)ch)->inner, data, len, err);
+	watch.asked += hangs(ch);
+	return hangs(ch) ? 0 : sosie_channel_send(((struct watched *)ch)->inner, data, len, err);
 }
 
 static int pass_recv(struct sosie_channel *ch, void *data, size_t size, size_t *got, int timeout_ms,
                      struct sosie_err *err)
 {
-	return sosie_channel_recv(((struct closing *)ch)->inner, data, size, got, timeout_ms, err);
+	if (hangs(ch)) {
+		*got = 0;
+		sosie_sleep_ms(&late.clock, timeout_ms);
+		return 0;
+	}
+	return sosie_channel_recv(((struct watched *)ch)->inner, data, size, got, timeout_ms, err);
 }
 
 static void pass_close(struct sosie_channel *ch)
 {
-	((struct closing *)ch)->closed++;
-	sosie_channel_close(((struct closing *)ch)->inner);
+	watch.closed++;
+	sosie_channel_close(((struct watched *)ch)->inner);
+	free(ch);
 }
 
-static const struct sosie_channel_ops closing_ops = {pass_send, pass_recv, pass_close};
+static const struct sosie_channel_ops watched_ops = {pass_send, pass_recv, pass_close};
 
-static int connect_closing(struct sosie_connector *c, struct sosie_channel **out, struct sosie_err *err)
+static int connect_watched(struct sosie_connector *c, struct sosie_channel **out, struct sosie_err *err)
 {
-	int rc = connect_link(c, &closing.inner, err);
+	struct watched *w = calloc(1, sizeof(*w));
 
-	closing.base.ops = &closing_ops;
-	*out = &closing.base;
-	return rc;
+	assert_non_null(w);
+	w->base.ops = &watched_ops;
+	w->number = watch.opened++;
+	*out = &w->base;
+	return connect_link(c, &w->inner, err);
+}
+
+static struct sosie_pool *late_pool(struct harness *h)
+{
+	struct sosie_pool *pool;
+
+	memset(&watch, 0, sizeof(watch));
+	sosie_clock_virtual_init(&late, sosie_mono_ms(sosie_clock_real()), 1);
+	h->connector.open = connect_watched;
+	must(sosie_pool_new(&h->connector, &late.clock, "test", &pool, &h->err), &h->err);
+	return pool;
 }
 
 static void test_pool_looking_for_its_pause_closes_nothing_tidying_does(void **state)
 {
 	struct harness *h = harness_new(1);
-	struct sosie_clock_virtual late;
+	struct sosie_pool *pool = late_pool(h);
 	struct sosie_session *s;
-	struct sosie_pool *pool;
 	bool fresh;
 
 	(void)state;
-	sosie_clock_virtual_init(&late, sosie_mono_ms(sosie_clock_real()), 1);
-	h->connector.open = connect_closing;
-	must(sosie_pool_new(&h->connector, &late.clock, "test", &pool, &h->err), &h->err);
 	must(pool_take(pool, &s, &fresh, &h->err), &h->err);
 	pool_give(pool, s, true);
-	sosie_pool_tidy(pool);
-	assert_int_equal(closing.closed, 0);
+	assert_false(sosie_pool_tidy(pool));
+	assert_int_equal(watch.closed, 0);
 	sosie_sleep_ms(&late.clock, 121000);
 	assert_int_equal(sosie_pool_pause_ms(pool), 0);
-	assert_int_equal(closing.closed, 0);
-	sosie_pool_tidy(pool);
-	assert_int_equal(closing.closed, 1);
+	assert_int_equal(watch.closed, 0);
+	assert_true(sosie_pool_tidy(pool));
+	assert_int_equal(watch.closed, 1);
+	assert_false(sosie_pool_tidy(pool)); /* one at a time */
+	sosie_pool_free(pool);
+	harness_free(h);
+}
+
+#define IDLE_SESSIONS 8u
+
+/* One answer is waited for, not one for each session that lies there. */
+static void test_pool_of_a_standby_that_hangs_asks_one_session_and_connects_anew(void **state)
+{
+	struct harness *h = harness_new(1);
+	struct sosie_pool *pool = late_pool(h);
+	struct sosie_session *s[IDLE_SESSIONS];
+	int64_t before;
+	bool fresh;
+
+	(void)state;
+	for (unsigned i = 0; i < IDLE_SESSIONS; i++)
+		must(pool_take(pool, &s[i], &fresh, &h->err), &h->err);
+	for (unsigned i = 0; i < IDLE_SESSIONS; i++)
+		pool_give(pool, s[i], true);
+	sosie_sleep_ms(&late.clock, IDLE_PING_MS + 1);
+	watch.hung = IDLE_SESSIONS;
+	before = sosie_mono_ms(&late.clock);
+	must(pool_take(pool, &s[0], &fresh, &h->err), &h->err);
+	assert_true(fresh);
+	assert_int_equal(watch.opened, IDLE_SESSIONS + 1);
+	assert_int_equal(watch.closed, IDLE_SESSIONS);
+	assert_int_equal(watch.asked, IDLE_SESSIONS); /* a ping, and "bye" from the others */
+	assert_true(sosie_mono_ms(&late.clock) - before < 2 * 90000);
+	pool_give(pool, s[0], true);
 	sosie_pool_free(pool);
 	harness_free(h);
 }
@@ -224,6 +283,7 @@ int main(void)
 	        cmocka_unit_test(test_view_emptied_of_an_upload_gone_on_with_drops_it),
 	        cmocka_unit_test(test_status_after_a_restart_has_cut_and_label),
 	        cmocka_unit_test(test_pool_looking_for_its_pause_closes_nothing_tidying_does),
+	        cmocka_unit_test(test_pool_of_a_standby_that_hangs_asks_one_session_and_connects_anew),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,7 +5,6 @@
  * the next cycle makes the right point, without a comparison and without reading all. SOSIE_ROUNDS: every
  * operation in place of every 17th.
  */
-#include "engine/replicate/internal.h"
 #include "tests/unit/replicate/tracking.h"
 
 static unsigned step(void)
@@ -41,10 +40,7 @@ static void power_off(struct machine *m, enum sosie_fate fate)
 {
 	if (m->disk)
 		sosie_disk_cut_after(m->disk, 0);
-	m->h->r->redo_checked = false; /* no orderly close on a real folder */
-	tracked.dead = true;
-	close_replicator(m->h);
-	tracked.dead = false;
+	tracked_kill(m->h);
 	if (m->disk)
 		sosie_disk_restart(m->disk, fate);
 }
@@ -99,12 +95,12 @@ static void check_repaired(struct machine *m)
 	assert_int_equal(h->refused, 0);
 	if (h->result.resumed)
 		must(cycle(h), &h->err);
-	assert_true(h->result.tracked && !h->result.compared);
+	assert_true(tracked.with_base && !h->result.compared);
 	assert_true(h->result.read_bytes < (1u << 20));
 	check_point(h, h->result.point);
 	cycle_logged(m);
 	assert_int_equal(h->refused, 0);
-	assert_true(h->result.tracked && !h->result.compared);
+	assert_true(tracked.with_base && !h->result.compared);
 	check_point(h, h->result.point);
 	assert_int_equal(tracked_views(h), 1);
 	assert_false(h->r->state.doubted);

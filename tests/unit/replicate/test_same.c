@@ -171,6 +171,43 @@ static void test_same_of_many_groups_is_split_and_parsed_once(void **state)
 	harness_free(h);
 }
 
+#define KEYS 64u
+
+/* A look at a group costs the same with many keys: their messages are looked at once for all groups. */
+static void test_same_of_many_keys_is_looked_at_once_for_all_groups(void **state)
+{
+	struct harness *h = with_a_point();
+	struct sosie_fault_plan plan = {.kind = SOSIE_FAULT_ERROR, .at = UINT64_MAX};
+	struct sosie_clock_virtual clock; /* stands: all looks are at one instant */
+	struct sosie_store *store;
+	struct sosie_io *io;
+	char path[200];
+	uint64_t first;
+
+	(void)state;
+	sosie_clock_virtual_init(&clock, sosie_wall_ms(sosie_clock_real()), 1);
+	for (unsigned i = 0; i < KEYS; i++) {
+		snprintf(path, sizeof(path), "%s/" TENANT "/_inbox/same.%016x", h->store_path, i);
+		must(sosie_io_write_file(h->io, path, "{}", 2, 0640, &h->err), &h->err);
+	}
+	must(sosie_io_fault(h->io, &plan, &io, &h->err), &h->err);
+	must(sosie_store_open(io, &clock.clock, h->store_path, &store, &h->err), &h->err);
+	first = reads_of(h, store, &plan, 1);
+	assert_true(first >= KEYS);
+	assert_true(reads_of(h, store, &plan, 100) < 100 * KEYS / 4);
+	clock.now_ms += 1000;
+	assert_in_range(reads_of(h, store, &plan, 1), KEYS, first);
+	/* A message that comes is not waited for. */
+	must(sosie_io_unlink(h->io, path, &h->err), &h->err);
+	snprintf(path, sizeof(path), "%s/" TENANT "/_inbox/same.%016x", h->store_path, KEYS);
+	must(sosie_io_write_file(h->io, path, "{}", 2, 0640, &h->err), &h->err);
+	assert_true(reads_of(h, store, &plan, 1) >= KEYS);
+	assert_int_equal(plan.fired, 0);
+	sosie_store_close(store);
+	sosie_io_free(io);
+	harness_free(h);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -178,6 +215,7 @@ int main(void)
 	        cmocka_unit_test(test_same_without_a_clock_counts_from_its_arrival),
 	        cmocka_unit_test(test_same_of_a_cycle_shows_in_status),
 	        cmocka_unit_test(test_same_of_many_groups_is_split_and_parsed_once),
+	        cmocka_unit_test(test_same_of_many_keys_is_looked_at_once_for_all_groups),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

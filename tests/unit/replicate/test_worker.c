@@ -4,6 +4,14 @@
  * patches from the base view, deltas where there is none, interrupted uploads. The driver here keeps views as
  * copies and compares them in units that are no leaves. SOSIE_ROUNDS scales; seeds are printed.
  */
+#include <errno.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "engine/delta/rdiff_internal.h"
+#include "engine/io/file.h"
+#include "engine/replicate/pass.h"
+#include "engine/replicate/signatures.h"
 #include "tests/unit/replicate/harness.h"
 
 #define UNIT 1000u /* bytes in which views are compared */
@@ -38,6 +46,7 @@ struct sosie_view {
 };
 
 static unsigned view_serial;
+static bool cut_with_base;          /* the last view was */
 static bool damage_base, lose_base; /* what base_path names is other content, or not there */
 
 static struct bytes load(const char *path)
@@ -130,6 +139,7 @@ static struct sosie_view *open_view(struct fake *f, const struct sosie_view_id *
 	v->f = f;
 	v->id = *id;
 	v->based = base && base->s[0] && view_is_there(f->h, base->s);
+	cut_with_base = base != NULL;
 	for (unsigned i = 0; i < f->h->volume_count; i++) {
 		view_path(f->h, id->s, i, v->path[i]);
 		v->now[i] = load(v->path[i]);
@@ -411,7 +421,7 @@ static void replicate_changes(struct harness *h, unsigned cycles, struct kinds *
 		must(cycle(h), &h->err);
 		point += !h->result.same;
 		assert_int_equal(h->result.point, point);
-		assert_int_equal(h->result.tracked, h->make_source && n > 0);
+		assert_true(!h->make_source || cut_with_base == (n > 0));
 		check_point(h, point);
 		k = kinds_of(h, point);
 		add_kinds(sum, &k);
@@ -739,6 +749,191 @@ static void test_scan_lost_signatures_send_data(void **state)
 	harness_free(h);
 }
 
+/* Sends nothing and kills nobody: as long as the file is unusable changes go as data. */
+static void check_as_data(struct harness *h, uint64_t point)
+{
+	struct kinds k;
+
+	insert_bytes(h, 2000, 50000);
+	must(cycle(h), &h->err);
+	check_point(h, point);
+	k = kinds_of(h, point);
+	assert_true(k.of[SOSIE_RECORD_DELTA] == 0 && k.of[SOSIE_RECORD_DATA] > 0);
+}
+
+static void test_scan_signatures_that_cannot_be_opened_send_data(void **state)
+{
+	struct harness *h = scanned();
+	char path[160];
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/a.signatures", h->state_path);
+	must(sosie_io_mkdir(h->io, path, 0700, &h->err), &h->err);
+	check_as_data(h, 2);
+	check_as_data(h, 3);
+	assert_true(h->r->volumes[0].signatures_told);
+	must(sosie_io_rmdir(h->io, path, &h->err), &h->err);
+	check_as_data(h, 4); /* makes the signature */
+	insert_bytes(h, 2000, 50000);
+	must(cycle(h), &h->err);
+	check_point(h, 5);
+	assert_int_equal(kinds_of(h, 5).of[SOSIE_RECORD_DELTA], 1);
+	harness_free(h);
+}
+
+static void test_scan_signatures_that_cannot_be_read_or_written_send_data(void **state)
+{
+	struct sosie_fault_plan plan = {
+	        .kind = SOSIE_FAULT_ERROR, .at = UINT64_MAX, .onwards = true, .sys = EIO};
+	struct harness *h = scanned();
+	struct signatures *s;
+	struct sosie_io *faulty;
+	char path[160];
+
+	(void)state;
+	check_as_data(h, 2); /* makes the signature */
+	snprintf(path, sizeof(path), "%s/a.signatures", h->state_path);
+	must(sosie_io_fault(h->io, &plan, &faulty, &h->err), &h->err);
+	must(signatures_open(faulty, path, &h->r->volumes[0].ctx, &s, &h->err), &h->err);
+	h->r->volumes[0].signatures = s;
+	plan.at = 0;
+	check_as_data(h, 3);
+	assert_true(plan.fired >= 2); /* a get, and a put */
+	assert_true(h->r->volumes[0].signatures_told);
+	sosie_io_free(faulty);
+	harness_free(h);
+}
+
+/* Until requests are refused: children that die of what they are asked. */
+static void use_up_purse(struct rdiff *r)
+{
+	static uint8_t region[RDIFF_REGION], sig[RDIFF_SIGNATURE_MAX];
+	struct rdiff_counters c;
+	struct sosie_err err;
+	siginfo_t info;
+	size_t len;
+
+	for (unsigned i = 0; i < 20; i++) {
+		assert_int_equal(rdiff_signature(r, region, sizeof(region), sig, &len, &err), 0);
+		rdiff_counters(r, &c);
+		if (c.refused > 0)
+			return;
+		assert_true(c.child > 0);
+		assert_int_equal(kill(c.child, SIGKILL), 0);
+		assert_int_equal(waitid(P_PID, (id_t)c.child, &info, WEXITED | WNOWAIT), 0);
+		assert_int_equal(rdiff_signature(r, region, sizeof(region), sig, &len, &err), 0);
+		assert_int_equal(len, 0);
+	}
+	fail_msg("no request was refused");
+}
+
+/* What content has cost is remembered by the next cycle; a child is not kept for it. */
+static void test_scan_cost_of_signatures_is_remembered_between_cycles(void **state)
+{
+	struct harness *h = scanned();
+	struct rdiff_counters before, after;
+
+	(void)state;
+	insert_bytes(h, 2000, 50000);
+	must(cycle(h), &h->err);
+	assert_non_null(h->r->rdiffs[0]);
+	rdiff_counters(h->r->rdiffs[0], &before);
+	assert_true(before.started == 1 && before.child == 0 && before.refused == 0);
+	use_up_purse(h->r->rdiffs[0]);
+	rdiff_counters(h->r->rdiffs[0], &before);
+	for (unsigned i = 1; i < 3; i++) { /* chunks that have no signature yet */
+		insert_bytes(h, ((uint64_t)i << 20) + 2000, 50000);
+		must(cycle(h), &h->err);
+		rdiff_counters(h->r->rdiffs[0], &after);
+		assert_int_equal(after.started, before.started);
+		assert_int_equal(after.refused, before.refused + i);
+		assert_int_equal(after.child, 0);
+		check_point(h, 2 + i);
+	}
+	harness_free(h);
+}
+
+/* --- a ring that fails
+ * --------------------------------------------------------------------------------------------- */
+
+/* Reads are under way until they are reaped; the first reap fails. */
+struct slow {
+	struct sosie_io base;
+	struct sosie_req *reqs[SOSIE_RECORD_RANGES_MAX];
+	unsigned count, reaps, done;
+	bool closed_early; /* the file was, while reads were under way */
+};
+
+static int slow_open(struct sosie_io *io, const char *path, unsigned flags, uint32_t mode,
+                     struct sosie_file **out, struct sosie_err *err)
+{
+	(void)io, (void)flags, (void)mode, (void)err;
+	*out = malloc(sizeof(**out));
+	assert_non_null(*out);
+	(*out)->path = strdup(path);
+	assert_non_null((*out)->path);
+	return 0;
+}
+
+static int slow_close(struct sosie_io *io, struct sosie_file *file, struct sosie_err *err)
+{
+	struct slow *s = (struct slow *)io;
+
+	(void)err;
+	s->closed_early = s->done < s->count;
+	free(file->path);
+	free(file);
+	return 0;
+}
+
+static void slow_submit(struct sosie_io *io, struct sosie_req *req)
+{
+	struct slow *s = (struct slow *)io;
+
+	s->reqs[s->count++] = req;
+}
+
+static int slow_reap(struct sosie_io *io, unsigned min, struct sosie_err *err)
+{
+	struct slow *s = (struct slow *)io;
+	struct sosie_req *req;
+
+	if (s->reaps++ == 0)
+		return sosie_err_set(err, SOSIE_EIO, "the test's ring fails");
+	assert_true(min > 0 && s->done < s->count);
+	req = s->reqs[s->done++];
+	memset(req->buf, 7, req->len);
+	req->got = req->len;
+	req->sys = 0;
+	req->done(req);
+	return 1;
+}
+
+static const struct sosie_io_ops slow_ops = {
+        .name = "slow", .open = slow_open, .close = slow_close, .submit = slow_submit, .reap = slow_reap};
+
+static void test_old_of_a_ring_that_failed_is_freed_after_its_reads(void **state)
+{
+	static const struct sosie_range ranges[] = {{.leaf = 0, .leaves = 2}, {.leaf = 5, .leaves = 1}};
+	struct slow slow = {.base = {&slow_ops}};
+	struct sosie_digest digests[3] = {0};
+	struct harness *h = tracked(1, 1u << 20);
+	struct old *old;
+	const void *bytes;
+
+	(void)state;
+	open_replicator(h);
+	h->r->volumes[0].base_path = "base";
+	h->r->volumes[0].base_size = 1u << 20;
+	must(old_new(h->r, &slow.base, &old, &h->err), &h->err);
+	assert_int_equal(old_fetch(old, ranges, 2, digests, &bytes, &h->err), -SOSIE_EIO);
+	assert_true(slow.count == 2 && slow.done == 0);
+	old_free(old);
+	assert_int_equal(slow.done, 2);
+	assert_false(slow.closed_early);
+	harness_free(h);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -754,6 +949,10 @@ int main(void)
 	        cmocka_unit_test(test_scan_shifted_content_goes_as_delta_from_the_second_change_on),
 	        cmocka_unit_test(test_scan_chunk_with_a_hole_gets_a_signature),
 	        cmocka_unit_test(test_scan_lost_signatures_send_data),
+	        cmocka_unit_test(test_scan_signatures_that_cannot_be_opened_send_data),
+	        cmocka_unit_test(test_scan_signatures_that_cannot_be_read_or_written_send_data),
+	        cmocka_unit_test(test_scan_cost_of_signatures_is_remembered_between_cycles),
+	        cmocka_unit_test(test_old_of_a_ring_that_failed_is_freed_after_its_reads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,7 @@
 #ifndef TESTS_REPLICATE_TRACKING_H
 #define TESTS_REPLICATE_TRACKING_H
 
+#include "engine/replicate/internal.h"
 #include "tests/unit/replicate/harness.h"
 
 #define TRACKED_LEAF 4096u
@@ -20,6 +21,7 @@ struct tracking {
 /* Over all instances: a test has one at a time. */
 static struct {
 	bool dead;
+	bool with_base; /* the last cut was asked for with one: its changes are told */
 	enum sosie_consistency label;
 	unsigned cuts, reopened, based, dropped;
 	unsigned serial;
@@ -203,6 +205,7 @@ static int tracked_cut(struct sosie_source *source, const struct sosie_view_id *
 		copy_file(t->h, t->h->volumes[i].path, path);
 	}
 	tracked.cuts++;
+	tracked.with_base = base != NULL;
 	*view = tracked_view(t, base, &id);
 	return 0;
 }
@@ -215,6 +218,7 @@ static int tracked_reopen(struct sosie_source *source, const struct sosie_view_i
 	if (!tracked_there(t, id))
 		return sosie_err_set(err, SOSIE_ENOTFOUND, "no view %s", id->s);
 	tracked.reopened++;
+	tracked.with_base = base != NULL;
 	*view = tracked_view(t, base, id);
 	return 0;
 }
@@ -326,6 +330,15 @@ static struct sosie_source *make_tracking(struct harness *h)
 	snprintf(t->dir, sizeof(t->dir), "%s/views", h->dir);
 	must(sosie_io_ensure_dir(h->io, t->dir, 0700, &h->err), &h->err);
 	return &t->base;
+}
+
+/* As a process that is killed: no orderly close makes good what was not saved, no view is removed. */
+static inline void tracked_kill(struct harness *h)
+{
+	h->r->redo_checked = false; /* redo_end saves nothing */
+	tracked.dead = true;
+	close_replicator(h);
+	tracked.dead = false;
 }
 
 static unsigned tracked_views(struct harness *h)

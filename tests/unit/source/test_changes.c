@@ -14,17 +14,9 @@
 #include <unistd.h>
 
 #include "engine/source/mapping.h"
+#include "tests/support/rounds.h"
 
 #define UNITS 4096u
-
-static unsigned rounds(unsigned few, unsigned many)
-{
-	const char *text = getenv("SOSIE_ROUNDS");
-
-	if (!text)
-		return few;
-	return strcmp(text, "full") == 0 ? many : (unsigned)strtoul(text, NULL, 10);
-}
 
 static uint64_t random_state;
 
@@ -87,7 +79,7 @@ static void one_set(unsigned max, unsigned adds)
 
 static void test_set_random_additions_cover_the_bitmap_within_bounds(void **state)
 {
-	unsigned n = rounds(2000, 100000), done = 0;
+	unsigned n = test_rounds(2000, 100000), done = 0;
 
 	(void)state;
 	for (random_state = 1; done < n; done++) {
@@ -303,12 +295,12 @@ static void set_up_fakes(uint64_t seed)
 static void one_join(uint64_t seed, uint64_t *different)
 {
 	struct changes *c = make(CHANGES_MAX);
-	uint64_t size[2], extents = 0, start = 0, end = 0;
+	uint64_t size[2], start = 0, end = 0;
 
 	set_up_fakes(seed);
 	for (unsigned i = 0; i < 2; i++)
 		size[i] = (uint64_t)lseek(fake_fds[i], 0, SEEK_END);
-	assert_int_equal(mapping_compare(&fake_ops, fake_fds[0], fake_fds[1], false, c, &extents, NULL), 0);
+	assert_int_equal(mapping_compare(&fake_ops, fake_fds[0], fake_fds[1], MAPPING_CONTENT, c, NULL), 0);
 	changes_seal(c);
 	assert_false(changes_is_all(c));
 	for (uint64_t i = 0; i < UNITS; i++) {
@@ -326,7 +318,7 @@ static void one_join(uint64_t seed, uint64_t *different)
 
 static void test_join_random_mappings_tell_just_what_differs(void **state)
 {
-	unsigned n = rounds(500, 20000);
+	unsigned n = test_rounds(500, 20000);
 	uint64_t different = 0;
 
 	(void)state;
@@ -349,7 +341,7 @@ static void one_lie(unsigned lie, unsigned who, unsigned at)
 		set_up_fakes(seed);
 	fakes[who].lie_at = at;
 	fakes[who].lie = lie;
-	rc = mapping_compare(&fake_ops, fake_fds[0], fake_fds[1], false, c, NULL, &err);
+	rc = mapping_compare(&fake_ops, fake_fds[0], fake_fds[1], MAPPING_CONTENT, c, &err);
 	assert_int_equal(rc, lie == 4 ? -SOSIE_EIO : 0);
 	assert_true(fakes[who].fills >= at);
 	changes_seal(c);
@@ -382,9 +374,9 @@ static void test_finders_on_what_has_no_mapping_say_so(void **state)
 
 	(void)state;
 	assert_true(null >= 0 && memory >= 0);
-	assert_int_equal(changes_by_fiemap(null, null, c, NULL, &err), -SOSIE_EUNSUPPORTED);
-	assert_int_equal(changes_by_fiemap(memory, memory, c, NULL, &err), -SOSIE_EUNSUPPORTED);
-	assert_int_equal(changes_by_items(memory, memory, c, NULL, &err), -SOSIE_EUNSUPPORTED);
+	assert_int_equal(changes_by_fiemap(null, null, c, &err), -SOSIE_EUNSUPPORTED);
+	assert_int_equal(changes_by_fiemap(memory, memory, c, &err), -SOSIE_EUNSUPPORTED);
+	assert_int_equal(changes_by_items(memory, memory, c, &err), -SOSIE_EUNSUPPORTED);
 	assert_true(err.action[0] != 0);
 	assert_int_equal(changes_equal_mappings(memory, memory, &equal, &err), -SOSIE_EUNSUPPORTED);
 	assert_false(equal);

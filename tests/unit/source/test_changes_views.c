@@ -31,6 +31,7 @@
 #include "engine/source/changes.h"
 #include "tests/support/churn.h"
 #include "tests/support/mounted.h"
+#include "tests/support/rounds.h"
 
 #define VOLUME_BYTES (16u << 20)
 #define VIEWS 4u /* held at a time */
@@ -248,7 +249,7 @@ static void judge(struct lab *l, int old_fd, int new_fd, struct changes *c, cons
 	}
 }
 
-typedef int finder_fn(int, int, struct changes *, uint64_t *, struct sosie_err *);
+typedef int finder_fn(int, int, struct changes *, struct sosie_err *);
 
 static void must(struct lab *l, int rc, const struct sosie_err *err)
 {
@@ -272,9 +273,9 @@ static uint64_t by_mapping(struct lab *l, finder_fn *find, int old_fd, int new_f
 {
 	struct changes *c = new_set();
 	struct sosie_err err;
-	uint64_t extents = 0, bytes;
+	uint64_t bytes;
 
-	must(l, find(old_fd, new_fd, c, &extents, &err), &err);
+	must(l, find(old_fd, new_fd, c, &err), &err);
 	changes_seal(c);
 	judge(l, old_fd, new_fd, c, name);
 	bytes = changes_bytes(c);
@@ -398,13 +399,6 @@ static uint64_t number(const char *name, uint64_t otherwise)
 	return text && strtoull(text, NULL, 10) > 0 ? strtoull(text, NULL, 10) : otherwise;
 }
 
-static unsigned rounds(void)
-{
-	const char *text = getenv("SOSIE_ROUNDS");
-
-	return text && strcmp(text, "full") == 0 ? 100 : (unsigned)number("SOSIE_ROUNDS", 24);
-}
-
 static void check_variety(const struct lab *l)
 {
 	char text[512];
@@ -430,7 +424,7 @@ static void never_too_few(const struct flavour *flavour)
 {
 	const char *why = mounted_possible(flavour->mkfs);
 	uint64_t soak = number("SOSIE_SOAK_SECONDS", 0) / 4;
-	unsigned count = rounds();
+	unsigned count = test_rounds(24, 100);
 	time_t end = time(NULL) + (time_t)soak;
 	struct lab *l = &the_lab;
 

@@ -25,11 +25,11 @@
 #include <unistd.h>
 
 #include "engine/source/pause.h"
-
-static const char *const roots[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
+#include "tests/support/cgroup.h"
 
 struct place {
-	char dir[64], group[128]; /* group: of cgroups, empty: none */
+	char dir[64];
+	struct cgroup group;
 	pid_t writer;
 	struct sosie_volume v;
 	struct sosie_hooks hooks;
@@ -53,8 +53,7 @@ static int set_up(void **state)
 	                                     .hooks = &p->hooks,
 	                                     .tenant = "acme",
 	                                     .group = "erp",
-	                                     .tag = "0123abcd",
-	                                     .clock = sosie_clock_real()};
+	                                     .tag = "0123abcd"};
 	*state = p;
 	return 0;
 }
@@ -85,12 +84,11 @@ static int tear_down(void **state)
 	struct place *p = *state;
 
 	if (p->writer > 0) {
-		put(p->group, "cgroup.freeze", "0");
+		cgroup_put(&p->group, "cgroup.freeze", "0");
 		kill(p->writer, SIGKILL);
 		waitpid(p->writer, NULL, 0);
 	}
-	for (unsigned i = 0; p->group[0] && rmdir(p->group) != 0 && errno == EBUSY && i < 200; i++)
-		poll(NULL, 0, 10);
+	cgroup_down(&p->group);
 	nftw(p->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 	free(p);
 	return 0;
@@ -117,56 +115,33 @@ static void say(const struct place *p)
 /* --- cgroup ------------------------------------------------------------------------------------------------
  */
 
-static bool group_says(const struct place *p, const char *word)
-{
-	char path[256], text[256];
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/cgroup.events", p->group);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	if (fd >= 0)
-		close(fd);
-	text[n > 0 ? n : 0] = '\0';
-	return strstr(text, word) != NULL;
-}
-
 static bool frozen(const struct place *p)
 {
-	return group_says(p, "frozen 1");
+	return cgroup_says(&p->group, "cgroup.events", "frozen 1");
 }
 
 static bool thawed(const struct place *p)
 {
-	return group_says(p, "frozen 0");
+	return cgroup_says(&p->group, "cgroup.events", "frozen 0");
 }
 
 /* A cgroup with a process in it that is always at work. */
 static bool need_cgroup(struct place *p)
 {
-	char path[256];
+	char pid[16];
 
-	for (size_t i = 0; i < sizeof(roots) / sizeof(roots[0]); i++) {
-		snprintf(path, sizeof(path), "%s/cgroup.procs", roots[i]);
-		snprintf(p->group, sizeof(p->group), "%s/sosie-test-%d", roots[i], (int)getpid());
-		if (access(path, W_OK) == 0 && mkdir(p->group, 0755) == 0)
-			break;
-		p->group[0] = '\0';
-	}
-	if (!p->group[0]) {
-		print_message("  skipped: no cgroup2 that may be written\n");
+	if (!cgroup_up(&p->group, "pause"))
 		return false;
-	}
 	p->writer = fork();
 	if (p->writer == 0)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 	while (p->writer == 0)
 		poll(NULL, 0, 1);
-	snprintf(path, sizeof(path), "%d", (int)p->writer);
-	put(p->group, "cgroup.procs", path);
-	assert_true(group_says(p, "populated 1"));
-	p->o.pause = (struct sosie_pause){.kind = SOSIE_PAUSE_CGROUP, .target = p->group};
+	snprintf(pid, sizeof(pid), "%d", (int)p->writer);
+	cgroup_put(&p->group, "cgroup.procs", pid);
+	assert_true(cgroup_says(&p->group, "cgroup.events", "populated 1"));
+	p->o.pause =
+	        (struct sosie_pause){.kind = SOSIE_PAUSE_CGROUP, .target = p->group.path, .limit_ms = 60000};
 	return true;
 }
 
@@ -197,7 +172,7 @@ static void test_cgroup_frozen_by_another_stays_frozen(void **state)
 
 	if (!need_cgroup(p))
 		skip();
-	put(p->group, "cgroup.freeze", "1");
+	cgroup_put(&p->group, "cgroup.freeze", "1");
 	assert_true(until(frozen, p));
 	assert_int_equal(pause_init(&pause, &p->o, false, &p->err), 0);
 	assert_int_equal(pause_hold(&pause, &p->err), 0);
@@ -215,11 +190,10 @@ static void test_cgroup_thawed_by_another_meanwhile_is_told(void **state)
 
 	if (!need_cgroup(p))
 		skip();
-	p->o.pause.limit_ms = 60000;
 	assert_int_equal(pause_init(&pause, &p->o, false, &p->err), 0);
 	assert_int_equal(pause_hold(&pause, &p->err), 0);
 	assert_true(pause.ours);
-	put(p->group, "cgroup.freeze", "0");
+	cgroup_put(&p->group, "cgroup.freeze", "0");
 	assert_true(until(thawed, p));
 	assert_int_equal(pause_let_go(&pause, &passed, &p->err), 0);
 	assert_true(passed);
@@ -235,7 +209,6 @@ static void test_cgroup_shared_is_held_by_one_at_a_time(void **state)
 
 	if (!need_cgroup(p))
 		skip();
-	p->o.pause.limit_ms = 60000;
 	assert_int_equal(pause_init(&first, &p->o, false, &p->err), 0);
 	p->o.pause.limit_ms = 100;
 	assert_int_equal(pause_init(&second, &p->o, false, &p->err), 0);
@@ -279,26 +252,39 @@ static void test_limit_passed_guardian_thaws_and_we_are_told(void **state)
 	assert_int_equal(pause_init(&pause, &p->o, false, &p->err), 0);
 	assert_int_equal(pause_hold(&pause, &p->err), 0);
 	assert_true(until(thawed, p));
-	assert_true(guardian_now_ns() >= pause.deadline_ns);
+	assert_true(sosie_clock_ns(CLOCK_MONOTONIC) >= pause.deadline_ns);
 	assert_int_equal(pause_let_go(&pause, &passed, &p->err), 0);
 	assert_true(passed);
 	pause_fini(&pause);
 }
 
-/* Holds in a process of its own; ready when it is frozen. */
-static pid_t hold_in_child(struct place *p)
+/* Holds in a process of its own; told (may be NULL) gets its guardian's process when it holds. */
+static pid_t hold_in_child_of(struct place *p, pid_t *guardian)
 {
-	pid_t pid = fork();
+	int told[2];
+	pid_t pid;
 
+	assert_int_equal(pipe(told), 0);
+	pid = fork();
 	if (pid == 0) {
 		struct pause pause;
 
-		if (pause_init(&pause, &p->o, false, &p->err) == 0 && pause_hold(&pause, &p->err) == 0)
+		if (pause_init(&pause, &p->o, false, &p->err) == 0 && pause_hold(&pause, &p->err) == 0 &&
+		    write(told[1], &pause.guardian.pid, sizeof(pid_t)) == (ssize_t)sizeof(pid_t))
 			for (;;)
 				poll(NULL, 0, 1000);
 		_exit(1);
 	}
+	close(told[1]);
+	if (guardian)
+		assert_int_equal(read(told[0], guardian, sizeof(pid_t)), sizeof(pid_t));
+	close(told[0]);
 	return pid;
+}
+
+static pid_t hold_in_child(struct place *p)
+{
+	return hold_in_child_of(p, NULL);
 }
 
 static void test_stopped_in_a_pause_is_thawed_at_the_limit(void **state)
@@ -311,14 +297,14 @@ static void test_stopped_in_a_pause_is_thawed_at_the_limit(void **state)
 	if (!need_cgroup(p))
 		skip();
 	p->o.pause.limit_ms = 400;
-	begun = guardian_now_ns();
+	begun = sosie_clock_ns(CLOCK_MONOTONIC);
 	pid = hold_in_child(p);
 	assert_true(until(frozen, p));
 	assert_int_equal(kill(pid, SIGSTOP), 0);
 	assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
 	assert_true(WIFSTOPPED(status));
 	assert_true(until(thawed, p));
-	assert_true(guardian_now_ns() - begun >= 400000000);
+	assert_true(sosie_clock_ns(CLOCK_MONOTONIC) - begun >= 400000000);
 	assert_int_equal(waitpid(pid, &status, WNOHANG), 0); /* still there, still stopped */
 	kill(pid, SIGKILL);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
@@ -327,18 +313,15 @@ static void test_stopped_in_a_pause_is_thawed_at_the_limit(void **state)
 static void test_killed_in_a_pause_is_thawed_at_once(void **state)
 {
 	struct place *p = *state;
-	int64_t begun = guardian_now_ns();
 	pid_t pid;
 
 	if (!need_cgroup(p))
 		skip();
-	p->o.pause.limit_ms = 60000;
 	pid = hold_in_child(p);
 	assert_true(until(frozen, p));
 	kill(pid, SIGKILL);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
-	assert_true(until(thawed, p));
-	assert_true(guardian_now_ns() - begun < 10000000000);
+	assert_true(until(thawed, p)); /* five seconds at most, and the limit is a minute */
 }
 
 static void test_guardian_killed_is_started_again(void **state)
@@ -465,7 +448,7 @@ static void monitor_up(struct monitor *m, struct place *p, enum manner manner)
 	assert_int_equal(bind(m->listener, (const struct sockaddr *)&at, sizeof(at)), 0);
 	assert_int_equal(listen(m->listener, 4), 0);
 	assert_int_equal(pthread_create(&m->thread, NULL, monitor_main, m), 0);
-	p->o.pause = (struct sosie_pause){.kind = SOSIE_PAUSE_QMP, .target = m->path, .limit_ms = 300};
+	p->o.pause = (struct sosie_pause){.kind = SOSIE_PAUSE_QMP, .target = m->path, .limit_ms = 60000};
 }
 
 static void monitor_down(struct monitor *m)
@@ -532,7 +515,6 @@ static void test_monitor_continued_by_another_meanwhile_is_told(void **state)
 	bool passed = false;
 
 	monitor_up(&m, p, RIGHT);
-	p->o.pause.limit_ms = 60000;
 	assert_int_equal(pause_init(&pause, &p->o, false, &p->err), 0);
 	assert_int_equal(pause_hold(&pause, &p->err), 0);
 	pthread_mutex_lock(&m.lock);
@@ -562,6 +544,8 @@ static void test_monitor_that_misbehaves_is_told(void **state)
 		struct pause pause;
 
 		monitor_up(&m, p, cases[i].manner);
+		if (cases[i].manner == SILENT)
+			p->o.pause.limit_ms = 300;
 		assert_int_equal(pause_init(&pause, &p->o, false, &p->err), 0);
 		assert_int_equal(pause_hold(&pause, &p->err), -SOSIE_EHOOK);
 		say(p);
@@ -581,12 +565,17 @@ static void test_monitor_continued_by_the_guardian(void **state)
 
 	for (unsigned killed = 0; killed < 2; killed++) {
 		struct monitor m;
+		bool stopped = false;
 		pid_t pid;
 
 		monitor_up(&m, p, RIGHT);
+		p->o.pause.limit_ms = killed ? 60000 : 400; /* killed: at once, not at the limit */
 		pid = hold_in_child(p);
-		for (unsigned i = 0; i < 500 && monitor_runs(&m); i++)
-			poll(NULL, 0, 2);
+		for (unsigned i = 0; i < 5000 && !stopped; i++) {
+			stopped = !monitor_runs(&m);
+			poll(NULL, 0, 1);
+		}
+		assert_true(stopped);
 		kill(pid, killed ? SIGKILL : SIGSTOP);
 		for (unsigned i = 0; i < 500 && !monitor_runs(&m); i++)
 			poll(NULL, 0, 10);
@@ -597,6 +586,148 @@ static void test_monitor_continued_by_the_guardian(void **state)
 		assert_int_equal(m.stops, 1);
 		assert_int_equal(m.conts, 1);
 	}
+}
+
+/* --- what the dead have left held
+ * ---------------------------------------------------------------------------- */
+
+/* Whoever holds and its guardian die in one cut. */
+static void hold_and_die(struct place *p)
+{
+	pid_t guardian = 0, pid = hold_in_child_of(p, &guardian);
+
+	assert_true(guardian > 1);
+	assert_int_equal(kill(guardian, SIGKILL), 0);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+static const char *note_of(const struct place *p, char *text, size_t size)
+{
+	char path[128];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/" PAUSE_NOTE, p->dir);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, size - 1);
+	if (fd >= 0)
+		close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	return text;
+}
+
+static void open_and_close(struct place *p)
+{
+	struct sosie_source *s;
+	char reason[200];
+
+	p->o.kind = SOSIE_SOURCE_SCAN;
+	assert_int_equal(sosie_source_open(&p->o, &s, reason, sizeof(reason), &p->err), 0);
+	s->ops->destroy(s);
+}
+
+static void test_cgroup_left_held_by_the_dead_is_thawed_at_open(void **state)
+{
+	struct place *p = *state;
+	char text[512];
+	pid_t pid;
+
+	if (!need_cgroup(p))
+		skip();
+	p->o.state = p->dir;
+	hold_and_die(p);
+	assert_true(frozen(p));
+	assert_int_equal(strncmp(note_of(p, text, sizeof(text)), "held ", 5), 0);
+	open_and_close(p);
+	assert_true(until(thawed, p));
+	assert_int_equal(strncmp(note_of(p, text, sizeof(text)), "free ", 5), 0);
+	cgroup_put(&p->group, "cgroup.freeze", "1"); /* another's now */
+	assert_true(until(frozen, p));
+	open_and_close(p);
+	assert_true(frozen(p));
+	cgroup_put(&p->group, "cgroup.freeze", "0");
+	assert_true(until(thawed, p));
+	pid = hold_in_child_of(p, &(pid_t){0}); /* its guardian lives: it frees the note too */
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_true(until(thawed, p));
+	for (unsigned i = 0; i < 500 && strncmp(note_of(p, text, sizeof(text)), "free ", 5) != 0; i++)
+		poll(NULL, 0, 10);
+	assert_int_equal(strncmp(text, "free ", 5), 0);
+}
+
+static void test_machine_left_held_by_the_dead_is_continued_at_open(void **state)
+{
+	struct place *p = *state;
+	struct monitor m;
+
+	monitor_up(&m, p, RIGHT);
+	p->o.state = p->dir;
+	hold_and_die(p);
+	assert_false(monitor_runs(&m));
+	open_and_close(p);
+	assert_true(monitor_runs(&m));
+	open_and_close(p);
+	hold_and_die(p);
+	monitor_down(&m);
+	assert_true(m.stops == 2 && m.conts == 1);
+	open_and_close(p); /* the machine has gone: nothing to undo, and no error */
+}
+
+static void test_held_by_the_living_is_left_alone(void **state)
+{
+	struct place *p = *state;
+	struct pause pause;
+	bool undone = true, passed = true;
+
+	if (!need_cgroup(p))
+		skip();
+	p->o.state = p->dir;
+	assert_int_equal(pause_init(&pause, &p->o, false, &p->err), 0);
+	assert_int_equal(pause_hold(&pause, &p->err), 0);
+	assert_int_equal(pause_undo_left(&p->o, &undone, &p->err), 0);
+	assert_false(undone);
+	assert_true(frozen(p));
+	assert_int_equal(pause_let_go(&pause, &passed, &p->err), 0);
+	assert_false(passed);
+	pause_fini(&pause);
+}
+
+/* Another boot, another word, no end: none of these is a note, and what is frozen stays so. */
+static void test_note_that_makes_no_sense_is_none(void **state)
+{
+	struct place *p = *state;
+	char text[512], other[600], path[128];
+	bool undone = true;
+
+	if (!need_cgroup(p))
+		skip();
+	p->o.state = p->dir;
+	hold_and_die(p);
+	note_of(p, text, sizeof(text));
+	snprintf(path, sizeof(path), "%s/" PAUSE_NOTE, p->dir);
+	for (unsigned i = 0; i < 4; i++) {
+		snprintf(other, sizeof(other), "%s", text);
+		if (i == 0)
+			other[5] = other[5] == '0' ? '1' : '0'; /* of the boot's id */
+		else if (i == 1)
+			other[0] = 'H';
+		else if (i == 2)
+			*strchr(other, '\n') = ' ';
+		else
+			*strchr(other, '/') = '.';
+		assert_string_not_equal(other, text);
+		assert_int_equal(truncate(path, 0), 0);
+		put(p->dir, PAUSE_NOTE, other);
+		assert_int_equal(pause_undo_left(&p->o, &undone, &p->err), 0);
+		assert_false(undone);
+		assert_true(frozen(p));
+	}
+	assert_int_equal(truncate(path, 0), 0);
+	put(p->dir, PAUSE_NOTE, text);
+	assert_int_equal(pause_undo_left(&p->o, &undone, &p->err), 0);
+	assert_true(undone && until(thawed, p));
 }
 
 /* --- scan under a pause
@@ -644,11 +775,63 @@ static void test_scan_under_a_cgroup_pause(void **state)
 	assert_int_equal(scan_once(p, reason, sizeof(reason)), SOSIE_CONSISTENCY_FUZZY);
 	print_message("  %s\n", reason);
 	assert_non_null(strstr(reason, "scan: asked for; pause is not used: reading takes too long"));
-	snprintf(view, sizeof(view), "cat %s/cgroup.events >%s/seen; echo v=%s/v", p->group, p->dir, p->dir);
+	snprintf(view, sizeof(view), "cat %s/cgroup.events >%s/seen; echo v=%s/v", p->group.path, p->dir,
+	         p->dir);
 	p->hooks.view = view;
 	assert_int_equal(scan_once(p, reason, sizeof(reason)), SOSIE_CONSISTENCY_CRASH);
 	assert_string_equal(reason, "scan: asked for");
 	assert_true(was_frozen(p));
+}
+
+static uint64_t limit_with(struct place *p, enum sosie_pause_kind kind, uint64_t pause_ms, uint64_t freeze_ms,
+                           bool until_read)
+{
+	struct pause pause;
+	uint64_t limit;
+
+	p->hooks = (struct sosie_hooks){.freeze_limit_ms = freeze_ms};
+	if (kind == SOSIE_PAUSE_COMMANDS || kind == SOSIE_PAUSE_NONE)
+		p->hooks.freeze = p->hooks.thaw = "true";
+	p->o.pause = (struct sosie_pause){.kind = kind, .target = "/x", .limit_ms = pause_ms};
+	assert_int_equal(pause_init(&pause, &p->o, until_read, &p->err), 0);
+	limit = pause.limit_ms;
+	pause_fini(&pause);
+	return limit;
+}
+
+/* NONE with commands given is COMMANDS: what the command line says. */
+static void test_limit_is_the_given_one_or_by_how_long_writers_are_held(void **state)
+{
+	struct place *p = *state;
+
+	assert_int_equal(limit_with(p, SOSIE_PAUSE_COMMANDS, 0, 0, true), 30000);
+	assert_int_equal(limit_with(p, SOSIE_PAUSE_NONE, 0, 0, true), 30000);
+	assert_int_equal(limit_with(p, SOSIE_PAUSE_COMMANDS, 0, 0, false), 2000);
+	assert_int_equal(limit_with(p, SOSIE_PAUSE_NONE, 0, 0, false), 2000);
+	assert_int_equal(limit_with(p, SOSIE_PAUSE_CGROUP, 0, 0, true), 2000);
+	assert_int_equal(limit_with(p, SOSIE_PAUSE_QMP, 0, 0, false), 2000);
+	assert_int_equal(limit_with(p, SOSIE_PAUSE_COMMANDS, 0, 7000, true), 7000);
+	assert_int_equal(limit_with(p, SOSIE_PAUSE_NONE, 0, 7000, false), 7000);
+	assert_int_equal(limit_with(p, SOSIE_PAUSE_COMMANDS, 500, 7000, true), 500);
+}
+
+static void test_hold_and_let_go_failed_the_worse_is_told(void **state)
+{
+	struct place *p = *state;
+	struct pause pause;
+
+	p->hooks = (struct sosie_hooks){.freeze = "false", .thaw = "true"};
+	assert_int_equal(pause_init(&pause, &p->o, false, &p->err), 0);
+	assert_int_equal(pause_hold(&pause, &p->err), -SOSIE_EHOOK);
+	assert_non_null(strstr(p->err.what, "the freeze command failed"));
+	pause_fini(&pause);
+	p->hooks = (struct sosie_hooks){.freeze = "false", .thaw = "false"};
+	assert_int_equal(pause_init(&pause, &p->o, false, &p->err), 0);
+	assert_int_equal(pause_hold(&pause, &p->err), -SOSIE_EHOOK);
+	say(p);
+	assert_non_null(strstr(p->err.what, "the thaw command failed"));
+	assert_non_null(strstr(p->err.action, "by hand, now"));
+	pause_fini(&pause);
 }
 
 static void test_pause_words_and_contradictions(void **state)
@@ -683,6 +866,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        CASE(test_pause_words_and_contradictions),
+	        CASE(test_limit_is_the_given_one_or_by_how_long_writers_are_held),
+	        CASE(test_hold_and_let_go_failed_the_worse_is_told),
 	        CASE(test_cgroup_frozen_between_hold_and_let_go),
 	        CASE(test_cgroup_frozen_by_another_stays_frozen),
 	        CASE(test_cgroup_thawed_by_another_meanwhile_is_told),
@@ -697,6 +882,10 @@ int main(void)
 	        CASE(test_monitor_continued_by_another_meanwhile_is_told),
 	        CASE(test_monitor_that_misbehaves_is_told),
 	        CASE(test_monitor_continued_by_the_guardian),
+	        CASE(test_cgroup_left_held_by_the_dead_is_thawed_at_open),
+	        CASE(test_machine_left_held_by_the_dead_is_continued_at_open),
+	        CASE(test_held_by_the_living_is_left_alone),
+	        CASE(test_note_that_makes_no_sense_is_none),
 	        CASE(test_scan_under_a_cgroup_pause),
 	};
 

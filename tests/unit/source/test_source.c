@@ -18,6 +18,8 @@
 
 #include "engine/source/hooks.h"
 #include "sosie/source.h"
+#include "tests/support/rounds.h"
+#include "tests/support/scan.h"
 
 struct place {
 	char dir[64];
@@ -167,7 +169,7 @@ static void test_scan_extents_tile_the_volume(void **state)
 	fd = open(p->v[0].path, O_WRONLY | O_CLOEXEC);
 	assert_int_equal(pwrite(fd, "y", 1, 4 << 20), 1);
 	close(fd);
-	assert_int_equal(sosie_scan(p->v, 1, NULL, "g", sosie_clock_real(), &s, &p->err), 0);
+	assert_int_equal(scan_source(p->v, 1, NULL, "g", &s, &p->err), 0);
 	assert_int_equal(s->ops->cut(s, NULL, &view, &p->err), 0);
 	assert_int_equal(s->ops->path(view, 0, &path, &size, &p->err), 0);
 	assert_int_equal(sosie_io_openat(p->io, path, SOSIE_READ, 0, &file, &p->err), 0);
@@ -203,7 +205,7 @@ static void test_scan_keeps_no_views(void **state)
 	uint64_t size = 1;
 
 	put_file(p, 0, "v", "x", 1, 4096);
-	assert_int_equal(sosie_scan(p->v, 1, NULL, "g", sosie_clock_real(), &s, &p->err), 0);
+	assert_int_equal(scan_source(p->v, 1, NULL, "g", &s, &p->err), 0);
 	assert_int_equal(s->ops->settle(s, ids, 2, held, &p->err), 0);
 	assert_false(held[0] || held[1]);
 	assert_int_equal(s->ops->cut(s, &ids[1], &view, &p->err), 0);
@@ -254,7 +256,7 @@ static int cut_and_release(struct place *p, const struct sosie_hooks *hooks,
 	struct sosie_view *view;
 	int rc;
 
-	assert_int_equal(sosie_scan(p->v, 1, hooks, "g", sosie_clock_real(), &s, &p->err), 0);
+	assert_int_equal(scan_source(p->v, 1, hooks, "g", &s, &p->err), 0);
 	rc = s->ops->cut(s, NULL, &view, &p->err);
 	if (rc == 0) {
 		if (meanwhile)
@@ -398,7 +400,7 @@ static void test_guardian_thaws_after_kill(void **state)
 		struct sosie_view *v;
 
 		close(ready[0]);
-		if (sosie_scan(p->v, 1, &hooks, "g", sosie_clock_real(), &s, &p->err) == 0)
+		if (scan_source(p->v, 1, &hooks, "g", &s, &p->err) == 0)
 			s->ops->cut(s, NULL, &v, &p->err);
 		_exit(0);
 	}
@@ -415,6 +417,29 @@ static void test_guardian_thaws_after_kill(void **state)
 	assert_int_equal(read(ready[0], &byte, 1),
 	                 0); /* nobody is left that holds what the dead process held */
 	close(ready[0]);
+	free(thaw);
+	free(done);
+	free(view);
+}
+
+/* The limit passes while the guardian is told of a view: writers are let go once, by whoever it is. */
+static void test_freeze_limit_around_a_view_thaws_once(void **state)
+{
+	const unsigned rounds = test_rounds(30, 300);
+	struct place *p = *state;
+	char *thaw = touch_command(p, "thawed"), *done = touch_command(p, "done"), *view;
+	struct sosie_hooks hooks = {.freeze = "true", .thaw = thaw, .view_done = done};
+	enum sosie_consistency label;
+
+	put_file(p, 0, "v", "x", 1, 4096);
+	assert_true(asprintf(&view, "echo v=%s", p->v[0].path) > 0);
+	hooks.view = view;
+	for (unsigned i = 0; i < rounds; i++) {
+		hooks.freeze_limit_ms = 1 + i % 10;
+		(void)cut_and_release(p, &hooks, NULL, &label); /* the freeze itself may come too late */
+		assert_int_equal(lines_of(p, "thawed"), i + 1);
+	}
+	assert_true(lines_of(p, "done") > 0);
 	free(thaw);
 	free(done);
 	free(view);
@@ -437,6 +462,7 @@ int main(void)
 	        CASE(test_view_is_read_and_always_removed),
 	        CASE(test_view_lines_each_volume_once),
 	        CASE(test_guardian_thaws_after_kill),
+	        CASE(test_freeze_limit_around_a_view_thaws_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The daemon's socket and lock, and what systemd is told. Links tools/sosied/{control,notify}.c. */
+/* The daemon's socket and lock, and what systemd is told. Includes tools/sosied/control.c and
+ * tools/common/notify.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,10 +8,41 @@
 
 #include <cmocka.h>
 
+#include <sys/socket.h>
+
+static int refusing_accept(int fd, struct sockaddr *at, socklen_t *len, int flags);
+#define accept4 refusing_accept
 #include "tools/sosied/control.c"
+#undef accept4
 #include "tools/common/notify.c"
 
 static char folder[] = "/tmp/sosie-control-XXXXXX", state_path[64];
+
+#define REFUSALS 4
+static unsigned refusals; /* of the accept that runs out of descriptors; atomic: how often it is to come */
+static int64_t refused_ms[REFUSALS];
+
+static int refusing_accept(int fd, struct sockaddr *at, socklen_t *len, int flags)
+{
+	unsigned left = __atomic_load_n(&refusals, __ATOMIC_ACQUIRE);
+
+	if (left == 0)
+		return accept4(fd, at, len, flags);
+	refused_ms[left - 1] = sosie_mono_ms(sosie_clock_real());
+	__atomic_store_n(&refusals, left - 1, __ATOMIC_RELEASE);
+	errno = EMFILE;
+	return -1;
+}
+
+static int cannot_say(void *arg, char **text, size_t *len, struct sosie_err *err)
+{
+	(void)arg;
+	(void)text;
+	(void)len;
+	sosie_err_set(err, SOSIE_EIO, "the moon is \"down\"");
+	sosie_err_where(err, "/moon");
+	return sosie_err_action(err, "wait");
+}
 
 static int say(void *arg, char **text, size_t *len, struct sosie_err *err)
 {
@@ -61,9 +93,96 @@ static void test_control_status_is_answered_beside_silent_clients(void **state)
 	assert_int_equal(read_all(asking), 300000);
 	asking = dial();
 	assert_int_equal(send(asking, "drop\n", 5, 0), 5);
-	assert_int_equal(read_all(asking), strlen("{\"error\":\"not understood\"}"));
+	assert_true(read_all(asking) > 0);
 	for (size_t i = 0; i < 4; i++)
 		assert_int_equal(read_all(silent[i]), 0); /* their deadline ends them */
+	control_close(c);
+}
+
+static void ask(int fd, const char *question)
+{
+	assert_int_equal(send(fd, question, strlen(question), 0), strlen(question));
+}
+
+/* More clients than slots: who comes later waits until one is free, and is answered. */
+static void test_control_more_clients_than_slots_wait_their_turn(void **state)
+{
+	char x = 'x';
+	struct control *c;
+	struct sosie_err err;
+	int silent[CLIENTS], asking[3];
+
+	(void)state;
+	assert_int_equal(control_lock(state_path, &c, &err), 0);
+	assert_int_equal(control_listen(c, say, &x, &err), 0);
+	for (size_t i = 0; i < CLIENTS; i++)
+		silent[i] = dial();
+	for (size_t i = 0; i < 3; i++) {
+		asking[i] = dial();
+		ask(asking[i], "status\n");
+	}
+	for (size_t i = 0; i < 3; i++)
+		assert_int_equal(read_all(asking[i]), 300000);
+	for (size_t i = 0; i < CLIENTS; i++)
+		assert_int_equal(read_all(silent[i]), 0);
+	control_close(c);
+}
+
+/* No descriptor is left for a client: it is tried again now and then, not without end. */
+static void test_control_accept_fails_rests_and_goes_on(void **state)
+{
+	char x = 'x';
+	struct control *c;
+	struct sosie_err err;
+	int asking;
+
+	(void)state;
+	assert_int_equal(control_lock(state_path, &c, &err), 0);
+	assert_int_equal(control_listen(c, say, &x, &err), 0);
+	__atomic_store_n(&refusals, REFUSALS, __ATOMIC_RELEASE);
+	asking = dial();
+	ask(asking, "status\n");
+	assert_int_equal(read_all(asking), 300000);
+	assert_int_equal(__atomic_load_n(&refusals, __ATOMIC_ACQUIRE), 0);
+	for (size_t i = REFUSALS - 1; i > 0; i--) /* the last is at 0 */
+		assert_true(refused_ms[i - 1] - refused_ms[i] >= TICK_MS - 1);
+	control_close(c);
+}
+
+static void tells(const char *question, const char *code, const char *what, const char *where)
+{
+	struct sosie_json *doc, *e;
+	const char *text;
+	char answer[2000];
+	size_t len = 0;
+	ssize_t n;
+	int fd = dial();
+
+	ask(fd, question);
+	while ((n = recv(fd, answer + len, sizeof(answer) - len, 0)) > 0)
+		len += (size_t)n;
+	close(fd);
+	assert_int_equal(sosie_json_parse(answer, len, sizeof(answer), &doc, NULL), 0);
+	assert_int_equal(sosie_json_obj(doc, "error", &e, NULL), 0);
+	assert_int_equal(sosie_json_str(e, "code", 100, &text, NULL), 0);
+	assert_string_equal(text, code);
+	assert_int_equal(sosie_json_str(e, "what", 600, &text, NULL), 0);
+	assert_non_null(strstr(text, what));
+	assert_int_equal(sosie_json_str(e, "where", 600, &text, NULL), 0);
+	assert_string_equal(text, where);
+	sosie_json_free(doc);
+}
+
+static void test_control_failure_is_told_as_it_is(void **state)
+{
+	struct control *c;
+	struct sosie_err err;
+
+	(void)state;
+	assert_int_equal(control_lock(state_path, &c, &err), 0);
+	assert_int_equal(control_listen(c, cannot_say, NULL, &err), 0);
+	tells("status\n", "io", "the moon is \"down\"", "/moon");
+	tells("drop\n", "usage", "not understood", "");
 	control_close(c);
 }
 
@@ -201,6 +320,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_control_status_is_answered_beside_silent_clients),
+	        cmocka_unit_test(test_control_more_clients_than_slots_wait_their_turn),
+	        cmocka_unit_test(test_control_accept_fails_rests_and_goes_on),
+	        cmocka_unit_test(test_control_failure_is_told_as_it_is),
 	        cmocka_unit_test(test_control_second_daemon_is_refused_until_the_first_ends),
 	        cmocka_unit_test(test_control_stale_socket_is_replaced),
 	        cmocka_unit_test(test_control_long_path_is_told),

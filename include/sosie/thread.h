@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* Starting threads and children so that signals reach only who waits for them. */
+#ifndef SOSIE_THREAD_H
+#define SOSIE_THREAD_H
+
+#include <pthread.h>
+
+/* pthread_create with all signals blocked in the new thread (pthread_sigmask(3)): 0 or an errno. */
+int sosie_thread_start(pthread_t *thread, void *(*run)(void *), void *arg);
+/* In the child of a fork: every signal does what it does at the start of a program, and none is blocked.
+ * Makes only calls that are safe there (signal-safety(7)). */
+void sosie_signals_reset(void);
+
+#endif
