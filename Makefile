@@ -8,7 +8,7 @@
 #   soak     the property tests, 10 minutes           check-vm  what rests on the kernel, under Debian 12's own (QEMU)
 #   format   rewrites sources by .clang-format       cov, fuzz, bench  coverage, 60 s of each fuzzer, measurements
 #
-# Variables: CC, BUILD, OPT, SAN, PREFIX, DESTDIR; for the tests SOSIE_ROUNDS (a number, or full), SOSIE_IO (uring, threads),
+# Variables: CC, BUILD, OPT, SAN, PREFIX, DESTDIR; for the tests SOSIE_ROUNDS (a number, full, few), SOSIE_IO (uring, threads),
 # JOBS (how many test programs run at once).
 
 ifeq ($(origin CC),default)
@@ -122,7 +122,7 @@ check: deps all tests
 	@tests/run --build "$(BUILD)" --jobs $(JOBS) --title check unit check fuzz scenario
 
 # The full counts, with io_uring and with the thread pool: the programs that have counts. All others would do again what check does.
-COUNTED := $(addprefix unit:,$(basename $(notdir $(shell grep -lE 'SOSIE_ROUNDS|test_rounds' tests/unit/*/*.c)))) \
+COUNTED := $(addprefix unit:,$(basename $(notdir $(shell grep -lE 'SOSIE_ROUNDS|test_rounds|test_stride' tests/unit/*/*.c)))) \
 	$(addprefix scenario:,$(basename $(notdir $(shell grep -lE 'rounds [0-9]+ [0-9]' tests/scenarios/*.sh))))
 check-full: deps all tests
 	@SOSIE_IO=uring SOSIE_ROUNDS=full tests/run --build "$(BUILD)" --jobs $(JOBS) --title check-full/uring $(COUNTED)
@@ -153,7 +153,7 @@ check-asan: deps
 
 check-tsan: deps
 	@$(MAKE) BUILD=$(TSAN) OPT="-O1 -g" SAN="-fsanitize=thread" all tests
-	@TSAN_OPTIONS=halt_on_error=1 tests/run --build $(TSAN) --jobs $(JOBS) --title check-tsan unit \
+	@SOSIE_ROUNDS=few TSAN_OPTIONS=halt_on_error=1 tests/run --build $(TSAN) --jobs $(JOBS) --title check-tsan unit \
 		scenario:first-copy scenario:two-senders scenario:kill scenario:mirror
 
 cov: deps

@@ -125,6 +125,7 @@ rounds()
 	case ${SOSIE_ROUNDS:-} in
 	'') echo "$1" ;;
 	full) echo "$2" ;;
+	few) echo 1 ;;
 	*) echo "$SOSIE_ROUNDS" ;;
 	esac
 }

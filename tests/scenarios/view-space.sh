@@ -93,7 +93,7 @@ for fs in xfs btrfs; do
 	kill -TERM "$daemon"
 	wait "$daemon" || fail "sosied exits $? on SIGTERM"
 	replicate_until_done_here() { "$sosie" replicate --to "$SOSIE_TO/acme/erp" --identity "$SOSIE_IDENTITY" --known-hosts "$SOSIE_KNOWN_HOSTS" \
-		--state "$(find "$work/state-mirror-$fs" -name state.json -printf '%h\n' | head -n 1)" --once erp="$work/small/erp.img" >"$work/out" 2>"$work/err"; }
+		--state "$(find "$work/state-mirror-$fs" -path '*/acme/erp/state.json' -printf '%h\n')" --once erp="$work/small/erp.img" >"$work/out" 2>"$work/err"; }
 	must "$fs: a last point" replicate_until_done_here
 	point_is erp "$(newest erp)" erp "$work/small/erp.img"
 	whole erp

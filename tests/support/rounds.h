@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* How often a test does what it does: SOSIE_ROUNDS is a number, or "full". */
+/* How often a test does what it does: SOSIE_ROUNDS is a number, "full", or "few": enough to pass every path
+ * once, for runs that look for races (tests/run). */
 #ifndef TESTS_ROUNDS_H
 #define TESTS_ROUNDS_H
 
@@ -13,7 +14,19 @@ static inline unsigned test_rounds(unsigned quick, unsigned full)
 
 	if (text && strcmp(text, "full") == 0)
 		return full;
+	if (text && strcmp(text, "few") == 0)
+		return quick > 4 ? quick / 4 : 1;
 	return n > 0 && n < 1u << 30 ? (unsigned)n : quick;
+}
+
+/* Of a sweep over all operations each so many-th is cut or fails: all in "full", quick without a word. */
+static inline unsigned test_stride(unsigned quick)
+{
+	const char *text = getenv("SOSIE_ROUNDS");
+
+	if (text && strcmp(text, "full") == 0)
+		return 1;
+	return text && strcmp(text, "few") == 0 ? quick * 7 : quick;
 }
 
 #endif

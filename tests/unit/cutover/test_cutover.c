@@ -5,6 +5,7 @@
  * state; no image under its final name before the epoch is raised (I5), never a second epoch.
  */
 #include "tests/support/make_upload.h"
+#include "tests/support/rounds.h"
 #include "tests/unit/cutover/builder.h"
 
 #define POINTS 5
@@ -552,9 +553,8 @@ static void test_cutover_power_cut_at_every_operation_continues(void **state)
 {
 	static const enum sosie_fate fates[] = {SOSIE_FATE_KEPT, SOSIE_FATE_LOST, SOSIE_FATE_TORN,
 	                                        SOSIE_FATE_REORDERED};
-	const char *rounds = getenv("SOSIE_ROUNDS");
 	/* In short each operation is cut in one of the fates, in full in all. */
-	const uint64_t step = rounds && strcmp(rounds, "full") == 0 ? 1 : 4;
+	const uint64_t step = test_stride(4);
 	uint64_t cuts = 0;
 
 	(void)state;
