@@ -441,7 +441,7 @@ static void test_cutover_killed_at_every_call_continues(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < WAYS; i++)
-		for (uint64_t n = 0;; n++) {
+		for (uint64_t n = 0;; n += test_stride(1, 8)) {
 			struct sosie_fault_plan plan = {
 			        .kind = SOSIE_FAULT_ERROR, .at = n, .onwards = true, .sys = EIO};
 			struct sosie_io *faulty;
@@ -554,7 +554,7 @@ static void test_cutover_power_cut_at_every_operation_continues(void **state)
 	static const enum sosie_fate fates[] = {SOSIE_FATE_KEPT, SOSIE_FATE_LOST, SOSIE_FATE_TORN,
 	                                        SOSIE_FATE_REORDERED};
 	/* In short each operation is cut in one of the fates, in full in all. */
-	const uint64_t step = test_stride(4);
+	const uint64_t step = test_stride(4, 12);
 	uint64_t cuts = 0;
 
 	(void)state;
@@ -563,7 +563,7 @@ static void test_cutover_power_cut_at_every_operation_continues(void **state)
 			for (uint64_t n = step == 1 ? 0 : f; one_cut(&ways[i], fates[f], n); n += step)
 				cuts++;
 	print_message("seed %u\nrounds: %llu simulated-power-cuts\n", SEED, (unsigned long long)cuts);
-	assert_true(cuts > (step == 1 ? 1200 : 300));
+	assert_true(cuts > 1200 / step);
 }
 
 int main(void)

@@ -123,7 +123,7 @@ static bool cut_at(enum scenario scenario, uint64_t n, enum sosie_fate fate)
 
 static void sweep(enum scenario scenario, const char *name)
 {
-	uint64_t stride = test_stride(5), cuts = 0;
+	uint64_t stride = test_stride(5, 10), cuts = 0;
 	for (int fate = SOSIE_FATE_KEPT; fate <= SOSIE_FATE_REORDERED; fate++)
 		for (uint64_t n = (uint64_t)fate % stride;; n += stride) {
 			print_message("\r%s: fate %d, operation %llu   ", name, fate, (unsigned long long)n);
@@ -207,7 +207,7 @@ static bool fail_at(enum scenario scenario, uint64_t n, int sys)
 static void fail_everywhere(enum scenario scenario, const char *name)
 {
 	static const int errors[] = {5, 28}; /* EIO, ENOSPC */
-	uint64_t stride = test_stride(3), fired = 0;
+	uint64_t stride = test_stride(3, 18), fired = 0;
 	for (unsigned e = 0; e < 2; e++)
 		for (uint64_t n = e;; n += stride) {
 			print_message("\r%s: failing call %llu with errno %d   ", name, (unsigned long long)n,
