@@ -32,7 +32,7 @@ struct serve {
 
 static bool stopped(const struct serve *s)
 {
-	return s->options->stop && *(const volatile bool *)s->options->stop;
+	return s->options->stop && __atomic_load_n(s->options->stop, __ATOMIC_RELAXED);
 }
 
 static int64_t mono(const struct serve *s)

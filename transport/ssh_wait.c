@@ -16,7 +16,7 @@ int64_t ssh_now_ms(void)
 
 int ssh_stop_check(const struct ssh_channel *c, struct sosie_err *err)
 {
-	if (c->options->stop && *(const volatile bool *)c->options->stop)
+	if (c->options->stop && __atomic_load_n(c->options->stop, __ATOMIC_RELAXED))
 		return sosie_err_set(err, SOSIE_EINTR, "interrupted");
 	return 0;
 }

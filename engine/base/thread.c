@@ -5,14 +5,14 @@
 
 #include "sosie/thread.h"
 
-int sosie_thread_start(pthread_t *thread, void *(*run)(void *), void *arg)
+int sosie_thread_start(pthread_t *thread, const pthread_attr_t *how, void *(*run)(void *), void *arg)
 {
 	sigset_t all, before;
 	int sys;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	sys = pthread_create(thread, NULL, run, arg);
+	sys = pthread_create(thread, how, run, arg);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return sys;
 }

@@ -7,10 +7,10 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 
 #include "engine/io/posix.h"
+#include "sosie/thread.h"
 
 #define THREADS 4
 
@@ -134,19 +134,14 @@ static void threads_destroy(struct sosie_io *io)
 	free(t);
 }
 
-/* Signals are for the program's own threads. */
 static int start_threads(struct threads_io *t)
 {
-	sigset_t all, old;
 	int sys = 0;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
 	while (t->started < THREADS && sys == 0) {
-		sys = pthread_create(&t->threads[t->started], NULL, carry, t);
+		sys = sosie_thread_start(&t->threads[t->started], NULL, carry, t);
 		t->started += sys == 0;
 	}
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return sys;
 }
 

@@ -9,6 +9,7 @@
 #include "sosie/bytes.h"
 #include "sosie/digest.h"
 #include "sosie/log.h"
+#include "sosie/thread.h"
 
 #define TICK_MS 200
 #define SAMPLE_MS 1000
@@ -68,7 +69,7 @@ int mirror_thread(struct sosie_mirror *m, void *(*run)(void *), void *arg, struc
 		pthread_attr_setstacksize(&how, MIRROR_STACK);
 		pthread_attr_setdetachstate(&how, PTHREAD_CREATE_DETACHED);
 		m->threads++; /* before it can end */
-		rc = pthread_create(&id, &how, run, arg);
+		rc = sosie_thread_start(&id, &how, run, arg);
 		if (rc != 0)
 			m->threads--;
 		pthread_attr_destroy(&how);

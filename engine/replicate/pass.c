@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "engine/replicate/pass.h"
+#include "sosie/thread.h"
 
 /* ioprio_set(2) has no declaration in the C library. */
 #define IOPRIO_THREAD 1             /* IOPRIO_WHO_PROCESS: with 0 the calling thread */
@@ -248,7 +249,7 @@ static void start_helpers(struct pass *p)
 	for (unsigned i = 1; i < p->r->o.streams; i++) {
 		p->seats[i].pass = p;
 		p->seats[i].number = i;
-		p->seats[i].started = pthread_create(&p->seats[i].thread, NULL, sit, &p->seats[i]) == 0;
+		p->seats[i].started = sosie_thread_start(&p->seats[i].thread, NULL, sit, &p->seats[i]) == 0;
 	}
 }
 

@@ -17,6 +17,7 @@
 
 #include "engine/replicate/internal.h"
 #include "sosie/log.h"
+#include "sosie/thread.h"
 
 #define VOLUME_SHIFT 32 /* a chunk's number has 32 bits in redo.log */
 
@@ -132,7 +133,7 @@ static int start_thread(struct sosie_replicator *r)
 		s->count = list->count;
 		for (unsigned i = 0; i < list->count; i++)
 			state_file(&r->dir, s->paths[i], list->v[i].name.s, ".tree");
-		if (pthread_create(&s->thread, NULL, sync_thread, s) == 0) {
+		if (sosie_thread_start(&s->thread, NULL, sync_thread, s) == 0) {
 			r->redo_sync = s;
 			return 0;
 		}

@@ -95,7 +95,7 @@ static int run_send(struct sender *s, struct send_parser *p, int *sys, struct so
 		return sosie_err_sys(err, errno, "cannot make a pipe for the difference of two snapshots");
 	(void)fcntl(pipe_fds[1], F_SETPIPE_SZ, PIPE_BYTES); /* only faster */
 	s->pipe_fd = pipe_fds[1];
-	*sys = sosie_thread_start(&thread, send_all, s);
+	*sys = sosie_thread_start(&thread, NULL, send_all, s);
 	if (*sys != 0) {
 		close(pipe_fds[1]);
 		close(pipe_fds[0]);

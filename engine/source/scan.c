@@ -18,6 +18,7 @@
 #include "engine/source/pause.h"
 #include "engine/source/places.h"
 #include "engine/source/scan.h"
+#include "sosie/thread.h"
 
 struct scan {
 	struct sosie_source base;
@@ -90,7 +91,7 @@ static int freeze(struct sosie_view *v, struct sosie_err *err)
 	if (rc != 0 || p->kind == SOSIE_PAUSE_NONE)
 		return rc;
 	v->deadline = (struct timespec){p->deadline_ns / 1000000000, (long)(p->deadline_ns % 1000000000)};
-	if (pthread_create(&v->watchdog, NULL, watch, v) != 0)
+	if (sosie_thread_start(&v->watchdog, NULL, watch, v) != 0)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no thread to limit the freeze");
 	v->watched = true;
 	return 0;

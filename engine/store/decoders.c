@@ -11,11 +11,11 @@
  * (JOB_BUSY: a thread of the pool, else the giver).
  */
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "engine/store/core.h"
+#include "sosie/thread.h"
 
 #define DECODE_THREADS_MAX 4u
 
@@ -77,12 +77,7 @@ static void *work(void *arg)
 /* Signals are for the threads that were there before. */
 static bool start_thread(struct decode_worker *w)
 {
-	sigset_t all, before;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int rc = pthread_create(&w->thread, NULL, work, w);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return rc == 0;
+	return sosie_thread_start(&w->thread, NULL, work, w) == 0;
 }
 
 /* What cannot be had is done without. */

@@ -5,13 +5,14 @@
 
 #include "tools/common/stop.h"
 
-/* Written by the handler alone; a bool of one byte is written whole. */
-static volatile bool wanted;
+/* Written by the handler alone. */
+static bool wanted;
 
 static void on_signal(int number)
 {
 	(void)number;
-	wanted = true;
+	__atomic_store_n(&wanted, true,
+	                 __ATOMIC_RELAXED); /* threads read it too; lock-free, so fit for a handler */
 }
 
 void stop_install(void)
@@ -36,12 +37,10 @@ void stop_install(void)
 
 bool stop_wanted(void)
 {
-	return wanted;
+	return __atomic_load_n(&wanted, __ATOMIC_RELAXED);
 }
 
 const bool *stop_flag(void)
 {
-	/* Readers of the pointer call functions between their looks, so that no compiler may keep the value.
-	 */
-	return (const bool *)(uintptr_t)&wanted;
+	return &wanted;
 }

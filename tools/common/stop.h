@@ -15,7 +15,8 @@
  * EINTR. */
 void stop_install(void);
 bool stop_wanted(void);
-/* The same flag for interfaces that take a pointer (struct sosie_serve_options). */
+/* The same flag for interfaces that take a pointer (struct sosie_serve_options); read it with
+ * __atomic_load_n. */
 const bool *stop_flag(void);
 
 /* A filter over next, which it does not own: once a stop is wanted every read and write fails (ECANCELED),

@@ -19,6 +19,7 @@
 
 #include "sosie/clock.h"
 #include "sosie/json.h"
+#include "sosie/thread.h"
 #include "tools/sosied/control.h"
 
 #define CLIENTS 16
@@ -299,7 +300,7 @@ int control_listen(struct control *c,
 	c->arg = arg;
 	if (rc == 0 && (c->wake = eventfd(0, EFD_CLOEXEC)) < 0)
 		rc = sosie_err_sys(err, errno, "no event descriptor");
-	if (rc == 0 && pthread_create(&c->thread, NULL, serve, c) != 0)
+	if (rc == 0 && sosie_thread_start(&c->thread, NULL, serve, c) != 0)
 		rc = sosie_err_set(err, SOSIE_ENOMEM, "cannot start the control thread");
 	c->running = rc == 0;
 	return rc;

@@ -32,7 +32,7 @@ static void test_thread_started_has_all_signals_blocked_and_its_caller_not(void 
 	sigaddset(&mask, SIGUSR2);
 	pthread_sigmask(SIG_BLOCK, &mask, NULL);
 	pthread_sigmask(SIG_SETMASK, NULL, &before);
-	assert_int_equal(sosie_thread_start(&thread, blocked, &mask), 0);
+	assert_int_equal(sosie_thread_start(&thread, NULL, blocked, &mask), 0);
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	pthread_sigmask(SIG_SETMASK, NULL, &after);
 	assert_true(sigismember(&mask, SIGTERM) == 1 && sigismember(&mask, SIGINT) == 1);

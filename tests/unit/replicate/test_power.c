@@ -7,10 +7,9 @@
  */
 #include "tests/unit/replicate/tracking.h"
 
-static unsigned step(void)
-{
-	return getenv("SOSIE_ROUNDS") ? 1 : 17;
-}
+#include "tests/support/rounds.h"
+
+#define QUICK 17u /* from one cut to the next */
 
 struct machine {
 	struct harness *h;
@@ -141,7 +140,7 @@ static void test_power_lost_anywhere_in_a_cycle_goes_on_from_the_log(void **stat
 	for (unsigned fate = SOSIE_FATE_KEPT; fate <= SOSIE_FATE_REORDERED; fate++) {
 		bool cut = true;
 
-		for (uint64_t n = fate; cut; n += step()) {
+		for (uint64_t n = fate; cut; n += test_stride(QUICK, QUICK)) {
 			print_message("fate %u, operation %llu\n", fate, (unsigned long long)n);
 			cut = cut_in_cycle(n, (enum sosie_fate)fate, n & 1 ? 2 : 64);
 			cuts += cut;
@@ -158,7 +157,7 @@ static void test_power_lost_in_a_repair_repairs_again(void **state)
 	unsigned cuts = 0;
 
 	(void)state;
-	for (unsigned n = 0;; n += step()) {
+	for (unsigned n = 0;; n += test_stride(QUICK, QUICK)) {
 		struct machine m;
 		bool cut;
 

@@ -8,6 +8,8 @@
 
 #include "tests/unit/replicate/tracking.h"
 
+#include "tests/support/rounds.h"
+
 static void seed(uint64_t s)
 {
 	const char *text = getenv("SOSIE_SEED");
@@ -16,11 +18,7 @@ static void seed(uint64_t s)
 	print_message("seed %llu\n", (unsigned long long)rng_state);
 }
 
-/* From one call that fails to the next: each of them in the full count. */
-static unsigned step(void)
-{
-	return getenv("SOSIE_ROUNDS") ? 1 : 7;
-}
+#define QUICK 7u /* from one call that fails to the next */
 
 static struct harness *tracked_harness(unsigned streams)
 {
@@ -176,7 +174,7 @@ static void test_killed_at_every_call_of_the_state_finds_its_views(void **state)
 	unsigned fired = 0;
 
 	(void)state;
-	for (unsigned n = 0; cycle_with_fault(n, false); n += step())
+	for (unsigned n = 0; cycle_with_fault(n, false); n += test_stride(QUICK, QUICK))
 		fired++;
 	print_message("%u calls\n", fired);
 	assert_true(fired > 10);
@@ -187,7 +185,7 @@ static void test_failed_at_every_call_of_the_state_goes_on_then_killed_finds_its
 	unsigned fired = 0;
 
 	(void)state;
-	for (unsigned n = 0; cycle_with_fault(n, true); n += step())
+	for (unsigned n = 0; cycle_with_fault(n, true); n += test_stride(QUICK, QUICK))
 		fired++;
 	print_message("%u calls\n", fired);
 	assert_true(fired > 10);
