@@ -153,7 +153,7 @@ check-asan: deps
 
 check-tsan: deps
 	@$(MAKE) BUILD=$(TSAN) OPT="-O1 -g" SAN="-fsanitize=thread" all tests
-	@SOSIE_ROUNDS=few TSAN_OPTIONS=halt_on_error=1 tests/run --build $(TSAN) --jobs $(JOBS) --title check-tsan unit \
+	@SOSIE_ROUNDS=few TSAN_OPTIONS=halt_on_error=1:suppressions=$(CURDIR)/tests/tsan-suppressions tests/run --build $(TSAN) --jobs $(JOBS) --title check-tsan unit \
 		scenario:first-copy scenario:two-senders scenario:kill scenario:mirror
 
 cov: deps
@@ -200,7 +200,7 @@ install: all
 	$(foreach m,$(MAN),install -D -m 644 $(m) "$(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(m)))/$(notdir $(m))" && ) true
 	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system" "$(DESTDIR)$(PREFIX)/share/doc/sosie"
 	for unit in units/*.service; do sed 's|/usr/local/bin/|$(PREFIX)/bin/|' "$$unit" >"$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename "$$unit")"; done
-	install -m 644 docs/sosie.yaml.example "$(DESTDIR)$(PREFIX)/share/doc/sosie"
+	install -m 644 docs/sosie.yaml.example docs/operating.md docs/security.md "$(DESTDIR)$(PREFIX)/share/doc/sosie"
 
 clean:
 	rm -rf $(BUILD)

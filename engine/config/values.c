@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define VIEW_BYTES_LEAST (1u << 20) /* "10" was meant to be 10%, not 10 bytes */
+
 #define MS_S 1000ull
 #define MS_M (60 * MS_S)
 #define MS_H (60 * MS_M)
@@ -144,7 +146,7 @@ bool sosie_config_view_space(const char *text, unsigned *percent, uint64_t *byte
 	*percent = 0;
 	*bytes = 0;
 	if (len == 0 || text[len - 1] != '%')
-		return sosie_size_parse(text, bytes, NULL) == 0 && *bytes > 0;
+		return sosie_size_parse(text, bytes, NULL) == 0 && *bytes >= VIEW_BYTES_LEAST;
 	if (len <= sizeof(digits))
 		memcpy(digits, text, len - 1);
 	if (!config_whole(digits, 1, 90, &whole))

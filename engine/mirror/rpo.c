@@ -112,7 +112,8 @@ uint64_t group_backlog(struct mirror_group *g, uint64_t *catch_up_ms, bool *know
 		backlog = g->backlog;
 	if (!g->behind_known && g->error.code != 0 && g->facts_known && g->facts.view_bytes > backlog)
 		backlog = g->facts.view_bytes;
-	*known = g->exists || backlog > 0;
+	/* Of a driver that cannot look, what has changed meanwhile is not known once a cycle has failed. */
+	*known = backlog > 0 || (g->exists && (g->error.code == 0 || g->behind_known));
 	*catch_up_ms = rate > 0 ? backlog / rate * 1000 + backlog % rate * 1000 / rate : 0;
 	if (rate == 0 && backlog > 0)
 		*catch_up_ms = UINT64_MAX;

@@ -47,7 +47,10 @@ static int check_identity(const struct sosie_replicator *r, const struct volume 
 	              "volume %s is not the one that was replicated so far: it was %s, now it is %s", name,
 	              was, is);
 	sosie_err_where(err, "%s", v->given->path);
-	return sosie_err_action(err, "if it is meant, say --accept-volume %s once; nothing was sent", name);
+	return sosie_err_action(err,
+	                        "if it is meant, say --accept-volume %s once (of a daemon's group: stop it, "
+	                        "run sosie replicate --once with that, start it); nothing was sent",
+	                        name);
 }
 
 int volumes_identify(struct sosie_replicator *r, struct sosie_err *err)
@@ -90,7 +93,9 @@ static int check_shrink(const struct sosie_replicator *r, const struct volume *v
 	              "was sent",
 	              v->given->name.s, was, (unsigned long long)before, is, (unsigned long long)v->size);
 	sosie_err_where(err, "%s", v->path);
-	return sosie_err_action(err, "if it was made smaller on purpose, say --allow-shrink once");
+	return sosie_err_action(err,
+	                        "if it was made smaller on purpose, say --allow-shrink once (of a daemon's "
+	                        "group: stop it, run sosie replicate --once with that, start it)");
 }
 
 int volumes_measure(struct sosie_replicator *r, struct sosie_view *view, struct sosie_err *err)

@@ -285,6 +285,25 @@ static bool wants_daemon(int argc, char *const *argv)
 	return false;
 }
 
+/* Options of one group beside --config: its file says that. */
+static int check_daemon(struct sosied_options *o, int argc, char *const *argv, struct sosie_err *err)
+{
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+		for (size_t k = 2; k < COUNT(specs) && strncmp(argv[i], "--", 2) == 0; k++) {
+			size_t len = strlen(specs[k].name);
+
+			if (strncmp(argv[i] + 2, specs[k].name, len) == 0 &&
+			    (argv[i][2 + len] == '\0' || argv[i][2 + len] == '='))
+				return options_usage(
+				        &o->line, err,
+				        "--%s does not go with --config: the file says that, and what is "
+				        "allowed once is for sosie replicate --once, with the daemon "
+				        "stopped",
+				        specs[k].name);
+		}
+	return 0;
+}
+
 /* One cycle has no objective, no choice of when to cut and nobody who watches the filesystem. */
 static int check_once(struct sosied_options *o, struct sosie_err *err)
 {
@@ -305,7 +324,11 @@ int sosied_options_parse(struct sosied_options *o, int argc, char *const *argv, 
 
 	*o = (struct sosied_options){0};
 	if (is_daemon) {
-		rc = options_parse(&o->line, "sosied", specs, 2, argc - 1, argv + 1, 0, 1, "FILE", err);
+		o->line.command = "sosied";
+		rc = check_daemon(o, argc, argv, err);
+		if (rc == 0)
+			rc = options_parse(&o->line, "sosied", specs, 2, argc - 1, argv + 1, 0, 1, "FILE",
+			                   err);
 		return rc != 0 || o->line.help || o->line.version ? rc : get_daemon(o, err);
 	}
 	rc = options_parse(&o->line, "sosie replicate", specs, COUNT(specs), argc - 1, argv + 1, 1,

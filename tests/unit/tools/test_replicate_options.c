@@ -71,6 +71,7 @@ static void test_replicate_options_out_of_range_are_refused(void **state)
 	        {"read-rate", "0", "--read-rate: 0 a second is too little"},
 	        {"streams", "17", "--streams: \"17\": write a whole number from 1 to 16"},
 	        {"streams", "0", "--streams: \"0\""},
+	        {"view-space", "10", "--view-space takes 1% to 90%"},
 	        {"level", "20", "--level: \"20\": write auto, or a whole number from -7 to 19"},
 	        {"source", "magic", "--source: \"magic\": write scan, reflink, btrfs or auto"},
 	        {"on-long-cut", "go", "--on-long-cut: \"go\": write cut or stop"},
@@ -106,11 +107,37 @@ static void test_replicate_options_edges_are_taken(void **state)
 	}
 }
 
+/* One group's options are no options of the daemon, and it says so. */
+static void test_replicate_options_beside_config_are_refused(void **state)
+{
+	const char *const lines[][5] = {{"sosied", "--config", "/etc/x", "--once", NULL},
+	                                {"sosied", "--config=/etc/x", "--accept-volume=erp", NULL},
+	                                {"sosied", "--allow-shrink", "--check-config", "/etc/x", NULL}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+		struct sosied_options o;
+		struct sosie_err err;
+		char words[5][32], *argv[5];
+		int argc = 0;
+
+		for (; lines[i][argc]; argc++) {
+			snprintf(words[argc], sizeof(words[0]), "%s", lines[i][argc]);
+			argv[argc] = words[argc];
+		}
+		sosie_err_clear(&err);
+		assert_int_equal(sosied_options_parse(&o, argc, argv, &err), -SOSIE_EUSAGE);
+		assert_non_null(strstr(err.what, "does not go with --config"));
+		sosied_options_fini(&o);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_replicate_options_defaults_are_the_files),
 	        cmocka_unit_test(test_replicate_options_out_of_range_are_refused),
+	        cmocka_unit_test(test_replicate_options_beside_config_are_refused),
 	        cmocka_unit_test(test_replicate_options_edges_are_taken),
 	};
 
