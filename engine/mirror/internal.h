@@ -250,6 +250,7 @@ struct sosie_mirror {
 	unsigned line_count, lines_lost;
 	uint64_t alarm_next;
 	unsigned threads, workers, idle_workers;
+	struct mirror_thread *thread_list; /* also those that have ended and were not joined yet */
 	bool leader;      /* an idle worker watches the heap */
 	bool stopping;    /* atomic too */
 	int64_t stamp_ms; /* atomic: the scheduler's last turn */
@@ -258,8 +259,9 @@ struct sosie_mirror {
 
 /* mirror.c */
 int64_t mirror_now(const struct sosie_mirror *m);
+/* With the lock held, both. */
 int mirror_thread(struct sosie_mirror *m, void *(*run)(void *), void *arg, struct sosie_err *err);
-void mirror_thread_ended(struct sosie_mirror *m); /* with the lock held; the thread touches m no more */
+void mirror_thread_ended(struct sosie_mirror *m); /* the thread touches m no more, once it has unlocked */
 /* Waits on cond until then (NEVER: for ever); the lock is held. */
 void mirror_wait(struct sosie_mirror *m, pthread_cond_t *cond, int64_t until_ms);
 int mirror_cond_init(pthread_cond_t *cond);

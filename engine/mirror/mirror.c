@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The mirror's beginning and end, its scheduler, its threads. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,26 +60,67 @@ int sosie_mirror_source(const struct sosie_config_group *group, char tag[SOSIE_M
 /* --- threads
  * ------------------------------------------------------------------------------------------------------- */
 
+struct mirror_thread {
+	struct mirror_thread *next;
+	pthread_t id;
+	void *(*run)(void *);
+	void *arg;
+	bool ended; /* it needs the mirror no more */
+};
+static _Thread_local struct mirror_thread *this_thread;
+
+static void *run_thread(void *arg)
+{
+	this_thread = arg;
+	return this_thread->run(this_thread->arg);
+}
+
+/* With the lock held: what has ended is waited for to its very end, which needs nothing of ours. A thread that
+ * still ran its libraries' destructors while the process ends would leave their memory behind. */
+static void join_ended(struct sosie_mirror *m)
+{
+	struct mirror_thread **at = &m->thread_list;
+
+	while (*at) {
+		struct mirror_thread *t = *at;
+
+		if (!t->ended) {
+			at = &t->next;
+			continue;
+		}
+		*at = t->next;
+		pthread_join(t->id, NULL);
+		free(t);
+	}
+}
+
 int mirror_thread(struct sosie_mirror *m, void *(*run)(void *), void *arg, struct sosie_err *err)
 {
+	struct mirror_thread *t = calloc(1, sizeof(*t));
 	pthread_attr_t how;
-	pthread_t id;
-	int rc = pthread_attr_init(&how);
+	int rc = t ? pthread_attr_init(&how) : ENOMEM;
 
+	join_ended(m);
 	if (rc == 0) {
+		t->run = run;
+		t->arg = arg;
 		pthread_attr_setstacksize(&how, MIRROR_STACK);
-		pthread_attr_setdetachstate(&how, PTHREAD_CREATE_DETACHED);
-		m->threads++; /* before it can end */
-		rc = sosie_thread_start(&id, &how, run, arg);
-		if (rc != 0)
-			m->threads--;
+		rc = sosie_thread_start(&t->id, &how, run_thread, t);
 		pthread_attr_destroy(&how);
 	}
-	return rc == 0 ? 0 : sosie_err_set(err, SOSIE_ENOMEM, "cannot start a thread: %s", strerror(rc));
+	if (rc != 0) {
+		free(t);
+		return sosie_err_set(err, SOSIE_ENOMEM, "cannot start a thread: %s", strerror(rc));
+	}
+	m->threads++;
+	t->next = m->thread_list;
+	m->thread_list = t;
+	return 0;
 }
 
 void mirror_thread_ended(struct sosie_mirror *m)
 {
+	this_thread->ended = true;
 	m->threads--;
 	pthread_cond_broadcast(&m->ended);
 }
@@ -503,6 +545,7 @@ void sosie_mirror_stop(struct sosie_mirror *m)
 		mirror_wait(m, &m->ended, end);
 	bool all = m->threads == 0;
 	unsigned left = m->threads;
+	join_ended(m);
 	pthread_mutex_unlock(&m->lock);
 	if (all)
 		free_all(m);
