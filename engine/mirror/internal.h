@@ -251,9 +251,9 @@ struct sosie_mirror {
 	uint64_t alarm_next;
 	unsigned threads, workers, idle_workers;
 	struct mirror_thread *thread_list; /* also those that have ended and were not joined yet */
-	bool leader;      /* an idle worker watches the heap */
-	bool stopping;    /* atomic too */
-	int64_t stamp_ms; /* atomic: the scheduler's last turn */
+	bool leader;                       /* an idle worker watches the heap */
+	bool stopping;                     /* atomic too */
+	int64_t stamp_ms;                  /* atomic: the scheduler's last turn */
 	int64_t started_wall_ms;
 };
 

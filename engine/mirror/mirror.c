@@ -75,8 +75,8 @@ static void *run_thread(void *arg)
 	return this_thread->run(this_thread->arg);
 }
 
-/* With the lock held: what has ended is waited for to its very end, which needs nothing of ours. A thread that
- * still ran its libraries' destructors while the process ends would leave their memory behind. */
+/* With the lock held: what has ended is waited for to its very end, which needs nothing of ours. A thread
+ * that still ran its libraries' destructors while the process ends would leave their memory behind. */
 static void join_ended(struct sosie_mirror *m)
 {
 	struct mirror_thread **at = &m->thread_list;

@@ -79,15 +79,33 @@ within() # SECONDS TEXT COMMAND…: becomes true in time
 	done
 	ok "$w_text"
 }
+config_head() # STATE [LINE…]: how the configuration of a sosied begins that mirrors to this lab
+{
+	echo "state: $1"
+	shift
+	for h_line in "$@"; do echo "$h_line"; done
+	cat <<-END
+		standbys:
+		  - name: bleu
+		    to: $SOSIE_TO
+		    identity: $SOSIE_IDENTITY
+		    known_hosts: $SOSIE_KNOWN_HOSTS
+		groups:
+	END
+}
 status_of_config() # FILE JQ-EXPRESSION: true by what the daemon of this configuration says; its answer is in $work/status
 {
 	"$sosie" status --config "$1" --json >"$work/status" 2>/dev/null || [ $? -eq 5 ] || return 1
 	jq -e "$2" "$work/status" >/dev/null
 }
+# What a scenario has to undo before that (a function's name, or a command); its own result is what counts all the same.
+at_end=
 cleanup()
 {
 	c_status=$?
 	trap - EXIT
+	set +e
+	[ -z "$at_end" ] || eval "$at_end"
 	end_started
 	for c_lab in $labs; do
 		"$lab" down "$c_lab" || c_status=1

@@ -20,17 +20,9 @@ config=$work/sosie.yaml
 state=$work/state
 write_config()
 {
-	cat >"$config" <<END
-state: $state
-on_alarm: $work/alarm
-alarm_repeat: 1h
-metrics: $work/metrics.prom
-standbys:
-  - name: bleu
-    to: $SOSIE_TO
-    identity: $SOSIE_IDENTITY
-    known_hosts: $SOSIE_KNOWN_HOSTS
-groups:
+	{
+		config_head "$state" "on_alarm: $work/alarm" "alarm_repeat: 1h" "metrics: $work/metrics.prom"
+		cat <<END
   - name: acme/erp
     standby: bleu
     interval: 200ms
@@ -43,6 +35,7 @@ groups:
     volumes:
       - {name: web, path: $work/web.img}
 END
+	} >"$config"
 	chmod 600 "$config"
 }
 write_config

@@ -21,9 +21,7 @@ end_writer()
 		rmdir "$cgroup" 2>/dev/null || { nap 200 && rmdir "$cgroup"; } || true
 	fi
 }
-# The status of what failed, not that of clearing up.
-o_status=0
-trap 'o_status=$?; set +e; end_writer; (exit "$o_status"); cleanup' EXIT
+at_end=end_writer
 
 start_writer() # MODE
 {

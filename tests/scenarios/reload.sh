@@ -49,7 +49,7 @@ after() { head_of; group_of one first 200ms; group_of three first 200ms; group_o
 broken() { before; echo "    surprise: yes"; }
 stopped=
 go_on() { for g_pid in $stopped; do kill -CONT "$g_pid" 2>/dev/null || true; done; }
-trap 'go_on; cleanup' EXIT
+at_end=go_on
 status() { status_of_config "$config" "$1"; } # JQ EXPRESSION
 point_above() { [ "$(newest "$1")" -gt "$2" ]; }
 

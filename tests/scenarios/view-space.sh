@@ -8,9 +8,31 @@
 scenario view-space
 need_loop xfs btrfs
 
+unmount_small()
+{
+	end_started
+	umount "$work/small" 2>/dev/null || umount -l "$work/small" 2>/dev/null || true
+}
+write_config() # VIEW-SPACE [SOURCE]
+{
+	{
+		config_head "$work/state-mirror-$fs" "view_space: $1"
+		cat <<-END
+			  - name: acme/erp
+			    standby: bleu
+			    source: ${2:-auto}
+			    interval: 200ms
+			    volumes:
+			      - {name: erp, path: $work/small/erp.img}
+		END
+	} >"$work/sosie.yaml"
+	chmod 600 "$work/sosie.yaml"
+}
 views() { find "$work/small" -path '*/.sosie/*' -name 'acme.erp.*' -maxdepth 3 2>/dev/null; }
 views_there() { views | grep -qv '\.stalls$'; }
 views_gone() { [ -z "$(views)" ]; }
+# By its state too: what a cycle that still runs has cut goes with it when it is told to end.
+views_held() { views_there && status_of_config "$work/sosie.yaml" '.groups[0].view_held'; }
 other_group() # the same file, with a group on another filesystem in the place of erp
 {
 	truncate -s 1M "$work/other.img"
@@ -27,28 +49,12 @@ for fs in xfs btrfs; do
 	"mkfs.$fs" -q "$work/small.img" >/dev/null
 	mkdir -p "$work/small"
 	mount -o loop "$work/small.img" "$work/small"
-	trap 'end_started; umount "$work/small" 2>/dev/null || umount -l "$work/small" 2>/dev/null || true; cleanup' EXIT
+	at_end=unmount_small
 	make_image "$work/small/erp.img" 4
 	dd if=/dev/urandom of="$work/small/erp.img" bs=1M count=380 status=none
 	sync -f "$work/small"
 
-	cat >"$work/sosie.yaml" <<-END
-		state: $work/state-mirror-$fs
-		view_space: 15%
-		standbys:
-		  - name: bleu
-		    to: $SOSIE_TO
-		    identity: $SOSIE_IDENTITY
-		    known_hosts: $SOSIE_KNOWN_HOSTS
-		groups:
-		  - name: acme/erp
-		    standby: bleu
-		    source: $source_kind
-		    interval: 200ms
-		    volumes:
-		      - {name: erp, path: $work/small/erp.img}
-	END
-	chmod 600 "$work/sosie.yaml"
+	write_config 15% "$source_kind"
 	start_daemon "$work/sosie.yaml"
 	end=$(($(millis) + 60000))
 	until [ "$(newest erp)" -ge 1 ]; do
@@ -73,7 +79,7 @@ for fs in xfs btrfs; do
 		nap 200
 	done
 	# Views are held again by now, or will be; the group leaves, and they with it.
-	within 60 "$fs: views are held again" views_there
+	within 60 "$fs: views are held again" views_held
 	other_group >"$work/new.yaml"
 	chmod 600 "$work/new.yaml"
 	# First while no daemon runs: the next one names the group whose view holds space.
@@ -98,34 +104,20 @@ for fs in xfs btrfs; do
 	point_is erp "$(newest erp)" erp "$work/small/erp.img"
 	whole erp
 	umount "$work/small"
-	trap cleanup EXIT
+	at_end=
 	rm "$work/small.img"
 	"$lab" down "$here"
 done
 
 # ext4 has no reflink: auto is scan there. Far below view_space nothing is alarmed, watched or rested for.
+fs=ext4
 lab_up lab-ext4
 truncate -s 64M "$work/small.img"
 mkfs.ext4 -q -F "$work/small.img"
 mount -o loop "$work/small.img" "$work/small"
-trap 'end_started; umount "$work/small" 2>/dev/null || umount -l "$work/small" 2>/dev/null || true; cleanup' EXIT
+at_end=unmount_small
 make_image "$work/small/erp.img" 8
-cat >"$work/sosie.yaml" <<-END
-	state: $work/state-mirror-ext4
-	view_space: 90%
-	standbys:
-	  - name: bleu
-	    to: $SOSIE_TO
-	    identity: $SOSIE_IDENTITY
-	    known_hosts: $SOSIE_KNOWN_HOSTS
-	groups:
-	  - name: acme/erp
-	    standby: bleu
-	    interval: 200ms
-	    volumes:
-	      - {name: erp, path: $work/small/erp.img}
-END
-chmod 600 "$work/sosie.yaml"
+write_config 90%
 start_daemon "$work/sosie.yaml"
 within 60 "ext4: the first point" status_of_config "$work/sosie.yaml" '.groups[0].point == 1'
 status_of_config "$work/sosie.yaml" '.alarms == [] and .filesystems == [] and .groups[0].driver == "scan"' || fail "ext4: free space matters: $(cat "$work/status")"
@@ -135,5 +127,5 @@ kill -TERM "$daemon"
 wait "$daemon" || fail "sosied exits $? on SIGTERM"
 daemon=
 umount "$work/small"
-trap cleanup EXIT
+at_end=
 finish

@@ -90,14 +90,15 @@ static void test_mirror_retry_error_comes_back_and_is_told_once(void **state)
 	stop(m);
 }
 
+/* -1: not known (null). */
 static void shows_backlog(struct sosie_mirror *m, const char *group, int64_t wanted)
 {
-	int64_t end = sosie_mono_ms(sosie_clock_real()) + WAIT_MS, bytes = -1;
+	int64_t end = sosie_mono_ms(sosie_clock_real()) + WAIT_MS, bytes = -2;
 
 	while (bytes != wanted) {
 		struct sosie_json *doc, *g = status_of(m, group, &doc);
 
-		if (!g || sosie_json_i64(g, "backlog_bytes", &bytes, NULL) != 0)
+		if (g && sosie_json_i64(g, "backlog_bytes", &bytes, NULL) != 0)
 			bytes = -1;
 		sosie_json_free(doc);
 		if (sosie_mono_ms(sosie_clock_real()) > end)
@@ -331,6 +332,43 @@ static void test_mirror_long_cut_cut_holds_writers_one_percent(void **state)
 	stop(m);
 }
 
+/* Longer than the interval: on the grid there would be at least 700 ms between two cycles, each time. */
+static void test_mirror_cycle_longer_than_interval_next_begins_at_once(void **state)
+{
+	(void)state;
+	reset(1);
+	fakes[0].keep_changed = true;
+	fakes[0].read_ms = 1100;
+	struct sosie_mirror *m = start(make(1, 1, 1, 1000));
+	bool at_once = false;
+
+	reaches(&fakes[0].cycles, 6);
+	pthread_mutex_lock(&lock);
+	for (unsigned n = 1; n < 6; n++)
+		at_once |= fakes[0].begun_ms[n] - fakes[0].ended_ms[n - 1] < 100;
+	pthread_mutex_unlock(&lock);
+	assert_true(at_once);
+	stop(m);
+}
+
+/* Scan cannot say what has changed meanwhile: nothing is claimed, least of all 0. */
+static void test_mirror_scan_behind_a_lost_standby_has_no_known_backlog(void **state)
+{
+	(void)state;
+	reset(1);
+	struct sosie_config *c = make(1, 1, 1, 100);
+	c->groups[0].source = SOSIE_SOURCE_SCAN;
+	fakes[0].keep_changed = true;
+	struct sosie_mirror *m = start(c);
+
+	shows_backlog(m, "acme/g0", 0);
+	pthread_mutex_lock(&lock);
+	fakes[0].fail = SOSIE_EPEER;
+	pthread_mutex_unlock(&lock);
+	shows_backlog(m, "acme/g0", -1);
+	stop(m);
+}
+
 static void test_mirror_reload_same_changed_gone_new(void **state)
 {
 	(void)state;
@@ -548,6 +586,8 @@ int main(void)
 	        cmocka_unit_test(test_mirror_operator_error_needs_you),
 	        cmocka_unit_test(test_mirror_long_cut_stop_makes_none),
 	        cmocka_unit_test(test_mirror_long_cut_cut_holds_writers_one_percent),
+	        cmocka_unit_test(test_mirror_cycle_longer_than_interval_next_begins_at_once),
+	        cmocka_unit_test(test_mirror_scan_behind_a_lost_standby_has_no_known_backlog),
 	        cmocka_unit_test(test_mirror_reload_same_changed_gone_new),
 	        cmocka_unit_test(test_mirror_reload_during_cycle_waits_for_it),
 	        cmocka_unit_test(test_mirror_stop_during_cycle_ends_soon),
