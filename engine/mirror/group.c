@@ -209,8 +209,10 @@ static void take_status(struct mirror_group *g)
 	g->exists = st.exists;
 	g->point = st.exists ? st.point : 0;
 	g->view_held = st.view.s[0] != '\0';
-	if (st.exists && st.age_ms >= 0 && g->accepted_ms == INT64_MIN)
+	if (st.exists && st.age_ms >= 0 && g->accepted_ms == INT64_MIN) {
 		g->accepted_ms = now - st.age_ms;
+		g->accepted_guessed = true;
+	}
 	if (st.exists && g->change_wall_ms == 0) { /* what another process saw accepted */
 		g->change_wall_ms = st.cut_wall_ms;
 		g->labelled = st.labelled;

@@ -6,6 +6,8 @@
  */
 #include "engine/mirror/internal.h"
 
+#define GUESS_MS 30000
+
 void rpo_init(struct rpo_window *w)
 {
 	w->minute = 0;
@@ -51,11 +53,18 @@ int64_t group_age(const struct mirror_group *g, int64_t now_ms)
 	return now_ms > g->accepted_ms ? now_ms - g->accepted_ms : 0;
 }
 
+/* Of a group that was idle for long, the recorded cut is old and the standby's state is not. The first cycle
+ * is given so long to tell. */
+static bool is_guess(const struct mirror_group *g, int64_t now_ms)
+{
+	return g->accepted_guessed && now_ms - g->since_ms < GUESS_MS;
+}
+
 bool group_late(const struct mirror_group *g, int64_t now_ms)
 {
 	int64_t age = group_age(g, now_ms);
 
-	if (g->config->rpo_ms == 0)
+	if (g->config->rpo_ms == 0 || is_guess(g, now_ms))
 		return false;
 	return (age >= 0 ? age : now_ms - g->since_ms) > (int64_t)g->config->rpo_ms;
 }
@@ -77,7 +86,7 @@ static void sample(struct mirror_group *g, int64_t now_ms)
 	bool late = group_late(g, now_ms);
 	char wanted[32];
 
-	if (age >= 0)
+	if (age >= 0 && !is_guess(g, now_ms))
 		note(&g->rpo, now_ms, age);
 	if (late == ((g->alarms >> ALARM_RPO & 1) != 0))
 		return;

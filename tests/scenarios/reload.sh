@@ -63,6 +63,18 @@ exits 3 "the bad file is refused by --check-config" "$bin/sosied" --check-config
 says "sosie.yaml:[0-9]+: .*surprise"
 kill -HUP "$daemon"
 within 10 "the refusal is logged" grep -q 'reload refused.*surprise' "$work/daemon.err"
+exits 3 "status cannot read the bad file either" "$sosie" status --config "$config"
+says "surprise"
+says "sosie status --state DIR"
+exits 0 "by its state folder the daemon answers" "$sosie" status --state "$work/state" --json
+json '.groups | length == 3'
+json '.alarms | any(.kind == "config")'
+exits 2 "one of both" "$sosie" status --state "$work/state" --config "$config"
+says "no --state beside it"
+exits 2 "--watch is for the source" "$sosie" status --watch
+says "config or --state"
+exits 4 "nobody answers in another folder" "$sosie" status --state "$work/nowhere"
+says "not running"
 write_config before
 within 10 "and is an alarm" status '.alarms | any(.kind == "config")'
 scribble "$work/two.img" 2

@@ -94,8 +94,8 @@ int verb_verify(struct command *c, struct sosie_err *err);
 int verb_export(struct command *c, struct sosie_err *err);
 int verb_cutover(struct command *c, struct sosie_err *err);
 int verb_status(struct command *c, struct sosie_err *err);
-/* status --config FILE: of the source's daemon. */
-int status_of_source(struct command *c, const char *file, struct sosie_err *err);
+/* status --config FILE, --state DIR: of the source's daemon. One of both is given. */
+int status_of_source(struct command *c, const char *file, const char *state, struct sosie_err *err);
 /* Does not return when sosied could be run. */
 int replicate_exec(char **argv, struct sosie_err *err);
 

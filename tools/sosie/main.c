@@ -47,7 +47,8 @@ static const struct option_spec cutover_options[] = {
 static const struct option_spec status_options[] = {
         STORE_OPTION,
         {"config", "FILE", NULL, false, "of the source: ask the sosied that runs with FILE"},
-        {"watch", NULL, NULL, false, "with --config: again every second"},
+        {"state", "DIR", NULL, false, "of the source: ask the sosied that has this state folder"},
+        {"watch", NULL, NULL, false, "with those two: again every second"},
         JSON_OPTION};
 
 static const struct verb verbs[] = {
@@ -170,12 +171,13 @@ static const struct verb verbs[] = {
                 .name = "status",
                 .schema = "status",
                 .synopsis = "status [--store STORE] [TENANT/GROUP] [--json]\n"
-                            "       sosie status --config FILE [--watch] [--json]",
+                            "       sosie status --config FILE | --state DIR [--watch] [--json]",
                 .summary = "how the store and its groups stand",
                 .text = "Exit 5: uploads wait without a keeper, something waits, or was refused after the\n"
                         "newest point. Exit 6: some groups cannot be read.\n"
                         "With --config, at the primary: how the groups of sosied stand. Exit 5: one is\n"
-                        "late, or needs you. Exit 4: sosied is not running.",
+                        "late, or needs you. Exit 4: sosied is not running. --state asks it without the\n"
+                        "file, as when that was damaged.",
                 .specs = status_options,
                 .spec_count = COUNT(status_options),
                 .min = 0,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * status --config: asks the daemon of that file over its socket and shows what it says, as it is or as a
- * table of 80 columns. Without a daemon: what the state folders know of the accepted points.
+ * status --config, --state: asks the daemon of that file or folder over its socket and shows what it says, as
+ * it is or as a table of 80 columns. Without a daemon: what the state folders of the file's groups know of
+ * the accepted points.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -383,12 +384,14 @@ static void show_not_running(const struct sosie_config *config)
 /* --- the verb
  * ------------------------------------------------------------------------------------------------------ */
 
-static int look(struct command *c, const struct sosie_config *config, struct sosie_err *err)
+/* config: NULL, when only the folder is known. */
+static int look(struct command *c, const char *state, const struct sosie_config *config,
+                struct sosie_err *err)
 {
 	struct sosie_json *doc = NULL;
 	char *text = NULL;
 	bool absent;
-	int rc = ask(config->state, &doc, &text, &absent, err);
+	int rc = ask(state, &doc, &text, &absent, err);
 
 	if (rc == 0)
 		rc = show(doc, !c->json, err);
@@ -398,7 +401,7 @@ static int look(struct command *c, const struct sosie_config *config, struct sos
 		c->printed = true;
 		puts(text);
 	}
-	if (absent && !c->json)
+	if (absent && config && !c->json)
 		show_not_running(config);
 	sosie_json_free(doc);
 	free(text);
@@ -407,7 +410,8 @@ static int look(struct command *c, const struct sosie_config *config, struct sos
 }
 
 /* What passes is shown, and asked again. */
-static int watch(struct command *c, const struct sosie_config *config, struct sosie_err *err)
+static int watch(struct command *c, const char *state, const struct sosie_config *config,
+                 struct sosie_err *err)
 {
 	bool terminal = isatty(STDOUT_FILENO) != 0;
 	char line[1100];
@@ -416,7 +420,7 @@ static int watch(struct command *c, const struct sosie_config *config, struct so
 	while (!stop_wanted()) {
 		if (terminal)
 			printf("\033[H\033[2J");
-		rc = look(c, config, err);
+		rc = look(c, state, config, err);
 		if (rc < 0 && sosie_code_class((enum sosie_code) - rc) != SOSIE_CLASS_RETRY)
 			return rc;
 		if (rc < 0 && !stop_wanted())
@@ -427,18 +431,29 @@ static int watch(struct command *c, const struct sosie_config *config, struct so
 	return rc > 0 ? rc : 0;
 }
 
-int status_of_source(struct command *c, const char *file, struct sosie_err *err)
+/* The daemon goes on with the file that it could read last. */
+static int bad_file(struct sosie_err *err)
 {
-	struct sosie_config *config;
+	char action[sizeof(err->action)];
+
+	memcpy(action, err->action, sizeof(action));
+	return sosie_err_action(err, "%.140s%ssosie status --state DIR asks a sosied that runs", action,
+	                        action[0] ? "; " : "");
+}
+
+int status_of_source(struct command *c, const char *file, const char *state, struct sosie_err *err)
+{
+	struct sosie_config *config = NULL;
 	int rc;
 
 	if (c->options.operand_count > 0)
-		return options_usage(&c->options, err,
-		                     "--config is about all groups of the source: none is named");
-	rc = sosie_config_load(file, &config, err);
-	if (rc != 0)
-		return rc;
-	rc = options_has(&c->options, "watch") ? watch(c, config, err) : look(c, config, err);
+		return options_usage(&c->options, err, "%s is about all groups of the source: none is named",
+		                     file ? "--config" : "--state");
+	if (file && sosie_config_load(file, &config, err) != 0)
+		return bad_file(err);
+	if (file)
+		state = config->state;
+	rc = options_has(&c->options, "watch") ? watch(c, state, config, err) : look(c, state, config, err);
 	sosie_config_free(config);
 	return rc;
 }

@@ -304,13 +304,16 @@ static int finish(struct overview *o, struct sosie_err *err)
 int verb_status(struct command *c, struct sosie_err *err)
 {
 	static struct overview o;
-	const char *file = options_get(&c->options, "config");
+	const char *file = options_get(&c->options, "config"), *state = options_get(&c->options, "state");
 	int rc;
 
-	if (file)
-		return status_of_source(c, file, err);
+	if (file && state)
+		return options_usage(&c->options, err,
+		                     "--config names the state folder: no --state beside it");
+	if (file || state)
+		return status_of_source(c, file, state, err);
 	if (options_has(&c->options, "watch"))
-		return options_usage(&c->options, err, "--watch goes with --config");
+		return options_usage(&c->options, err, "--watch goes with --config or --state");
 	o.c = c;
 	o.one = c->options.operand_count > 0;
 	rc = o.one ? command_group_name(c, err) : 0;

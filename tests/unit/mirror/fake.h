@@ -48,6 +48,7 @@ struct fake {
 	int64_t begun_ms[TIMES], ended_ms[TIMES]; /* of the first cycles, from the first on */
 	enum sosie_code check_fail;
 	int64_t cut_wall_ms; /* of the point that is recorded; 0: none */
+	int64_t cut_age_ms;  /* and how old that cut is; 0: not known */
 	uint64_t differs;    /* from the accepted view, when asked */
 	unsigned backlogs;   /* how often asked */
 	bool cycling, asked_in_cycle;
@@ -365,7 +366,7 @@ void sosie_replicator_status(const struct sosie_replicator *r, struct sosie_repl
 	pthread_mutex_lock(&lock);
 	*out = (struct sosie_replicator_status){.exists = r->f->cycles > 0 || r->f->cut_wall_ms > 0,
 	                                        .point = r->f->cycles,
-	                                        .age_ms = -1,
+	                                        .age_ms = r->f->cut_age_ms > 0 ? r->f->cut_age_ms : -1,
 	                                        .cut_wall_ms = r->f->cut_wall_ms,
 	                                        .labelled = r->f->cut_wall_ms > 0,
 	                                        .consistency = SOSIE_CONSISTENCY_FUZZY};

@@ -529,6 +529,63 @@ static void test_mirror_alarm_program_told_at_opening_and_closing(void **state)
 	place_remove(&p);
 }
 
+static bool is_late(struct sosie_mirror *m, int64_t *worst)
+{
+	struct sosie_json *doc, *g = status_of(m, "acme/g0", &doc);
+	bool late;
+
+	assert_non_null(g);
+	assert_int_equal(sosie_json_bool(g, "late", &late, NULL), 0);
+	if (sosie_json_i64(g, "rpo_worst_hour_ms", worst, NULL) != 0)
+		*worst = -1;
+	sosie_json_free(doc);
+	return late;
+}
+
+/* The recorded cut of a group that was idle for an hour says nothing of how old the standby's state is. */
+static void test_mirror_restart_of_an_idle_group_is_not_late(void **state)
+{
+	int64_t worst;
+
+	(void)state;
+	reset(1);
+	struct sosie_config *c = make(1, 1, 1, 100);
+	c->groups[0].rpo_ms = 5000;
+	fakes[0].cut_wall_ms = 1;
+	fakes[0].cut_age_ms = 3600000;
+	fakes[0].says_same = fakes[0].hang = true;
+	struct sosie_mirror *m = start(c);
+
+	reaches(&fakes[0].cycles, 1);
+	assert_false(is_late(m, &worst));
+	pthread_mutex_lock(&lock);
+	fakes[0].hang = false;
+	pthread_mutex_unlock(&lock);
+	becomes(m, "acme/g0", "idle");
+	is_late(m, &worst);
+	assert_in_range(worst, 0, 1800000);
+	stop(m);
+}
+
+/* Nor is it excused when the standby cannot be asked. */
+static void test_mirror_restart_without_standby_is_late(void **state)
+{
+	int64_t worst;
+
+	(void)state;
+	reset(1);
+	struct sosie_config *c = make(1, 1, 1, 100);
+	c->groups[0].rpo_ms = 5000;
+	fakes[0].cut_wall_ms = 1;
+	fakes[0].cut_age_ms = 3600000;
+	fakes[0].fail = SOSIE_EPEER;
+	struct sosie_mirror *m = start(c);
+
+	becomes(m, "acme/g0", "waiting for standby");
+	assert_true(is_late(m, &worst));
+	stop(m);
+}
+
 static void test_mirror_alarm_is_repeated_while_open(void **state)
 {
 	struct sosie_config *c = make(1, 1, 1, 100);
@@ -750,6 +807,8 @@ int main(void)
 	        cmocka_unit_test(test_mirror_standby_lost_alarm_opens_and_closes),
 	        cmocka_unit_test(test_mirror_standby_away_nothing_is_cut),
 	        cmocka_unit_test(test_mirror_alarm_program_told_at_opening_and_closing),
+	        cmocka_unit_test(test_mirror_restart_of_an_idle_group_is_not_late),
+	        cmocka_unit_test(test_mirror_restart_without_standby_is_late),
 	        cmocka_unit_test(test_mirror_alarm_is_repeated_while_open),
 	        cmocka_unit_test(test_mirror_alarm_program_fails_is_tried_again),
 	        cmocka_unit_test(test_mirror_reload_names_a_program_open_alarms_are_told),
