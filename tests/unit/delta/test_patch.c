@@ -14,6 +14,7 @@
 
 #include "sosie/bytes.h"
 #include "sosie/segment.h"
+#include "tests/support/rounds.h"
 
 #define VOLUMES 4u
 #define LEAVES 512
@@ -286,21 +287,12 @@ static void expect_content(void)
 	assert_memory_equal(f.back, f.plain, f.plain_len);
 }
 
-static unsigned rounds(void)
-{
-	const char *text = getenv("SOSIE_ROUNDS");
-
-	if (text && strcmp(text, "full") == 0)
-		return 400;
-	return text && atoi(text) > 0 ? (unsigned)atoi(text) : 12;
-}
-
 static void test_patch_random_edits_come_back_to_the_byte(void **state)
 {
-	unsigned patches = 0, datas = 0;
+	unsigned patches = 0, datas = 0, rounds = test_rounds(12, 400);
 
 	(void)state;
-	for (unsigned round = 0; round < rounds(); round++) {
+	for (unsigned round = 0; round < rounds; round++) {
 		change_volumes(1 + rnd(60));
 		for (unsigned i = 0; i < 8; i++) {
 			sosie_encoder_level(f.enc, (int)rnd(4) + 1);
@@ -312,15 +304,15 @@ static void test_patch_random_edits_come_back_to_the_byte(void **state)
 		}
 	}
 	print_message("%u patches, %u data\n", patches, datas);
-	assert_true(patches > 20);
+	assert_true(patches > rounds);
 }
 
 static void test_delta_random_edits_come_back_to_the_byte(void **state)
 {
-	unsigned deltas = 0, packed = 0;
+	unsigned deltas = 0, packed = 0, rounds = test_rounds(12, 400);
 
 	(void)state;
-	for (unsigned round = 0; round < rounds(); round++) {
+	for (unsigned round = 0; round < rounds; round++) {
 		change_volumes(1 + rnd(60));
 		for (unsigned i = 0; i < 8; i++) {
 			choose_ranges(rnd(3), true);
@@ -331,7 +323,7 @@ static void test_delta_random_edits_come_back_to_the_byte(void **state)
 		}
 	}
 	print_message("%u deltas, %u of them packed\n", deltas, packed);
-	assert_true(deltas > 20 && packed > 0 && packed < deltas);
+	assert_true(deltas > rounds && packed > 0 && packed < deltas);
 }
 
 /* What compresses well by itself, or has nothing to do with what was there, travels as data. */
@@ -343,7 +335,7 @@ static void test_patch_and_delta_are_never_larger_than_data(void **state)
 	unsigned kinds[8] = {0};
 
 	(void)state;
-	for (unsigned round = 0; round < rounds(); round++) {
+	for (unsigned round = 0; round < test_rounds(12, 400); round++) {
 		change_volumes(1 + rnd(3000));
 		for (uint64_t at = 0; round % 3 == 0 && at < sizes[0]; at++)
 			f.now[0][at] = (uint8_t)("replaced "[rnd(9)]);

@@ -25,6 +25,7 @@
 
 #include "engine/delta/rdiff_internal.h"
 #include "sosie/sandbox.h"
+#include "tests/support/rounds.h"
 
 #define MIB RDIFF_REGION
 #define PAGE 4096u
@@ -41,15 +42,6 @@ static void fill(uint8_t *p, size_t len, uint64_t *s)
 {
 	for (size_t i = 0; i < len; i++)
 		p[i] = (uint8_t)next_random(s);
-}
-
-static unsigned rounds(unsigned standard, unsigned full)
-{
-	const char *text = getenv("SOSIE_ROUNDS");
-
-	if (!text)
-		return standard;
-	return strcmp(text, "full") == 0 ? full : (unsigned)strtoul(text, NULL, 10);
 }
 
 static int64_t now_ms(clockid_t clock)
@@ -165,7 +157,7 @@ static void test_rdiff_any_lengths_come_back(void **state)
 {
 	struct rdiff *r = make();
 	struct work *w = calloc(1, sizeof(*w));
-	unsigned count = rounds(60, 2000);
+	unsigned count = test_rounds(60, 2000);
 	uint64_t s = seed;
 
 	(void)state;
@@ -565,7 +557,7 @@ static unsigned open_descriptors(void)
 
 static void test_rdiff_thousand_requests_leak_nothing(void **state)
 {
-	unsigned before = open_descriptors(), count = rounds(1000, 1000), deaths = 0;
+	unsigned before = open_descriptors(), count = test_rounds(1000, 1000), deaths = 0;
 	struct work *w = calloc(1, sizeof(*w));
 	struct rdiff *r = make();
 
@@ -630,7 +622,7 @@ static void *work_and_restart(void *arg)
 	struct rdiff *r = make();
 	uintptr_t made = 0;
 
-	for (unsigned i = 0; i < rounds(40, 400); i++) {
+	for (unsigned i = 0; i < test_rounds(40, 400); i++) {
 		w->basis_len = 5000 + next_random(&s) % 50000;
 		fill(w->basis, w->basis_len, &s);
 		change_pages(w, 60, &s);
@@ -662,7 +654,7 @@ static void test_rdiff_two_objects_in_two_threads_do_not_meet(void **state)
 		        pthread_create(&threads[i], NULL, work_and_restart, (void *)(uintptr_t)(i + 1)), 0);
 	for (unsigned i = 0; i < 2; i++) {
 		assert_int_equal(pthread_join(threads[i], &made), 0);
-		assert_true((uintptr_t)made >= rounds(40, 400) * 3 / 4);
+		assert_true((uintptr_t)made >= test_rounds(40, 400) * 3 / 4);
 	}
 }
 

@@ -16,6 +16,7 @@
 
 #include "engine/delta/rdiff_internal.h"
 #include "sosie/bytes.h"
+#include "tests/support/rounds.h"
 
 #define BASIS 1000u
 #define PLAIN_MAX 4096u
@@ -296,10 +297,7 @@ static size_t random_delta(uint64_t *s)
 
 static void test_apply_damaged_delta_never_leaves_its_bounds(void **state)
 {
-	const char *text = getenv("SOSIE_ROUNDS");
-	unsigned rounds = !text                       ? 20000
-	                  : strcmp(text, "full") == 0 ? 2000000
-	                                              : (unsigned)strtoul(text, NULL, 10);
+	unsigned rounds = test_rounds(20000, 2000000);
 	uint64_t s = 20261122;
 	unsigned refused = 0, different = 0;
 	uint8_t before[PLAIN_MAX];

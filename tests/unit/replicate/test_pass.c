@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "engine/replicate/pass.h"
+#include "tests/support/rounds.h"
 
 #define EXTENTS_MAX 4096u
 #define LEAVES_MAX 8192u
@@ -32,14 +33,6 @@ static uint64_t rng(void)
 	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
 	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
 	return z ^ (z >> 31);
-}
-
-static unsigned rounds(unsigned n)
-{
-	const char *text = getenv("SOSIE_ROUNDS");
-	long factor = text && strcmp(text, "full") == 0 ? 20 : text ? strtol(text, NULL, 10) : 1;
-
-	return n * (unsigned)(factor > 0 ? factor : 1);
 }
 
 static struct told told;
@@ -194,11 +187,11 @@ static void tell_random(uint64_t size, uint64_t longest)
 static void test_pass_random_extents_hand_out_each_leaf_as_the_model_says(void **state)
 {
 	struct tally *t = malloc(sizeof(*t));
-	unsigned reads = 0, holes = 0, skipped = 0, batches = 0;
+	unsigned reads = 0, holes = 0, skipped = 0, batches = 0, rounds = test_rounds(300, 6000);
 
 	(void)state;
 	assert_non_null(t);
-	for (unsigned n = 0; n < rounds(300); n++) {
+	for (unsigned n = 0; n < rounds; n++) {
 		struct volume v = {0};
 
 		rng_state = n;
@@ -214,7 +207,7 @@ static void test_pass_random_extents_hand_out_each_leaf_as_the_model_says(void *
 		skipped += t->skipped;
 		batches += t->batches;
 	}
-	assert_true(reads > 1000 && holes > 1000 && skipped > 1000 && batches > 300);
+	assert_true(reads > 3 * rounds && holes > 3 * rounds && skipped > 3 * rounds && batches > rounds);
 	free(t);
 }
 

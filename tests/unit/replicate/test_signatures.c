@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "engine/replicate/signatures.h"
+#include "tests/support/rounds.h"
 
 #define PATH "/disk.signatures"
 #define SLOT ((40u + RDIFF_SIGNATURE_MAX + 4095u) / 4096u * 4096u)
@@ -268,9 +269,7 @@ static unsigned cut_once(uint64_t seed, enum sosie_fate fate)
 
 static void test_signatures_after_a_power_cut_are_whole_or_none(void **state)
 {
-	const char *text = getenv("SOSIE_ROUNDS");
-	unsigned rounds = !text ? 20 : strcmp(text, "full") == 0 ? 500 : (unsigned)strtoul(text, NULL, 10);
-	unsigned found = 0, runs = 0;
+	unsigned rounds = test_rounds(20, 500), found = 0, runs = 0;
 
 	(void)state;
 	for (unsigned i = 0; i < rounds; i++)

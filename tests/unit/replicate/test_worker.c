@@ -12,17 +12,10 @@
 #include "engine/io/file.h"
 #include "engine/replicate/pass.h"
 #include "engine/replicate/signatures.h"
+#include "tests/support/rounds.h"
 #include "tests/unit/replicate/harness.h"
 
 #define UNIT 1000u /* bytes in which views are compared */
-
-static unsigned rounds(unsigned n)
-{
-	const char *text = getenv("SOSIE_ROUNDS");
-	long factor = text && strcmp(text, "full") == 0 ? 4 : text ? strtol(text, NULL, 10) : 1;
-
-	return n * (unsigned)(factor > 0 ? factor : 1);
-}
 
 /* --- the driver
  * ---------------------------------------------------------------------------------------------------- */
@@ -436,7 +429,7 @@ static void replicate_changes(struct harness *h, unsigned cycles, struct kinds *
 
 static void run_random(bool with_views, struct kinds *sum)
 {
-	for (unsigned n = 0; n < rounds(2); n++) {
+	for (unsigned n = 0; n < test_rounds(2, 8); n++) {
 		struct harness *h = tracked(1 + n % 2, 5u << 20);
 
 		if (!with_views)
@@ -596,7 +589,7 @@ static void test_worker_base_that_is_gone_makes_no_point(void **state)
  * full count, else every other one. */
 static void sweep_cuts(unsigned streams)
 {
-	unsigned cuts = 0, resumed = 0, step = rounds(1) > 1 ? 1 : 2;
+	unsigned cuts = 0, resumed = 0, step = test_stride(2, 5);
 
 	for (unsigned n = streams - 1;; n += step) {
 		struct harness *h = tracked(streams, 6u << 20);

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "sosie/channel.h"
+#include "tests/support/rounds.h"
 
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -490,8 +491,7 @@ static unsigned long rekeys(void)
 static void test_soak_rekey_full_duplex_never_stalls(void **state)
 {
 	struct link l = {.options = {.stall_ms = 20000, .send_buffer = 4096}};
-	const char *rounds = getenv("SOSIE_ROUNDS");
-	uint64_t total = (rounds && !strcmp(rounds, "full") ? 256ull : 64ull) << 20, sent = 0, received = 0;
+	uint64_t total = (uint64_t)test_rounds(64, 256) << 20, sent = 0, received = 0;
 	static uint8_t block[256 << 10];
 	(void)state;
 	need_sshd();
