@@ -121,13 +121,15 @@ demo: deps all
 check: deps all tests
 	@tests/run --build "$(BUILD)" --jobs $(JOBS) --title check unit check fuzz scenario
 
-# The full counts, with io_uring and with the thread pool: the programs that have counts. All others would do again what check does.
-COUNTED := $(addprefix unit:,$(basename $(notdir $(shell grep -lE 'SOSIE_ROUNDS|test_rounds|test_stride' tests/unit/*/*.c)))) \
-	$(addprefix scenario:,$(basename $(notdir $(shell grep -lE 'rounds [0-9]+ [0-9]' tests/scenarios/*.sh))))
+# The full counts: the programs that have counts. All others would do again what check does. With the thread pool what opens a back end of its
+# own once more: the source's worker, and the programs themselves.
+counted = $(addprefix unit:,$(basename $(notdir $(shell grep -lE 'SOSIE_ROUNDS|test_rounds|test_stride' $(1)))))
+COUNTED_SCENARIOS := $(addprefix scenario:,$(basename $(notdir $(shell grep -lE 'rounds [0-9]+ [0-9]' tests/scenarios/*.sh))))
 check-full: deps all tests
-	@SOSIE_IO=uring SOSIE_ROUNDS=full tests/run --build "$(BUILD)" --jobs $(JOBS) --title check-full/uring $(COUNTED)
-	@SOSIE_IO=threads SOSIE_ROUNDS=full tests/run --build "$(BUILD)" --jobs $(JOBS) --title check-full/threads $(COUNTED) \
-		scenario:first-copy scenario:filesystems scenario:volumes
+	@SOSIE_IO=uring SOSIE_ROUNDS=full tests/run --build "$(BUILD)" --jobs $(JOBS) --title check-full/uring \
+		$(call counted,tests/unit/*/*.c) $(COUNTED_SCENARIOS)
+	@SOSIE_IO=threads SOSIE_ROUNDS=full tests/run --build "$(BUILD)" --jobs $(JOBS) --title check-full/threads \
+		$(call counted,tests/unit/replicate/*.c) $(COUNTED_SCENARIOS) scenario:first-copy scenario:filesystems scenario:volumes
 
 # What a change set may never lack, under random writes for ten minutes; SOSIE_SEED repeats a run.
 SOAK_SECONDS ?= 600
