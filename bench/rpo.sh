@@ -36,27 +36,30 @@ judge_points() # BEGIN_MS END_MS: "POINT CUT ACCEPTED NUMBER ISSUED AGE" for eac
 		echo "$j_point $j_cut $j_accepted $j_newest" >>"$dir/points.txt"
 	done <"$dir/list.txt"
 }
-bare_snapshots() # the floor: the same writer for ten seconds, a snapshot each second, the last one dropped
+bare_snapshots() # the floor: the same writer for as long, a snapshot a second after the last one, that one dropped
 {
+	: >"$dir/bare.txt"
 	(
 		b_n=0
 		while sleep 1; do
-			b_n=$((b_n + 1))
+			b_n=$((b_n + 1)) b_begin=$(millis)
 			btrfs -q subvolume snapshot -r "$vm" "$LAB_SRC/bare.$b_n"
+			echo "$(($(millis) - b_begin))" >>"$dir/bare.txt"
 			[ "$b_n" -eq 1 ] || btrfs -q subvolume delete "$LAB_SRC/bare.$((b_n - 1))"
 		done
 	) >/dev/null &
 	b_pid=$!
 	helpers="$helpers $b_pid"
 	b_steal=$(steal)
-	b_wrote=$("$bin/bench/rpo_writer" "$image" "$lab/writer.log" 10 "$rate")
+	b_wrote=$("$bin/bench/rpo_writer" "$image" "$lab/writer.log" "$seconds" "$rate")
 	kill "$b_pid" 2>/dev/null || true
 	wait "$b_pid" 2>/dev/null || true
 	helpers=${helpers% *}
 	btrfs -q subvolume delete "$LAB_SRC"/bare.* >/dev/null
 	# shellcheck disable=SC2086 # numbers
 	set -- $b_wrote
-	about "$fs: bare snapshots: $3 MB/s reached, longest write $4 ms; steal $(steal_percent "$b_steal" "$(steal)") %"
+	about "$fs: bare snapshots, without sosied: $3 MB/s reached, longest write $4 ms; number, p50, p99 and longest in s: $(percentiles "$dir/bare.txt"); steal $(steal_percent "$b_steal" "$(steal)") %"
+	rm -f "$dir/bare.txt"
 }
 measure_all() # FS
 {

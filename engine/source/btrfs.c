@@ -166,8 +166,10 @@ static int btrfs_take(struct tracked *t, struct sosie_view *v, struct sosie_err 
 		flush_volumes(t, begun_ns);
 		rc = hold_and_snapshot(t, v, top, store, err);
 	}
-	if (rc == 0)
+	if (rc == 0) {
 		tracked_stamp(v, begun_ns);
+		(void)cleaner_after_cut(&t->cleaner, top, sosie_clock_ns(CLOCK_MONOTONIC));
+	}
 	if (store >= 0)
 		close(store);
 	close(top);
@@ -228,11 +230,12 @@ static int btrfs_compare(struct tracked *t, struct sosie_view *v, struct sosie_e
 	return rc;
 }
 
-static int btrfs_remove(const struct tracked *t, const struct sosie_view_id *id, struct sosie_err *err)
+static int btrfs_remove(struct tracked *t, const struct sosie_view_id *id, struct sosie_err *err)
 {
 	char name[VIEW_NAME_SIZE], store[4096];
 
 	snapshot_name(t, id, name);
+	t->cleaner.removed = true;
 	return place_top_store(&t->places[0], store, sizeof(store)) ? store_remove_at(store, true, name, err)
 	                                                            : 0;
 }

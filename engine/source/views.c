@@ -124,6 +124,7 @@ void tracked_destroy(struct sosie_source *s)
 	for (unsigned i = 0; i < t->held_count; i++)
 		free(t->held[i].stamps);
 	free(t->held);
+	cleaner_end(&t->cleaner);
 	pause_fini(&t->pause);
 	free(t->places);
 	free(t);

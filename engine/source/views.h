@@ -12,6 +12,7 @@
 #define ENGINE_SOURCE_VIEWS_H
 
 #include "engine/source/changes.h"
+#include "engine/source/cleaner.h"
 #include "engine/source/pause.h"
 #include "engine/source/places.h"
 #include "engine/source/stalls.h"
@@ -51,7 +52,7 @@ struct tracked_ops {
 	void (*path_in)(const struct tracked *t, const struct sosie_view_id *id, unsigned volume, char *dst,
 	                size_t size);
 	/* Removes a view that this object made, by its names. */
-	int (*remove)(const struct tracked *t, const struct sosie_view_id *id, struct sosie_err *err);
+	int (*remove)(struct tracked *t, const struct sosie_view_id *id, struct sosie_err *err);
 	int (*extents)(struct tracked *t, uint64_t *out, struct sosie_err *err); /* NULL: do not matter */
 };
 
@@ -64,6 +65,7 @@ struct tracked {
 	struct place *places; /* one for each volume */
 	char prefix[PREFIX_SIZE];
 	struct pause pause;
+	struct cleaner cleaner;      /* the btrfs driver's */
 	struct stalls stalls, saved; /* saved: as the file has them */
 	char stalls_store[4096];     /* the folder .sosie in which they are kept */
 	struct held *held;

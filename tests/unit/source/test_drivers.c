@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "engine/source/stalls.h"
+#include "engine/source/views.h"
 #include "sosie/source.h"
 #include "tests/support/cgroup.h"
 #include "tests/support/mounted.h"
@@ -1066,6 +1067,27 @@ static void test_change_set_that_is_not_known_is_told(void **state)
 }
 
 /* Also what a volume has in a view that is not of the group any more. */
+/* The kernel is asked behind a cut that came after a removal, and only there (test_cleaner.c has when). */
+static void test_btrfs_asks_for_what_was_removed(void **state)
+{
+	struct sosie_view_id a, b;
+	const struct tracked *t;
+	struct lab l;
+
+	(void)state;
+	NEED_MOUNTS();
+	lab_up(&l, &flavours[3], 1, 512);
+	open_source(&l);
+	t = (const struct tracked *)l.s;
+	release(&l, cut(&l, NULL), true, &a);
+	release(&l, cut(&l, &a), true, &b);
+	assert_false(t->cleaner.started);
+	must(&l, l.s->ops->drop(l.s, &a, &l.err), "drop");
+	release(&l, cut(&l, &b), true, NULL);
+	assert_true(t->cleaner.started);
+	lab_down(&l);
+}
+
 static void test_dropped_views_hold_nothing(void **state)
 {
 	(void)state;
@@ -1434,6 +1456,7 @@ int main(void)
 	        cmocka_unit_test(test_cut_that_overran_its_pause_is_learned_from),
 	        cmocka_unit_test(test_let_go_that_failed_is_told_before_all_else),
 	        cmocka_unit_test(test_change_set_that_is_not_known_is_told),
+	        cmocka_unit_test(test_btrfs_asks_for_what_was_removed),
 	        cmocka_unit_test(test_dropped_views_hold_nothing),
 	        cmocka_unit_test(test_give_up_frees_space_of_views_that_are_open),
 	        cmocka_unit_test(test_backlog_is_what_differs_from_the_kept_view),
