@@ -163,8 +163,8 @@ struct mirror_group {
 	uint64_t point;
 	int64_t accepted_ms;    /* monotonic: the cut of the newest accepted point, or the newest acknowledged
 	                           same;    INT64_MIN: not known */
-	bool accepted_guessed;  /* it is the cut that the state recorded; whether anything was written since
-	                           only  a cycle tells, and none has ended yet */
+	bool accepted_guessed;  /* it is the cut that the state recorded: the first acceptance tells whether
+	                           anything was written since */
 	int64_t since_ms;       /* when this mirror took it over */
 	int64_t change_wall_ms; /* 0: none seen */
 	bool labelled;          /* consistency is known */

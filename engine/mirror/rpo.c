@@ -6,7 +6,7 @@
  */
 #include "engine/mirror/internal.h"
 
-#define GUESS_MS 30000
+#define GUESS_MS 300000
 
 void rpo_init(struct rpo_window *w)
 {
@@ -53,18 +53,27 @@ int64_t group_age(const struct mirror_group *g, int64_t now_ms)
 	return now_ms > g->accepted_ms ? now_ms - g->accepted_ms : 0;
 }
 
-/* Of a group that was idle for long, the recorded cut is old and the standby's state is not. The first cycle
- * is given so long to tell. */
-static bool is_guess(const struct mirror_group *g, int64_t now_ms)
+/* Of a group that was idle for long, the recorded cut is old and the standby's state is not: the first cycle
+ * tells, however it ends; it is given so long. */
+static bool is_excused(const struct mirror_group *g, int64_t now_ms)
 {
-	return g->accepted_guessed && now_ms - g->since_ms < GUESS_MS;
+	return g->accepted_guessed && g->count.errors == 0 && now_ms - g->since_ms < GUESS_MS;
+}
+
+/* What is sure of a guess: that nothing was accepted since this process began. */
+static void note_age(struct mirror_group *g, int64_t now_ms)
+{
+	int64_t age = group_age(g, now_ms), here = now_ms - g->since_ms;
+
+	if (age >= 0)
+		note(&g->rpo, now_ms, g->accepted_guessed && age > here ? here : age);
 }
 
 bool group_late(const struct mirror_group *g, int64_t now_ms)
 {
 	int64_t age = group_age(g, now_ms);
 
-	if (g->config->rpo_ms == 0 || is_guess(g, now_ms))
+	if (g->config->rpo_ms == 0 || is_excused(g, now_ms))
 		return false;
 	return (age >= 0 ? age : now_ms - g->since_ms) > (int64_t)g->config->rpo_ms;
 }
@@ -72,10 +81,8 @@ bool group_late(const struct mirror_group *g, int64_t now_ms)
 /* Never backwards: a "same" may be acknowledged after a younger point was accepted. */
 void group_accepted(struct mirror_group *g, int64_t cut_ms)
 {
-	int64_t now = mirror_now(g->m), age = group_age(g, now);
-
-	if (age >= 0)
-		note(&g->rpo, now, age);
+	note_age(g, mirror_now(g->m));
+	g->accepted_guessed = false;
 	if (cut_ms > g->accepted_ms)
 		g->accepted_ms = cut_ms;
 }
@@ -86,8 +93,7 @@ static void sample(struct mirror_group *g, int64_t now_ms)
 	bool late = group_late(g, now_ms);
 	char wanted[32];
 
-	if (age >= 0 && !is_guess(g, now_ms))
-		note(&g->rpo, now_ms, age);
+	note_age(g, now_ms);
 	if (late == ((g->alarms >> ALARM_RPO & 1) != 0))
 		return;
 	sosie_duration_text(wanted, sizeof(wanted), g->config->rpo_ms);

@@ -226,7 +226,6 @@ static void failed(struct mirror_group *g, const struct sosie_err *err)
 		g->error_wall_ms = sosie_wall_ms(g->m->clock);
 	g->error = *err;
 	g->count.errors++;
-	g->accepted_guessed = false;
 	g->unchanged = false;
 	standby_failed(g->standby, err);
 	error_alarms(g, err);
@@ -320,9 +319,6 @@ static void count_result(struct mirror_group *g, const struct sosie_cycle_result
 	g->point = r->point;
 	g->backlog = 0;
 	g->unchanged = r->same;
-	if (g->accepted_guessed && r->same) /* so the standby's state was as old as this cut all the time */
-		g->accepted_ms = INT64_MIN;
-	g->accepted_guessed = false;
 	g->state = r->same ? GROUP_IDLE : GROUP_MIRRORING;
 	group_accepted(g, r->cut_mono_ms);
 	if (r->same)

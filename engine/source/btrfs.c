@@ -230,12 +230,11 @@ static int btrfs_compare(struct tracked *t, struct sosie_view *v, struct sosie_e
 	return rc;
 }
 
-static int btrfs_remove(struct tracked *t, const struct sosie_view_id *id, struct sosie_err *err)
+static int btrfs_remove(const struct tracked *t, const struct sosie_view_id *id, struct sosie_err *err)
 {
 	char name[VIEW_NAME_SIZE], store[4096];
 
 	snapshot_name(t, id, name);
-	t->cleaner.removed = true;
 	return place_top_store(&t->places[0], store, sizeof(store)) ? store_remove_at(store, true, name, err)
 	                                                            : 0;
 }

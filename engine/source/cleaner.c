@@ -71,7 +71,8 @@ static void *ask(void *arg)
 	int64_t begun = sosie_clock_ns(CLOCK_MONOTONIC), now, rest;
 	uint64_t transaction = 0;
 
-	(void)ioctl(c->fd, BTRFS_IOC_START_SYNC, &transaction);
+	if (ioctl(c->fd, BTRFS_IOC_START_SYNC, &transaction) == 0 && transaction > 0)
+		(void)ioctl(c->fd, BTRFS_IOC_WAIT_SYNC, &transaction); /* to know what it took */
 	close(c->fd);
 	now = sosie_clock_ns(CLOCK_MONOTONIC);
 	rest = (now - begun) * SHARE;

@@ -3,11 +3,12 @@
  * btrfs gives removed snapshots back in a thread of the kernel's (btrfs-cleaner) that is woken with the
  * filesystem's transaction thread, each 30 s (btrfs(5), commit=). With a cut each second that is thirty
  * snapshots at once: measured, cuts took 3 s and writers waited 2 s then. So behind a cut that came after a
- * removal the transaction thread is woken: BTRFS_IOC_START_SYNC, whose commit has little to do right behind
- * the cut's own.
+ * removal the transaction thread is woken: BTRFS_IOC_START_SYNC (Linux 5.17 and later; before that it only
+ * commits), whose commit has little to do right behind the cut's own.
  *
- * For each filesystem of the process one call at a time, and a third of the time at most: where a filesystem
- * cannot keep up with its writers, more commits would only make it worse.
+ * For each filesystem of the process one commit at a time, waited for, and these take a third of the time at
+ * most: where a filesystem cannot keep up with its writers, more commits would only make it worse. How long
+ * the giving back itself takes is not known here.
  */
 #ifndef ENGINE_SOURCE_CLEANER_H
 #define ENGINE_SOURCE_CLEANER_H

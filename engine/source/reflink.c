@@ -345,7 +345,7 @@ static int cutting_init(struct cutting *c, struct tracked *t, struct sosie_view 
 	return rc;
 }
 
-static int reflink_remove(struct tracked *t, const struct sosie_view_id *id, struct sosie_err *err)
+static int reflink_remove(const struct tracked *t, const struct sosie_view_id *id, struct sosie_err *err)
 {
 	char name[VIEW_NAME_SIZE];
 	int rc = 0, one;

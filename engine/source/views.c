@@ -243,6 +243,7 @@ static int tracked_settle(struct sosie_source *s, const struct sosie_view_id *id
 		one = place_sweep(&t->places[i], t->prefix, ids, count, rc == 0 ? err : NULL);
 		rc = rc == 0 ? one : rc;
 	}
+	t->cleaner.removed = true; /* there may have been some */
 	hold_only(t, ids, count, held);
 	if (count == 0)
 		remove_stalls(t);
@@ -267,6 +268,7 @@ int tracked_drop(struct sosie_source *s, const struct sosie_view_id *id, struct 
 	struct held *h = find_held(t, id);
 	bool made = h && h->made;
 
+	t->cleaner.removed = true;
 	if (h)
 		forget(t, h);
 	return made ? t->ops->remove(t, id, err) : remove_listed(t, id, err);

@@ -52,7 +52,7 @@ struct tracked_ops {
 	void (*path_in)(const struct tracked *t, const struct sosie_view_id *id, unsigned volume, char *dst,
 	                size_t size);
 	/* Removes a view that this object made, by its names. */
-	int (*remove)(struct tracked *t, const struct sosie_view_id *id, struct sosie_err *err);
+	int (*remove)(const struct tracked *t, const struct sosie_view_id *id, struct sosie_err *err);
 	int (*extents)(struct tracked *t, uint64_t *out, struct sosie_err *err); /* NULL: do not matter */
 };
 

@@ -66,9 +66,10 @@ within 10 "the refusal is logged" grep -q 'reload refused.*surprise' "$work/daem
 exits 3 "status cannot read the bad file either" "$sosie" status --config "$config"
 says "surprise"
 says "sosie status --state DIR"
-exits 0 "by its state folder the daemon answers" "$sosie" status --state "$work/state" --json
-json '.groups | length == 3'
-json '.alarms | any(.kind == "config")'
+by_state() { "$sosie" status --state "$work/state" --json | jq -e "$1"; } # JQ EXPRESSION
+within 10 "by its state folder the daemon answers, with the alarm" by_state '(.groups | length == 3) and (.alarms | any(.kind == "config"))'
+exits 2 "a store is another end" "$sosie" status --state "$work/state" --store "$SOSIE_STORE"
+says "one of both"
 exits 2 "one of both" "$sosie" status --state "$work/state" --config "$config"
 says "no --state beside it"
 exits 2 "--watch is for the source" "$sosie" status --watch

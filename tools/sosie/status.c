@@ -310,6 +310,10 @@ int verb_status(struct command *c, struct sosie_err *err)
 	if (file && state)
 		return options_usage(&c->options, err,
 		                     "--config names the state folder: no --state beside it");
+	if ((file || state) && options_nth(&c->options, "store", 0))
+		return options_usage(&c->options, err,
+		                     "--store is the standby's, %s the source's: one of both",
+		                     file ? "--config" : "--state");
 	if (file || state)
 		return status_of_source(c, file, state, err);
 	if (options_has(&c->options, "watch"))

@@ -583,6 +583,13 @@ static void test_mirror_restart_without_standby_is_late(void **state)
 
 	becomes(m, "acme/g0", "waiting for standby");
 	assert_true(is_late(m, &worst));
+	pthread_mutex_lock(&lock);
+	fakes[0].fail = SOSIE_OK;
+	fakes[0].says_same = true;
+	pthread_mutex_unlock(&lock);
+	becomes(m, "acme/g0", "idle"); /* after all, the standby's state was not that old */
+	assert_false(is_late(m, &worst));
+	assert_in_range(worst, 0, 1800000);
 	stop(m);
 }
 

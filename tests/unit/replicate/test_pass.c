@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a pass hands out of extents that begin and end anywhere: against a model that looks at each leaf by
- * itself. SOSIE_ROUNDS scales; seeds are printed.
+ * itself. SOSIE_ROUNDS: how many; seeds are printed.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Whole replications: I1 under random changes, interrupted uploads, lost state, lost standby, other writers.
- * SOSIE_ROUNDS scales; seeds are printed. */
+ * SOSIE_ROUNDS: how many; seeds are printed. */
 #include "tests/support/rounds.h"
 #include "tests/unit/replicate/harness.h"
 

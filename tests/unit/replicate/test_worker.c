@@ -2,7 +2,7 @@
 /*
  * Reading and sending what a driver tells as changed: I1 under scattered ranges that begin and end anywhere,
  * patches from the base view, deltas where there is none, interrupted uploads. The driver here keeps views as
- * copies and compares them in units that are no leaves. SOSIE_ROUNDS scales; seeds are printed.
+ * copies and compares them in units that are no leaves. SOSIE_ROUNDS: how many; seeds are printed.
  */
 #include <errno.h>
 #include <signal.h>

@@ -1066,7 +1066,6 @@ static void test_change_set_that_is_not_known_is_told(void **state)
 	}
 }
 
-/* Also what a volume has in a view that is not of the group any more. */
 /* The kernel is asked behind a cut that came after a removal, and only there (test_cleaner.c has when). */
 static void test_btrfs_asks_for_what_was_removed(void **state)
 {
@@ -1088,6 +1087,7 @@ static void test_btrfs_asks_for_what_was_removed(void **state)
 	lab_down(&l);
 }
 
+/* Also what a volume has in a view that is not of the group any more. */
 static void test_dropped_views_hold_nothing(void **state)
 {
 	(void)state;

@@ -491,7 +491,7 @@ static unsigned long rekeys(void)
 static void test_soak_rekey_full_duplex_never_stalls(void **state)
 {
 	struct link l = {.options = {.stall_ms = 20000, .send_buffer = 4096}};
-	uint64_t total = (uint64_t)test_rounds(64, 256) << 20, sent = 0, received = 0;
+	uint64_t total = (uint64_t)(test_rounds(64, 256) + 3) / 4 << 22, sent = 0, received = 0;
 	static uint8_t block[256 << 10];
 	(void)state;
 	need_sshd();
