@@ -243,7 +243,6 @@ static int tracked_settle(struct sosie_source *s, const struct sosie_view_id *id
 		one = place_sweep(&t->places[i], t->prefix, ids, count, rc == 0 ? err : NULL);
 		rc = rc == 0 ? one : rc;
 	}
-	t->cleaner.removed = true; /* there may have been some */
 	hold_only(t, ids, count, held);
 	if (count == 0)
 		remove_stalls(t);

@@ -74,8 +74,11 @@ exits 2 "one of both" "$sosie" status --state "$work/state" --config "$config"
 says "no --state beside it"
 exits 2 "--watch is for the source" "$sosie" status --watch
 says "config or --state"
-exits 4 "nobody answers in another folder" "$sosie" status --state "$work/nowhere"
+mkdir "$work/empty"
+exits 4 "nobody answers in another folder" "$sosie" status --state "$work/empty"
 says "not running"
+exits 1 "a folder that is not there" "$sosie" status --state "$work/nowhere"
+says "no such state folder"
 write_config before
 within 10 "and is an alarm" status '.alarms | any(.kind == "config")'
 scribble "$work/two.img" 2

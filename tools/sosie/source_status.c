@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -437,8 +438,19 @@ static int bad_file(struct sosie_err *err)
 	char action[sizeof(err->action)];
 
 	memcpy(action, err->action, sizeof(action));
-	return sosie_err_action(err, "%.140s%ssosie status --state DIR asks a sosied that runs", action,
+	return sosie_err_action(err, "%.190s%ssosie status --state DIR asks a sosied that runs", action,
 	                        action[0] ? "; " : "");
+}
+
+static int check_state(const char *state, struct sosie_err *err)
+{
+	struct stat st;
+
+	if (stat(state, &st) == 0 && S_ISDIR(st.st_mode))
+		return 0;
+	sosie_err_set(err, SOSIE_ENOTFOUND, "there is no such state folder");
+	sosie_err_where(err, "%.250s", state);
+	return sosie_err_action(err, "name the folder that the file of sosied has as \"state\"");
 }
 
 int status_of_source(struct command *c, const char *file, const char *state, struct sosie_err *err)
@@ -451,6 +463,8 @@ int status_of_source(struct command *c, const char *file, const char *state, str
 		                     file ? "--config" : "--state");
 	if (file && sosie_config_load(file, &config, err) != 0)
 		return bad_file(err);
+	if (!file && check_state(state, err) != 0)
+		return -(int)err->code;
 	if (file)
 		state = config->state;
 	rc = options_has(&c->options, "watch") ? watch(c, state, config, err) : look(c, state, config, err);
