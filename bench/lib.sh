@@ -145,6 +145,33 @@ lab_for() # FS SIZE: $vm is a folder for images, $peers one at the standby for t
 remote_ssh() { echo "ssh -F none -q -i $lab/keys/peer -o IdentitiesOnly=yes -o UserKnownHostsFile=$SOSIE_KNOWN_HOSTS -o BatchMode=yes -c aes128-gcm@openssh.com -p ${SOSIE_TO##*:}"; }
 remote_host() { echo "${SOSIE_TO%:*}"; }
 
+# --- bare snapshots: what cuts cost on btrfs without sosied -----------------------------------------------------------------
+snapshot_times=$dir/snapshots.txt
+snapshots_begin() # SECONDS between one snapshot of $vm and the next; the one before is dropped. Their times in ms go into $snapshot_times
+{
+	rm -f "$dir/snapshots.end"
+	: >"$snapshot_times"
+	(
+		s_n=0
+		while sleep "$1" && [ ! -e "$dir/snapshots.end" ]; do
+			s_n=$((s_n + 1)) s_begin=$(millis)
+			btrfs -q subvolume snapshot -r "$vm" "$LAB_SRC/bare.$s_n"
+			echo "$(($(millis) - s_begin))" >>"$snapshot_times"
+			[ "$s_n" -eq 1 ] || btrfs -q subvolume delete "$LAB_SRC/bare.$((s_n - 1))"
+		done
+	) >/dev/null &
+	snapshots_pid=$!
+	helpers="$helpers $snapshots_pid"
+}
+snapshots_end()
+{
+	: >"$dir/snapshots.end" # not killed: a snapshot may be under way
+	wait "$snapshots_pid" || true
+	helpers=${helpers% *}
+	rm "$dir/snapshots.end"
+	btrfs -q subvolume delete "$LAB_SRC"/bare.* >/dev/null
+}
+
 # --- sosied ----------------------------------------------------------------------------------------------------------------
 config_head() # into $lab/sosie.yaml
 {

@@ -38,29 +38,14 @@ judge_points() # BEGIN_MS END_MS: "POINT CUT ACCEPTED NUMBER ISSUED AGE" for eac
 }
 bare_snapshots() # the floor: the same writer for as long, a snapshot a second after the last one, that one dropped
 {
-	: >"$dir/bare.txt"
-	rm -f "$dir/bare.end"
-	(
-		b_n=0
-		while sleep 1 && [ ! -e "$dir/bare.end" ]; do
-			b_n=$((b_n + 1)) b_begin=$(millis)
-			btrfs -q subvolume snapshot -r "$vm" "$LAB_SRC/bare.$b_n"
-			echo "$(($(millis) - b_begin))" >>"$dir/bare.txt"
-			[ "$b_n" -eq 1 ] || btrfs -q subvolume delete "$LAB_SRC/bare.$((b_n - 1))"
-		done
-	) >/dev/null &
-	b_pid=$!
-	helpers="$helpers $b_pid"
+	snapshots_begin 1
 	b_steal=$(steal)
 	b_wrote=$("$bin/bench/rpo_writer" "$image" "$lab/writer.log" "$seconds" "$rate")
-	: >"$dir/bare.end" # not killed: a snapshot may be under way
-	wait "$b_pid" || true
-	helpers=${helpers% *}
-	btrfs -q subvolume delete "$LAB_SRC"/bare.* >/dev/null
+	snapshots_end
 	# shellcheck disable=SC2086 # numbers
 	set -- $b_wrote
-	about "$fs: bare snapshots, without sosied: $3 MB/s reached, longest write $4 ms; number, p50, p99 and longest in s: $(percentiles "$dir/bare.txt"); steal $(steal_percent "$b_steal" "$(steal)") %"
-	rm -f "$dir/bare.txt" "$dir/bare.end"
+	about "$fs: bare snapshots, without sosied: $3 MB/s reached, longest write $4 ms; number, p50, p99 and longest in s: $(percentiles "$snapshot_times"); steal $(steal_percent "$b_steal" "$(steal)") %"
+	rm -f "$snapshot_times"
 }
 measure_all() # FS
 {
