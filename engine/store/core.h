@@ -254,7 +254,9 @@ int upload_remove(struct sosie_group *g, const struct upload *u, struct sosie_er
 /* --- outbox.c
  * -------------------------------------------------------------------------------------------------------------------
  */
-int outbox_verdict(struct sosie_group *g, const struct sosie_upload_id *id, enum sosie_verdict_kind kind,
+/* manifest: digest of what was committed; zero: it could not be read. */
+int outbox_verdict(struct sosie_group *g, const struct sosie_upload_id *id,
+                   const struct sosie_digest *manifest, enum sosie_verdict_kind kind,
                    const struct sosie_err *why, struct sosie_err *err);
 int outbox_path(const struct sosie_group *g, const char *name, char dst[STORE_PATH], struct sosie_err *err);
 /* At the keeper's start: head statement anew, what a crash tore removed. */
@@ -272,6 +274,24 @@ int answer_compare(struct sosie_group *g, const struct upload *u, const struct s
  */
 bool same_waits(struct sosie_store *store, const char *tenant, struct store_memo *memo);
 int same_take(struct sosie_group *g, struct sosie_err *err);
+
+/* --- signing.c
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
+struct acceptance {
+	uint64_t epoch, point, stored;
+	int64_t time_ms, cut_ms;
+	struct sosie_digest manifest;
+	struct sosie_upload_id upload;
+	const char *key; /* KEYID, empty when not known */
+};
+/* The acceptance that follows the chain's newest entry; signed where the store has a signer. malloc'd. */
+int signing_acceptance(struct sosie_group *g, const struct acceptance *a, char **text, size_t *len,
+                       struct sosie_err *err);
+/* Whether a manifest or "same" is signed as it must be. *bad: it is not (SOSIE_EAUTH); other failures are
+ * ours. */
+int signing_check(struct sosie_store *store, const char *tenant, const char *group, const char *name_space,
+                  const void *bytes, size_t len, bool *bad, struct sosie_err *err);
 
 /* --- accept.c
  * ---------------------------------------------------------------------------------------------------------------------

@@ -119,6 +119,8 @@ int sosie_store_open(struct sosie_io *io, struct sosie_clock *clock, const char 
 	s->path = strdup(path);
 	int rc = s->path ? read_store(s, err)
 	                 : sosie_err_set(err, SOSIE_ENOMEM, "no memory to open the store");
+	if (!rc)
+		rc = store_read_standby(s, err);
 	if (rc) {
 		sosie_store_close(s);
 		return rc;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The audit log (docs/format.md, "Audit log"): what was decided at the standby besides points, as chained
- * entries that are only ever appended: one log for each tenant (STORE/TENANT/_audit), one for the store itself
- * (STORE/_audit). Points and epochs have their own chain in each group; reading both is the whole history.
+ * entries that are only ever appended: one log for each tenant (STORE/TENANT/_audit), one for the store
+ * itself (STORE/_audit). Points and epochs have their own chain in each group; reading both is the whole
+ * history.
  *
  * The log is the truth about keys, pins and policies; other files that say the same are copies for those who
  * cannot read it (receivers), and made from it.
@@ -59,8 +60,8 @@ int sosie_audit_each(struct sosie_store *store, const char *tenant, sosie_audit_
                      struct sosie_err *err);
 
 /* --- keys, as the log says ----------------------------------------------------------------------------- */
-#define SOSIE_KEYS_MAX 256u       /* of a tenant, revoked ones included */
-#define SOSIE_KEY_GROUPS_MAX 64u  /* that one key is for */
+#define SOSIE_KEYS_MAX 256u      /* of a tenant, revoked ones included */
+#define SOSIE_KEY_GROUPS_MAX 64u /* that one key is for */
 enum sosie_key_use { SOSIE_KEY_SSH = 1, SOSIE_KEY_SIGNING = 2 };
 struct sosie_key {
 	struct sosie_key_info info;
@@ -79,8 +80,8 @@ int sosie_key_revoke(struct sosie_store *store, const char *tenant, const char *
 
 /* A signing key, for one group. */
 struct sosie_signing_key {
-	uint8_t key[32];  /* Ed25519, as struct sosie_public */
-	uint64_t until;   /* the newest point of the group that it may have signed; UINT64_MAX: not revoked */
+	uint8_t key[32]; /* Ed25519, as struct sosie_public */
+	uint64_t until;  /* the newest point of the group that it may have signed; UINT64_MAX: not revoked */
 	char id[17];
 };
 /* The signing keys that are or were for this group; *keys malloc'd, NULL and 0 when there is none. */

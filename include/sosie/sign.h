@@ -31,11 +31,12 @@
 #define SOSIE_SIGNATURE_MAX 1024u /* bytes that a signature adds to its text */
 
 /* Namespaces. */
-#define SOSIE_SIGN_MANIFEST "sosie-manifest"     /* the source, over the manifest of an upload */
-#define SOSIE_SIGN_SAME "sosie-same"             /* the source, over a "same" message */
-#define SOSIE_SIGN_ACCEPTANCE "sosie-acceptance" /* the standby, over a point's or epoch's entry of the chain */
-#define SOSIE_SIGN_STATEMENT "sosie-statement"   /* the standby, over head statements and verdicts */
-#define SOSIE_SIGN_HEAD "sosie-head"             /* the standby, over an exported head */
+#define SOSIE_SIGN_MANIFEST "sosie-manifest" /* the source, over the manifest of an upload */
+#define SOSIE_SIGN_SAME "sosie-same"         /* the source, over a "same" message */
+#define SOSIE_SIGN_ACCEPTANCE                                                                                \
+	"sosie-acceptance"                     /* the standby, over a point's or epoch's entry of the chain */
+#define SOSIE_SIGN_STATEMENT "sosie-statement" /* the standby, over head statements and verdicts */
+#define SOSIE_SIGN_HEAD "sosie-head"           /* the standby, over an exported head */
 
 struct sosie_public {
 	uint8_t b[SOSIE_PUBLIC_LEN]; /* Ed25519 */
@@ -64,8 +65,8 @@ struct sosie_signer;
  * process reads it, and only it has the key; it ends with the signer or with the calling process. Or the
  * public half (PATH.pub or any file with one public key line), or a private file with a passphrase that has
  * its PATH.pub beside it: then the agent at $SSH_AUTH_SOCK signs; that is tried once at opening.
- * SOSIE_ENOTFOUND, SOSIE_EDENIED (also: mode too open, said with the chmod), SOSIE_EUNSUPPORTED (another type),
- * SOSIE_EAUTH (the agent lacks the key or is not there).
+ * SOSIE_ENOTFOUND, SOSIE_EDENIED (also: mode too open, said with the chmod), SOSIE_EUNSUPPORTED (another
+ * type), SOSIE_EAUTH (the agent lacks the key or is not there).
  */
 int sosie_signer_open(const char *path, struct sosie_signer **out, struct sosie_err *err);
 /* A key in this process's own memory, from its 32-byte seed (RFC 8032, 5.1.5): for tests. */

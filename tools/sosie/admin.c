@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tools/common/standby_key.h"
 #include "tools/sosie/command.h"
 
 #define KEY_FILE_MAX (16u << 10)
@@ -58,7 +59,9 @@ int verb_store_init(struct command *c, struct sosie_err *err)
 {
 	const char *path = c->options.operands[0];
 	struct sosie_store_info info;
+	struct sosie_public key;
 	char resolved[PATH_MAX];
+	bool made;
 	int rc = command_open_io(c, err);
 
 	if (rc == 0)
@@ -67,7 +70,9 @@ int verb_store_init(struct command *c, struct sosie_err *err)
 		return explain_init(path, err);
 	if (!realpath(path, resolved))
 		return sosie_err_sys(err, errno, "the new store %s cannot be reached", path);
-	rc = sosie_store_open(c->io, c->clock, resolved, &c->store, err);
+	rc = standby_key_make(c->io, resolved, &key, &made, err);
+	if (rc == 0)
+		rc = sosie_store_open(c->io, c->clock, resolved, &c->store, err);
 	if (rc < 0)
 		return rc;
 	sosie_store_info(c->store, &info);
@@ -79,6 +84,8 @@ int verb_store_init(struct command *c, struct sosie_err *err)
 		return 0;
 	printf("Made the store %s\n", resolved);
 	say_reflink(info.reflink);
+	printf("Its key signs what it accepts: \"sosie card --store %s\" shows what sources must pin.\n",
+	       resolved);
 	printf("Next: sosie tenant add --store %s TENANT\n", resolved);
 	return 0;
 }

@@ -30,6 +30,7 @@ struct verb {
 	bool takes_inbox; /* accepts a first upload that waits without a keeper, instead of only telling of it
 	                   */
 	bool writes;      /* into the store: done as the store's owner */
+	bool signs;       /* with the standby's key, where it can */
 	const char *interrupted; /* what the same command does after an interruption */
 	int (*run)(struct command *c, struct sosie_err *err);
 };
@@ -45,6 +46,7 @@ struct command {
 	char io_reason[160];
 	char store_path[COMMAND_PATH];
 	struct sosie_store *store;
+	struct sosie_signer *signer; /* NULL: what is done is not signed */
 	struct sosie_group *group;
 	struct sosie_name tenant, name;
 	struct progress progress;
@@ -54,6 +56,8 @@ struct command {
 
 /* Opens the ring, or threads. */
 int command_open_io(struct command *c, struct sosie_err *err);
+/* Root becomes who owns the store, so that all files there stay the owner's. */
+int command_become_owner(const char *store, struct sosie_err *err);
 /* Opens --store (and the ring). */
 int command_open_store(struct command *c, struct sosie_err *err);
 /* Opens --store and the group that the first operand names, and says both in the document. */
@@ -86,7 +90,10 @@ bool command_beside(const char *name, char dst[COMMAND_PATH]);
 /* The same, else its bare name for a search in PATH. */
 void command_program(const char *name, char dst[COMMAND_PATH]);
 
+int verb_card(struct command *c, struct sosie_err *err);
+int verb_head(struct command *c, struct sosie_err *err);
 int verb_store_init(struct command *c, struct sosie_err *err);
+int verb_store_key(struct command *c, struct sosie_err *err);
 int verb_tenant_add(struct command *c, struct sosie_err *err);
 int verb_key_add(struct command *c, struct sosie_err *err);
 int verb_points(struct command *c, struct sosie_err *err);

@@ -18,6 +18,16 @@
 /* clang-format on */
 
 static const struct option_spec init_options[] = {JSON_OPTION};
+static const struct option_spec store_key_options[] = {JSON_OPTION};
+static const struct option_spec head_options[] = {
+        STORE_OPTION,
+        {"export", "FILE", NULL, false, "write it into FILE instead of printing it"},
+        JSON_OPTION};
+static const struct option_spec card_options[] = {
+        STORE_OPTION,
+        {"identity", "FILE.pub", NULL, true, "at the primary: the key that logs in"},
+        {"signing", "FILE.pub", NULL, true, "at the primary: the key that signs"},
+        JSON_OPTION};
 static const struct option_spec tenant_options[] = {
         STORE_OPTION,
         {"quota", "SIZE", NULL, false, "room for journal and images (K, M, G, T)"},
@@ -30,6 +40,8 @@ static const struct option_spec verify_options[] = {
         STORE_OPTION,
         {"point", "N|latest", NULL, false, "only what this point needs"},
         {"full", NULL, NULL, false, "read every byte of the images too"},
+        {"keys", "FILE", NULL, false, "who must have signed, instead of the store's own word"},
+        {"head", "FILE", NULL, false, "an exported head that the chain must still contain"},
         JSON_OPTION};
 static const struct option_spec export_options[] = {
         STORE_OPTION,
@@ -67,6 +79,56 @@ static const struct verb verbs[] = {
                 .writes = false,
                 .interrupted = "remove what was made and start over",
                 .run = verb_store_init,
+        },
+        {
+                .name = "store key",
+                .schema = "store-key",
+                .synopsis = "store key STORE [--json]",
+                .summary = "give a store the key that it signs with",
+                .text = "A new store has one. One of an older release gets it here; what the keeper accepts\n"
+                        "is signed once it was started anew. With a key there it only shows it.",
+                .specs = store_key_options,
+                .spec_count = COUNT(store_key_options),
+                .min = 1,
+                .max = 1,
+                .operand_names = "STORE",
+                .writes = true,
+                .interrupted = "the same command goes on",
+                .run = verb_store_key,
+        },
+        {
+                .name = "card",
+                .schema = "card",
+                .synopsis = "card [--store STORE] [--json]\n"
+                            "       sosie card --identity FILE.pub --signing FILE.pub [--json]",
+                .summary = "what the other side must know of this one",
+                .text = "At the standby: the store's id, its key, the host's keys. At the primary: its two\n"
+                        "keys. Send the lines any way you like, then read the short fingerprints to each\n"
+                        "other over the telephone.",
+                .specs = card_options,
+                .spec_count = COUNT(card_options),
+                .min = 0,
+                .max = 0,
+                .operand_names = "",
+                .interrupted = "nothing was changed",
+                .run = verb_card,
+        },
+        {
+                .name = "head",
+                .schema = "head",
+                .synopsis = "head [--store STORE] TENANT/GROUP [--export FILE] [--json]",
+                .summary = "the signed word on where a chain ends",
+                .text = "Kept elsewhere, it shows later that history was not rewritten since:\n"
+                        "sosie verify --head FILE. Run it as the user that owns the store's key.",
+                .specs = head_options,
+                .spec_count = COUNT(head_options),
+                .min = 1,
+                .max = 1,
+                .operand_names = "TENANT/GROUP",
+                .writes = true,
+                .signs = true,
+                .interrupted = "nothing was changed",
+                .run = verb_head,
         },
         {
                 .name = "tenant add",
@@ -118,9 +180,12 @@ static const struct verb verbs[] = {
                 .name = "verify",
                 .schema = "verify",
                 .synopsis = "verify [--store STORE] TENANT/GROUP [--point N|latest] [--full]\n"
-                            "                    [--json]",
-                .summary = "check what is kept against its digests",
-                .text = "Changes nothing, needs no lock, may run beside a keeper. Exit 5: damage found.",
+                            "                    [--keys FILE] [--head FILE] [--json]",
+                .summary = "check what is kept against digests and signatures",
+                .text = "Changes nothing, needs no lock, may run beside a keeper. Exit 5: damage found.\n"
+                        "--keys: lines \"standby ssh-ed25519 ...\" and \"source ssh-ed25519 ...\"; then "
+                        "every\n"
+                        "entry must be signed by one of these, whatever the store says of itself.",
                 .specs = verify_options,
                 .spec_count = COUNT(verify_options),
                 .min = 1,
@@ -164,6 +229,7 @@ static const struct verb verbs[] = {
                 .operand_names = "TENANT/GROUP",
                 .takes_inbox = true,
                 .writes = true,
+                .signs = true,
                 .interrupted = "nothing has been changed; the same command starts over",
                 .run = verb_cutover,
         },

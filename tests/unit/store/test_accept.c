@@ -165,7 +165,7 @@ static void test_lower_epoch_is_fenced(void **state)
 	two_points(&l);
 	struct sosie_group *g = lab_group(&l);
 	OK(&l, sosie_group_lock(g, "test", 0, &l.err));
-	OK(&l, chain_raise_epoch(g->chain, 2, 2, l.clock.now_ms, "operator", "drill", &l.err));
+	OK(&l, group_raise_epoch(g, 2, 2, "operator", "drill", &l.err));
 	sosie_group_close(g);
 	struct make_upload u = lab_upload(&l, c, 1);
 	make_upload(&u);
