@@ -21,6 +21,7 @@ struct sosie_store {
 	struct store_memo *memos;       /* what this process knows of groups' heads and usage (memo.c) */
 	struct same_table *sames;       /* "same" messages, for each tenant (same.c) */
 	struct apply_pool *pool;        /* buffers for applying, made when first needed (apply.c) */
+	struct audit_log *audits;       /* where audit logs end, and their keys (audit.c, keys.c) */
 };
 
 struct sosie_group {
@@ -45,7 +46,7 @@ int store_path(char dst[STORE_PATH], struct sosie_err *err, const char *fmt, ...
  * ------------------------------------------------------------------------------------------------------ */
 enum chain_kind { CHAIN_POINT = 1, CHAIN_EPOCH = 2, CHAIN_KEY = 3 };
 struct chain_entry {
-	enum chain_kind kind;
+	unsigned kind; /* enum chain_kind, or of an audit log: enum sosie_audit_kind */
 	uint64_t point;
 	int64_t time_ms;
 	struct sosie_digest previous, digest;
@@ -65,7 +66,7 @@ const struct chain_entry *chain_find_point(const struct sosie_chain *chain, uint
 /* The body, malloc'd, its digest compared with the entry's (SOSIE_ECORRUPT). */
 int chain_body(struct sosie_chain *chain, const struct chain_entry *e, void **out, struct sosie_err *err);
 /* Appends durably: returns after fsync (and sync_dir for a new file). */
-int chain_append(struct sosie_chain *chain, enum chain_kind kind, uint64_t point, int64_t time_ms,
+int chain_append(struct sosie_chain *chain, unsigned kind, uint64_t point, int64_t time_ms,
                  const void *body, uint32_t len, struct sosie_digest *digest, struct sosie_err *err);
 uint64_t chain_newest_point(const struct sosie_chain *chain);
 /* An append failed and the file could not be mended: its entry may be on the disk. */
