@@ -69,11 +69,20 @@ struct sosie_key {
 	struct sosie_name groups[SOSIE_KEY_GROUPS_MAX];
 	int64_t added_ms, revoked_ms; /* 0: not revoked */
 };
-/* In the order in which they were added; *keys malloc'd. */
+/* One OpenSSH public key line; ssh-ed25519, ecdsa-sha2-*, ssh-rsa of at least 3072 bits; for signing
+ * ssh-ed25519 only. group_count 0: for all groups of the tenant. The same key may be added for both uses.
+ * Idempotent for the same key, use and groups; SOSIE_EEXISTS where it is registered for other groups. One that
+ * was revoked is good again, from then on. */
+int sosie_key_add(struct sosie_store *store, const char *tenant, const char *line, size_t len,
+                  enum sosie_key_use use, const struct sosie_name *groups, unsigned group_count,
+                  struct sosie_key_info *out, struct sosie_err *err);
+/* In the order in which they were added first; *keys malloc'd, NULL when there is none. */
 int sosie_keys(struct sosie_store *store, const char *tenant, struct sosie_key **keys, unsigned *count,
                struct sosie_err *err);
-/* id: key id or "SHA256:…". From now on: a receiver refuses an SSH key at its next step; of a signing key's
- * points those that are accepted already stay good, no further one is. Revoking twice is fine. */
+/* id: key id or "SHA256:…"; what it is used for is all revoked. From now on: a receiver refuses an SSH key at
+ * its next step; of a signing key's points those that are accepted already stay good, no further one is.
+ * Revoking twice is fine. reason may be NULL. SOSIE_EBUSY: a group that a signing key is for stayed locked for
+ * a minute (one lock after the other is taken, and held until it is done): nothing is revoked then. */
 int sosie_key_revoke(struct sosie_store *store, const char *tenant, const char *id, const char *reason,
                      struct sosie_err *err);
 

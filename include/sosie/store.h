@@ -59,11 +59,6 @@ struct sosie_key_info {
 	char blob[1024];      /* base64 */
 	char comment[64];
 };
-/* One OpenSSH public key line; ssh-ed25519, ecdsa-sha2-*, ssh-rsa of at least 3072 bits. Idempotent for the
- * same key. */
-int sosie_key_add(struct sosie_store *store, const char *tenant, const char *line, size_t len,
-                  struct sosie_key_info *out, struct sosie_err *err);
-
 /* Names in order; return non-zero to stop. */
 typedef int (*sosie_name_fn)(void *arg, const struct sosie_name *name);
 int sosie_store_tenants(struct sosie_store *store, sosie_name_fn fn, void *arg, struct sosie_err *err);
