@@ -58,6 +58,21 @@ typedef int (*sosie_audit_fn)(void *arg, const struct sosie_audit_entry *entry);
 int sosie_audit_each(struct sosie_store *store, const char *tenant, sosie_audit_fn fn, void *arg,
                      struct sosie_err *err);
 
+/* --- the whole history: audit logs, and the acceptances and epochs in the chains of groups */
+struct sosie_history {
+	const char *tenant; /* NULL: the store's own log */
+	const char *group;  /* NULL: an audit log; else the chain of this group */
+	const char *kind;   /* sosie_audit_name; of a chain: "acceptance", "epoch", "key" */
+	struct sosie_audit_entry entry; /* of a chain kind is 0; number: its point; text: of a point its
+	                                   acceptance, without the manifest; not NUL-terminated for sure */
+};
+typedef int (*sosie_history_fn)(void *arg, const struct sosie_history *entry);
+/* In the order of their times, those from since_ms on, of one tenant; tenant NULL: of all, and the store's own
+ * log. Return non-zero to stop. What cannot be read is passed over, and the first such place is the error at
+ * the end: all else was told then. Holds the logs' entries since then, and the chains' indexes, in memory. */
+int sosie_audit_history(struct sosie_store *store, const char *tenant, int64_t since_ms, sosie_history_fn fn,
+                        void *arg, struct sosie_err *err);
+
 /* --- keys, as the log says ----------------------------------------------------------------------------- */
 #define SOSIE_KEYS_MAX 256u       /* of a tenant, revoked ones included */
 #define SOSIE_KEY_GROUPS_MAX 64u  /* that one key is for */
