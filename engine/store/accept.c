@@ -393,7 +393,7 @@ static int accept_segment(struct accept *a, struct sosie_err *err)
 
 static int conclude_refused(struct accept *a, const struct sosie_err *why, struct sosie_err *err)
 {
-	refusal_add(a->g, &a->u->id, why, NULL);
+	refusal_add(a->g, a->u, why, NULL);
 	int rc = outbox_verdict(a->g, &a->u->id, &a->digest, SOSIE_VERDICT_REFUSED, why, err);
 	return rc ? rc : upload_remove(a->g, a->u, err);
 }

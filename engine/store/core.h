@@ -43,6 +43,14 @@ int layout_make_dirs(struct sosie_io *io, const char *path, const char *const *s
 
 /* --- memo.c: what a process remembers of a group between calls; never trusted against the disk
  * ----------------------------- */
+struct refused_memo {
+	uint64_t count;            /* refused, and not in the audit log yet */
+	int64_t written_ms;        /* monotonic: the newest entry, or try to write one; 0: none */
+	int64_t first_ms, last_ms; /* of those that are counted */
+	char upload[UPLOAD_HEX + 1], key[17];
+	enum sosie_code code; /* of the last one */
+	char what[256];
+};
 struct store_memo {
 	struct store_memo *next;
 	struct sosie_name tenant, group;
@@ -61,6 +69,7 @@ struct store_memo {
 	int64_t same_noted_ms, chain_dir_ms;
 	uint32_t chain_file;
 	uint64_t chain_size;
+	struct refused_memo refused;
 };
 struct store_memo *memo_find(struct sosie_store *store, const char *tenant,
                              const char *group); /* NULL: none */
@@ -265,8 +274,11 @@ int outbox_trim(struct sosie_group *g, struct sosie_err *err);
 
 /* --- refusals.c, answer.c, same.c
  * ------------------------------------------------------------------------------------------------- */
-int refusal_add(struct sosie_group *g, const struct sosie_upload_id *id, const struct sosie_err *why,
+int refusal_add(struct sosie_group *g, const struct upload *u, const struct sosie_err *why,
                 struct sosie_err *err);
+/* Writes the audit entry about refusals that are counted and not written: when it is due, or now. Does not
+ * wait for the log. */
+void refusal_audit(struct sosie_store *store, struct store_memo *memo, bool now);
 /* Answers a comparison: UPLOAD.differs and verdict. *bad: it is the upload that is wrong. */
 int answer_compare(struct sosie_group *g, const struct upload *u, const struct sosie_manifest *m, bool *bad,
                    struct sosie_err *err);

@@ -25,6 +25,7 @@ struct sosie_store {
 	struct sosie_signer *signer;    /* the standby's, borrowed; NULL: nothing is signed */
 	struct sosie_public standby;    /* its public key, as the store says; has_standby: it has one */
 	bool has_standby;
+	struct audit_log *audits;       /* where audit logs end, and their keys (audit.c, keys.c) */
 };
 
 struct sosie_group {
@@ -60,7 +61,7 @@ int store_read_standby(struct sosie_store *store, struct sosie_err *err);
  * ------------------------------------------------------------------------------------------------------ */
 enum chain_kind { CHAIN_POINT = 1, CHAIN_EPOCH = 2, CHAIN_KEY = 3 };
 struct chain_entry {
-	enum chain_kind kind;
+	unsigned kind; /* enum chain_kind, or of an audit log: enum sosie_audit_kind */
 	uint64_t point;
 	int64_t time_ms;
 	struct sosie_digest previous, digest;
@@ -80,7 +81,7 @@ const struct chain_entry *chain_find_point(const struct sosie_chain *chain, uint
 /* The body, malloc'd, its digest compared with the entry's (SOSIE_ECORRUPT). */
 int chain_body(struct sosie_chain *chain, const struct chain_entry *e, void **out, struct sosie_err *err);
 /* Appends durably: returns after fsync (and sync_dir for a new file). */
-int chain_append(struct sosie_chain *chain, enum chain_kind kind, uint64_t point, int64_t time_ms,
+int chain_append(struct sosie_chain *chain, unsigned kind, uint64_t point, int64_t time_ms,
                  const void *body, uint32_t len, struct sosie_digest *digest, struct sosie_err *err);
 uint64_t chain_newest_point(const struct sosie_chain *chain);
 /* An append failed and the file could not be mended: its entry may be on the disk. */

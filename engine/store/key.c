@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Public keys of a tenant's senders, from OpenSSH's one-line form (RFC 4253, section 6.6; RFC 5656; RFC
+ * One public key, from OpenSSH's one-line form (RFC 4253, section 6.6; RFC 5656; RFC
  * 8709). The line is a person's input: everything in it is checked, nothing of it is a path.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/store/core.h"
+#include "engine/store/keys.h"
 
 #define BLOB_MAX 768u
 #define RSA_BITS_MIN 3072u
@@ -174,7 +174,7 @@ static int identify(struct sosie_key_info *k, const uint8_t *blob, size_t len, s
 	return 0;
 }
 
-static int parse_line(const char *line, size_t len, struct sosie_key_info *k, struct sosie_err *err)
+int key_parse(const char *line, size_t len, struct sosie_key_info *k, struct sosie_err *err)
 {
 	uint8_t blob[BLOB_MAX];
 	size_t blob_len = 0;
@@ -198,34 +198,20 @@ static int parse_line(const char *line, size_t len, struct sosie_key_info *k, st
 	return rc ? rc : identify(k, blob, blob_len, err);
 }
 
-static int write_key(struct sosie_store *store, const char *path, const struct sosie_key_info *k,
-                     struct sosie_err *err)
+bool key_ed25519(const struct sosie_key_info *k, uint8_t out[32])
 {
-	struct sosie_json *j = sosie_json_new();
-	sosie_json_set_u64(j, "format", STORE_FORMAT);
-	sosie_json_set_str(j, "use", "ssh");
-	sosie_json_set_str(j, "type", k->type);
-	sosie_json_set_str(j, "blob", k->blob);
-	sosie_json_set_str(j, "comment", k->comment);
-	sosie_json_set_str(j, "fingerprint", k->fingerprint);
-	layout_set_time(j, "added", sosie_wall_ms(store->clock));
-	return layout_write_json(store->io, path, j, 0644, err);
-}
-
-int sosie_key_add(struct sosie_store *store, const char *tenant, const char *line, size_t len,
-                  struct sosie_key_info *out, struct sosie_err *err)
-{
-	char path[STORE_PATH];
-	uint64_t quota;
-	struct sosie_name name;
-	int rc = sosie_name_set(&name, SOSIE_NAME_TENANT, tenant, err);
-	if (!rc)
-		rc = tenant_quota(store, tenant, &quota, err);
-	if (!rc)
-		rc = parse_line(line, len, out, err);
-	if (!rc)
-		rc = store_path(path, err, "%s/%s/_keys/%s.json", store->path, tenant, out->id);
-	if (rc || sosie_io_exists(store->io, path))
-		return rc;
-	return write_key(store, path, out, err);
+	uint8_t blob[BLOB_MAX];
+	size_t blob_len = 0, len = 0;
+	struct sosie_reader r;
+	if (!base64_decode(k->blob, strlen(k->blob), blob, sizeof(blob), &blob_len))
+		return false;
+	sosie_reader_init(&r, blob, blob_len);
+	const uint8_t *type = ssh_string(&r, &len);
+	if (!text_is(type, len, "ssh-ed25519"))
+		return false;
+	const uint8_t *key = ssh_string(&r, &len);
+	if (!key || len != 32 || !sosie_reader_done(&r))
+		return false;
+	memcpy(out, key, 32);
+	return true;
 }

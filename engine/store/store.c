@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/store/core.h"
+#include "engine/store/audit.h"
 
 static int count_names(void *arg, const char *name, enum sosie_file_kind kind)
 {
@@ -137,6 +137,7 @@ void sosie_store_close(struct sosie_store *store)
 		return;
 	memo_free_all(store);
 	same_free_all(store);
+	audit_free_all(store);
 	apply_pool_free(store->pool);
 	sosie_io_close(store->io, store->keeper_lock, NULL);
 	free(store->path);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Verification of a group: chain, journal, generations, head. Takes no lock and writes nothing, so that
+ * Verification of a group: chain, audit logs, journal, generations, head. Takes no lock and writes nothing, so that
  * another user may run it while a keeper works: what it looks at was durable when the group was opened and
  * never changes (chain up to there, journal, generations), or it is looked at again before damage is told
  * (head).
@@ -471,8 +471,9 @@ static int verify_one_point(struct verify *w, uint64_t point, struct sosie_err *
 
 static int verify_all(struct verify *w, struct sosie_err *err)
 {
-	int rc = verify_journal(w, 1, sosie_group_points(w->g), err);
-
+	int rc = verify_audit(w, err);
+	if (rc == 0)
+		rc = verify_journal(w, 1, sosie_group_points(w->g), err);
 	if (rc == 0)
 		rc = verify_generations(w, err);
 	return rc == 0 && w->v->full ? verify_head(w, err) : rc;
@@ -492,6 +493,8 @@ int sosie_group_verify(struct sosie_group *g, struct sosie_verify *v, struct sos
 
 	v->entries = v->points = v->parts = v->part_bytes = v->generations = v->image_bytes = v->damaged = 0;
 	v->signed_points = v->countersigned = 0;
+	v->audit_entries = 0;
+	v->audit_denied = false;
 	if (v->point > sosie_group_points(g))
 		return refuse_point(g, v->point, err);
 	w.ring = aligned_alloc(SOSIE_LEAF, STREAM_BLOCKS * STORE_BLOCK);

@@ -47,6 +47,8 @@ int verify_standby(struct verify *w, const void *text, uint32_t len, struct sosi
 
 /* All part files of a point against its manifest. */
 int verify_parts(struct verify *w, uint64_t point, const struct sosie_manifest *m, struct sosie_err *err);
+/* The tenant's audit log, and the store's. */
+int verify_audit(struct verify *w, struct sosie_err *err);
 /* Images and trees in dir against the manifest: sizes, trees in themselves, roots, and with v->full every
  * byte. still (may be NULL) is asked before damage is told: false ends the check silently, because the folder
  * was changed meanwhile by its owner. */

@@ -67,11 +67,6 @@ struct sosie_key_info {
 	char blob[1024];      /* base64 */
 	char comment[64];
 };
-/* One OpenSSH public key line; ssh-ed25519, ecdsa-sha2-*, ssh-rsa of at least 3072 bits. Idempotent for the
- * same key. */
-int sosie_key_add(struct sosie_store *store, const char *tenant, const char *line, size_t len,
-                  struct sosie_key_info *out, struct sosie_err *err);
-
 /* Names in order; return non-zero to stop. */
 typedef int (*sosie_name_fn)(void *arg, const struct sosie_name *name);
 int sosie_store_tenants(struct sosie_store *store, sosie_name_fn fn, void *arg, struct sosie_err *err);
@@ -158,6 +153,8 @@ struct sosie_verify {
 	/* Results. Of the points: signed well by a source's key, accepted under the standby's. */
 	uint64_t signed_points, countersigned;
 	uint64_t entries, points, parts, part_bytes, generations, image_bytes;
+	uint64_t audit_entries; /* whole ones, of the tenant's log and the store's; not looked at for one point */
+	bool audit_denied;      /* they may not be read by this user */
 	uint64_t damaged; /* places */
 	/* Called for each damaged place; what is a sentence naming file and offset. */
 	void (*damage)(void *arg, const char *where, const char *what);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "sosie/bytes.h"
 #include "sosie/digest.h"
 #include "tools/common/standby_key.h"
 #include "tools/sosie/command.h"

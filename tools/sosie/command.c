@@ -38,6 +38,43 @@ int command_become_owner(const char *store, struct sosie_err *err)
 	return 0;
 }
 
+int command_audit(struct command *c, const char *tenant, enum sosie_audit_kind kind, struct sosie_json *body,
+                  struct sosie_err *err)
+{
+	struct sosie_store_info info;
+	struct stat st;
+	bool became = false;
+	int rc;
+
+	sosie_store_info(c->store, &info);
+	if (geteuid() == 0 && stat(info.path, &st) == 0 && st.st_uid != 0) {
+		/* Else a keeper could not append any more. */
+		if (setegid(st.st_gid) != 0 || seteuid(st.st_uid) != 0) {
+			sosie_json_free(body);
+			return sosie_err_sys(err, errno, "cannot become user %u, who owns the store",
+			                     (unsigned)st.st_uid);
+		}
+		became = true;
+	}
+	rc = sosie_audit_append(c->store, tenant, kind, body, NULL, err);
+	if (became && (seteuid(0) != 0 || setegid(0) != 0) && rc == 0)
+		rc = sosie_err_sys(err, errno, "cannot become root again");
+	return rc;
+}
+
+void command_audit_try(struct command *c, const char *tenant, enum sosie_audit_kind kind,
+                       struct sosie_json *body)
+{
+	struct sosie_err err;
+	char line[1100];
+
+	if (command_audit(c, tenant, kind, body, &err) == 0)
+		return;
+	progress_clear(&c->progress);
+	fprintf(stderr, "sosie: warning: this is not in the audit log: %s\n",
+	        sosie_err_line(&err, line, sizeof(line)));
+}
+
 const char *command_full_path(const char *path, char dst[COMMAND_PATH])
 {
 	char here[PATH_MAX];

@@ -7,6 +7,7 @@
 #ifndef TOOLS_SOSIE_COMMAND_H
 #define TOOLS_SOSIE_COMMAND_H
 
+#include "sosie/audit.h"
 #include "sosie/store.h"
 #include "tools/common/document.h"
 #include "tools/common/options.h"
@@ -70,6 +71,8 @@ int command_point(struct command *c, uint64_t *point, struct sosie_err *err);
 /* The absolute path that --into means; its parent must exist. Empty when not given. */
 int command_into(struct command *c, char dst[COMMAND_PATH], struct sosie_err *err);
 
+/* "groups" of a key: names, null when it is for all. */
+void command_groups_json(struct sosie_json *obj, const struct sosie_key *key);
 /* A point as every document shows it. */
 void command_point_json(struct command *c, struct sosie_json *obj, const struct sosie_point *p);
 /* "1 point", "2 points" */
@@ -92,10 +95,20 @@ void command_program(const char *name, char dst[COMMAND_PATH]);
 
 int verb_card(struct command *c, struct sosie_err *err);
 int verb_head(struct command *c, struct sosie_err *err);
+/* Appends to the audit log of the tenant, NULL: of the store, as the store's owner. Frees body. */
+int command_audit(struct command *c, const char *tenant, enum sosie_audit_kind kind, struct sosie_json *body,
+                  struct sosie_err *err);
+/* The same where the work must not depend on it: what went wrong is a warning. */
+void command_audit_try(struct command *c, const char *tenant, enum sosie_audit_kind kind,
+                       struct sosie_json *body);
+
 int verb_store_init(struct command *c, struct sosie_err *err);
 int verb_store_key(struct command *c, struct sosie_err *err);
 int verb_tenant_add(struct command *c, struct sosie_err *err);
 int verb_key_add(struct command *c, struct sosie_err *err);
+int verb_key_list(struct command *c, struct sosie_err *err);
+int verb_key_revoke(struct command *c, struct sosie_err *err);
+int verb_audit(struct command *c, struct sosie_err *err);
 int verb_points(struct command *c, struct sosie_err *err);
 int verb_verify(struct command *c, struct sosie_err *err);
 int verb_export(struct command *c, struct sosie_err *err);
@@ -106,8 +119,9 @@ int status_of_source(struct command *c, const char *file, const char *state, str
 /* Does not return when sosied could be run. */
 int replicate_exec(char **argv, struct sosie_err *err);
 
-/* authorized_keys.c: the line for one key. SOSIE_ECONFIG when a path cannot be quoted safely. */
+/* authorized_keys.c: the line for one key (info and groups of it). SOSIE_ECONFIG when a path cannot be quoted
+ * safely. */
 int authorized_keys_line(char *dst, size_t size, const char *receive, const char *store, const char *tenant,
-                         const struct sosie_key_info *key, struct sosie_err *err);
+                         const struct sosie_key *key, struct sosie_err *err);
 
 #endif

@@ -33,7 +33,17 @@ static const struct option_spec tenant_options[] = {
         {"quota", "SIZE", NULL, false, "room for journal and images (K, M, G, T)"},
         JSON_OPTION};
 static const struct option_spec key_options[] = {
-        STORE_OPTION, {"for", "ssh", NULL, false, "what the key is for"}, JSON_OPTION};
+        STORE_OPTION,
+        {"for", "ssh|signing", NULL, false, "what the key is for (default: ssh)"},
+        {"group", "GROUP", NULL, true, "only for this group; may be given 64 times"},
+        JSON_OPTION};
+static const struct option_spec list_options[] = {STORE_OPTION, JSON_OPTION};
+static const struct option_spec revoke_options[] = {
+        STORE_OPTION, {"reason", "TEXT", NULL, false, "goes into the audit log"}, JSON_OPTION};
+static const struct option_spec audit_options[] = {
+        STORE_OPTION,
+        {"since", "TIME", NULL, false, "2026-11-22, 2026-11-22T03:27:00.000Z, or how long ago: 7d"},
+        {"json", NULL, NULL, false, "print a JSON document for each entry, one a line"}};
 static const struct option_spec points_options[] = {
         STORE_OPTION, {"last", "N", NULL, false, "only the newest N"}, JSON_OPTION};
 static const struct option_spec verify_options[] = {
@@ -148,10 +158,12 @@ static const struct verb verbs[] = {
         {
                 .name = "key add",
                 .schema = "key-add",
-                .synopsis = "key add --for ssh [--store STORE] TENANT FILE.pub [--json]",
-                .summary = "register a source's SSH key",
-                .text = "Prints the line for authorized_keys, which confines the key to sosie-receive and\n"
-                        "its tenant. The same key can be given again.",
+                .synopsis = "key add [--for ssh|signing] [--group GROUP]... [--store STORE]\n"
+                            "                     TENANT FILE.pub [--json]",
+                .summary = "register a source's key",
+                .text = "For SSH: prints the line for authorized_keys, which confines the key to\n"
+                        "sosie-receive, its tenant and its groups. For signing: points must be signed by\n"
+                        "such a key (ssh-ed25519). The same key can be given again.",
                 .specs = key_options,
                 .spec_count = COUNT(key_options),
                 .min = 2,
@@ -160,6 +172,55 @@ static const struct verb verbs[] = {
                 .writes = true,
                 .interrupted = "the same command can be run again",
                 .run = verb_key_add,
+        },
+        {
+                .name = "key list",
+                .schema = "key-list",
+                .synopsis = "key list [--store STORE] TENANT [--json]",
+                .summary = "list a tenant's keys, revoked ones too",
+                .text = "As the tenant's audit log says, in the order in which they were added first.",
+                .specs = list_options,
+                .spec_count = COUNT(list_options),
+                .min = 1,
+                .max = 1,
+                .operand_names = "TENANT",
+                .writes = false,
+                .interrupted = "nothing was changed",
+                .run = verb_key_list,
+        },
+        {
+                .name = "key revoke",
+                .schema = "key-revoke",
+                .synopsis = "key revoke [--store STORE] TENANT KEY [--reason TEXT] [--json]",
+                .summary = "take nothing more with a key",
+                .text = "KEY: its id, or SHA256:... A source that runs with it is refused at its next\n"
+                        "step. Points that are there stay. The same key can be given again, and be\n"
+                        "added anew. A signing key waits at most a minute for its groups' locks.",
+                .specs = revoke_options,
+                .spec_count = COUNT(revoke_options),
+                .min = 2,
+                .max = 2,
+                .operand_names = "TENANT KEY",
+                .writes = true,
+                .interrupted = "run the same command again",
+                .run = verb_key_revoke,
+        },
+        {
+                .name = "audit",
+                .schema = "audit",
+                .synopsis = "audit [--store STORE] [TENANT] [--since TIME] [--json]",
+                .summary = "what was done and decided, with every acceptance",
+                .text = "The audit log of the tenant (without one: of all, and the store's own), and the\n"
+                        "acceptances and epochs of its groups, in the order of their times. --json: a\n"
+                        "document a line, the last one says whether all could be read.",
+                .specs = audit_options,
+                .spec_count = COUNT(audit_options),
+                .min = 0,
+                .max = 1,
+                .operand_names = "TENANT",
+                .writes = false,
+                .interrupted = "nothing was changed",
+                .run = verb_audit,
         },
         {
                 .name = "points",
@@ -363,7 +424,10 @@ static int usage(int argc, char **argv)
 	else if (strcmp(argv[0], "store") == 0 || strcmp(argv[0], "tenant") == 0 ||
 	         strcmp(argv[0], "key") == 0)
 		sosie_err_set(&err, SOSIE_EUSAGE, "sosie %s needs a second word: sosie %s %s", argv[0],
-		              argv[0], strcmp(argv[0], "store") == 0 ? "init" : "add");
+		              argv[0],
+		              strcmp(argv[0], "store") == 0  ? "init"
+		              : strcmp(argv[0], "key") == 0 ? "add, list or revoke"
+		                                            : "add");
 	else
 		sosie_err_set(&err, SOSIE_EUSAGE, "there is no verb \"%s\"",
 		              sosie_escape(shown, sizeof(shown), argv[0], strlen(argv[0])));

@@ -42,10 +42,18 @@ static void show(struct command *c, const struct sosie_verify *v)
 	       v->entries == 1 ? "y" : "ies", command_count(files, v->parts, "journal file"),
 	       sosie_size_text(parts, sizeof(parts), v->part_bytes),
 	       command_count(generations, v->generations, "generation"));
+	if (v->point == 0)
+		printf(", %llu audit entr%s", (unsigned long long)v->audit_entries,
+		       v->audit_entries == 1 ? "y" : "ies");
 	if (v->full)
 		printf(", %s of images read", sosie_size_text(images, sizeof(images), v->image_bytes));
-	printf("\n%llu of them signed by the source, %llu by the standby\n",
+	printf("
+%llu of them signed by the source, %llu by the standby
+",
 	       (unsigned long long)v->signed_points, (unsigned long long)v->countersigned);
+	if (v->audit_denied)
+		printf("the audit logs may not be read by this user: not checked
+");
 	if (v->damaged == 0) {
 		printf("no damage found%s\n", v->full ? "" : " (--full reads every byte of the images too)");
 		return;
@@ -66,6 +74,8 @@ static void document(struct command *c, const struct sosie_verify *v)
 	sosie_json_set_u64(c->doc, "part_bytes", v->part_bytes);
 	sosie_json_set_u64(c->doc, "generations", v->generations);
 	sosie_json_set_u64(c->doc, "image_bytes", v->image_bytes);
+	sosie_json_set_u64(c->doc, "audit_entries", v->audit_entries);
+	sosie_json_set_bool(c->doc, "audit_denied", v->audit_denied);
 	sosie_json_set_u64(c->doc, "damaged", v->damaged);
 }
 
