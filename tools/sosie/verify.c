@@ -47,13 +47,10 @@ static void show(struct command *c, const struct sosie_verify *v)
 		       v->audit_entries == 1 ? "y" : "ies");
 	if (v->full)
 		printf(", %s of images read", sosie_size_text(images, sizeof(images), v->image_bytes));
-	printf("
-%llu of them signed by the source, %llu by the standby
-",
+	printf("\n%llu of them signed by the source, %llu by the standby\n",
 	       (unsigned long long)v->signed_points, (unsigned long long)v->countersigned);
 	if (v->audit_denied)
-		printf("the audit logs may not be read by this user: not checked
-");
+		printf("the audit logs may not be read by this user: not checked\n");
 	if (v->damaged == 0) {
 		printf("no damage found%s\n", v->full ? "" : " (--full reads every byte of the images too)");
 		return;
