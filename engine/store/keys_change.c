@@ -95,22 +95,37 @@ static int remove_copy(struct sosie_store *store, const char *tenant, const char
 	return rc ? rc : sosie_io_sync_dir(store->io, dir, err);
 }
 
+/* The id of a revoked SSH key that has a copy; NULL: there is none. */
+static const char *left_copy(struct sosie_store *store, const char *tenant, const struct key_fold *fold)
+{
+	char path[STORE_PATH];
+	for (unsigned i = 0; i < fold->count; i++) {
+		const struct sosie_key *k = &fold->records[i].key;
+		if (k->use == SOSIE_KEY_SSH && k->revoked_ms &&
+		    !keys_copy_path(store, tenant, k->info.id, path, NULL) && sosie_io_exists(store->io, path))
+			return k->info.id;
+	}
+	return NULL;
+}
+
 int keys_mend(struct sosie_store *store, const char *tenant, struct sosie_err *err)
 {
 	struct audit_log *log;
 	struct key_fold *fold = NULL;
-	char path[STORE_PATH];
+	struct sosie_file *lock = NULL;
+	const char *id;
 	int rc = audit_log_get(store, tenant, &log, err);
 	if (rc || log->keys_mended)
 		return rc;
 	rc = keys_fold(store, log, &fold, err);
-	for (unsigned i = 0; !rc && i < fold->count; i++) {
-		const struct sosie_key *k = &fold->records[i].key;
-		if (k->use != SOSIE_KEY_SSH || !k->revoked_ms)
-			continue;
-		rc = keys_copy_path(store, tenant, k->info.id, path, err);
-		if (!rc && sosie_io_exists(store->io, path))
-			rc = remove_copy(store, tenant, k->info.id, err);
+	if (!rc && left_copy(store, tenant, fold)) {
+		/* Under the lock, and looked at anew: it may have been added again just now. */
+		rc = audit_lock(store, log, AUDIT_WAIT_MS, &lock, err);
+		if (!rc)
+			rc = keys_fold(store, log, &fold, err);
+		while (!rc && (id = left_copy(store, tenant, fold)))
+			rc = remove_copy(store, tenant, id, err);
+		sosie_io_close(store->io, lock, NULL);
 	}
 	log->keys_mended = !rc;
 	return rc;
