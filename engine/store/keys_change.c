@@ -102,7 +102,8 @@ static const char *left_copy(struct sosie_store *store, const char *tenant, cons
 	for (unsigned i = 0; i < fold->count; i++) {
 		const struct sosie_key *k = &fold->records[i].key;
 		if (k->use == SOSIE_KEY_SSH && k->revoked_ms &&
-		    !keys_copy_path(store, tenant, k->info.id, path, NULL) && sosie_io_exists(store->io, path))
+		    !keys_copy_path(store, tenant, k->info.id, path, NULL) &&
+		    sosie_io_exists(store->io, path))
 			return k->info.id;
 	}
 	return NULL;
@@ -187,7 +188,8 @@ static int check_place(const struct key_fold *fold, const char *tenant, const st
 	return 0;
 }
 
-static int add(struct sosie_store *store, const char *tenant, const struct sosie_key *k, struct sosie_err *err)
+static int add(struct sosie_store *store, const char *tenant, const struct sosie_key *k,
+               struct sosie_err *err)
 {
 	struct audit_log *log;
 	struct key_fold *fold;
@@ -341,7 +343,8 @@ static int revoke(struct revoking *r, const char *id, const char *reason)
 	struct sosie_file *lock;
 	int rc = begin(r->store, r->tenant, &log, &lock, &fold, r->err);
 	if (!rc && active(fold, id, SOSIE_KEY_SIGNING) && !r->signs)
-		rc = sosie_err_set(r->err, SOSIE_EBUSY, "the key %s was added by somebody at this moment", id);
+		rc = sosie_err_set(r->err, SOSIE_EBUSY, "the key %s was added by somebody at this moment",
+		                   id);
 	if (!rc && (active(fold, id, SOSIE_KEY_SSH) || active(fold, id, SOSIE_KEY_SIGNING)))
 		rc = append_revoke(r, log, id, reason);
 	if (!rc)

@@ -84,7 +84,8 @@ static const char *group_of(const struct sosie_history *e, const struct sosie_js
 
 	if (e->group)
 		return e->group;
-	return sosie_json_has(body, "group") && sosie_json_str(body, "group", SOSIE_NAME_MAX, &text, NULL) == 0
+	return sosie_json_has(body, "group") &&
+	                       sosie_json_str(body, "group", SOSIE_NAME_MAX, &text, NULL) == 0
 	               ? text
 	               : NULL;
 }
@@ -133,7 +134,8 @@ static int print_entry(struct audit *a, const struct sosie_history *e)
 		sosie_json_free(doc);
 		return sosie_err_sys(a->err, ENOMEM, "cannot print");
 	}
-	for (char *at = body; *at; at++) /* between members, where it means nothing; inside texts it cannot be */
+	for (char *at = body; *at;
+	     at++) /* between members, where it means nothing; inside texts it cannot be */
 		if (*at == '\n' || *at == '\r')
 			*at = ' ';
 	sosie_json_set_str(doc, "schema", "sosie/audit-entry/1");
@@ -201,9 +203,10 @@ static int since(struct command *c, int64_t *ms, struct sosie_err *err)
 		*ms -= (int64_t)ago;
 		return 0;
 	}
-	return options_usage(&c->options, err,
-	                     "--since takes a date, a time such as 2026-11-22T03:27:00.000Z, or 7d, not \"%s\"",
-	                     sosie_escape(shown, sizeof(shown), text, strlen(text)));
+	return options_usage(
+	        &c->options, err,
+	        "--since takes a date, a time such as 2026-11-22T03:27:00.000Z, or 7d, not \"%s\"",
+	        sosie_escape(shown, sizeof(shown), text, strlen(text)));
 }
 
 int verb_audit(struct command *c, struct sosie_err *err)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The audit log: what was told is there, in order, whatever a crash, a failing disk or a second appender does;
- * damage is found and not cut off; refusals do not flood it. Sweeps: SOSIE_ROUNDS=full cuts and fails at every
- * operation, else at a stride.
+ * The audit log: what was told is there, in order, whatever a crash, a failing disk or a second appender
+ * does; damage is found and not cut off; refusals do not flood it. Sweeps: SOSIE_ROUNDS=full cuts and fails
+ * at every operation, else at a stride.
  */
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -265,7 +265,7 @@ static void test_audit_torn_end_is_kept_aside_and_cut_by_the_next_appender(void 
 		if (kind == 1)
 			memset(tail, 0, sizeof(tail));
 		tail[8] = kind == 2 ? 40 : 0; /* a body that fits, with no digest that does */
-		if (kind == 3) /* a byte of the last entry's body */
+		if (kind == 3)                /* a byte of the last entry's body */
 			flip(&l, LOG, size - CHAIN_TAIL - 3);
 		else
 			write_at(&l, LOG, size, tail, sizeof(tail));
@@ -402,8 +402,7 @@ static bool fail_at(unsigned before, uint64_t n, int sys, bool onwards)
 	sosie_store_close(l.store);
 	OK(&l, sosie_io_fault(l.io, &plan, &faulty, &l.err));
 	OK(&l, sosie_store_open(faulty, &l.clock.clock, "/s", &l.store, &l.err));
-	plan = (struct sosie_fault_plan){
-	        .kind = SOSIE_FAULT_ERROR, .at = n, .sys = sys, .onwards = onwards};
+	plan = (struct sosie_fault_plan){.kind = SOSIE_FAULT_ERROR, .at = n, .sys = sys, .onwards = onwards};
 	int rc = append(&l, "acme", before + 1);
 	bool fired = plan.fired > 0;
 	plan = (struct sosie_fault_plan){.kind = SOSIE_FAULT_NONE};
@@ -439,7 +438,8 @@ static int appender(const char *path, unsigned who)
 {
 	struct lab l;
 	memset(&l, 0, sizeof(l));
-	if (sosie_io_posix(&l.io, &l.err) || sosie_store_open(l.io, sosie_clock_real(), path, &l.store, &l.err))
+	if (sosie_io_posix(&l.io, &l.err) ||
+	    sosie_store_open(l.io, sosie_clock_real(), path, &l.store, &l.err))
 		return 1;
 	for (unsigned i = 0; i < EACH; i++)
 		if (append(&l, "acme", who * EACH + i + 1)) {

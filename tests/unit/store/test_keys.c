@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Keys as the audit log says: added, revoked, added anew; stores of before the log; signing keys and the points
- * that they may have signed; a key's groups at the receiver. */
+/* Keys as the audit log says: added, revoked, added anew; stores of before the log; signing keys and the
+ * points that they may have signed; a key's groups at the receiver. */
 #include "engine/store/keys.h"
 #include "sosie/inbox.h"
 #include "sosie/message.h"
@@ -12,7 +12,8 @@ static const char zero_line[] =
 static const char two_line[] =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBrK2jKZ3hTFkFWy3aEIXZvGpHGINh6ydX1c03oNjJSe two\n";
 static const char ecdsa_line[] =
-        "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBAggkp6iym0RgDZdDz3pdNxFvoKydQ0a"
+        "ecdsa-sha2-nistp256 "
+        "AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBAggkp6iym0RgDZdDz3pdNxFvoKydQ0a"
         "C4Qi9ty8PM4WuDE8zmT1dHNgjUn6pF9uH+qJlvRbUWar8jhrDvy69EU= ec\n";
 
 static int add(struct lab *l, const char *line, enum sosie_key_use use, const char *group,
@@ -126,6 +127,7 @@ static void test_key_that_cannot_be_is_refused_and_leaves_no_entry(void **state)
 	struct sosie_name many[SOSIE_KEY_GROUPS_MAX + 1];
 	(void)state;
 	start(&l);
+	memset(many, 0, sizeof(many));
 	assert_int_equal(add(&l, ecdsa_line, SOSIE_KEY_SIGNING, NULL, &k), -SOSIE_ECONFIG);
 	assert_int_equal(add(&l, zero_line, SOSIE_KEY_SSH, "no/group", &k), -SOSIE_ENAME);
 	for (unsigned i = 0; i <= SOSIE_KEY_GROUPS_MAX; i++)
@@ -143,7 +145,8 @@ static void test_key_that_cannot_be_is_refused_and_leaves_no_entry(void **state)
 	assert_int_equal(keys[0].group_count, SOSIE_KEY_GROUPS_MAX);
 	free(keys);
 	OK(&l, add(&l, ecdsa_line, SOSIE_KEY_SSH, NULL, &k));
-	assert_int_equal(sosie_key_revoke(l.store, "acme", "0123456789abcdef", NULL, &l.err), -SOSIE_ENOTFOUND);
+	assert_int_equal(sosie_key_revoke(l.store, "acme", "0123456789abcdef", NULL, &l.err),
+	                 -SOSIE_ENOTFOUND);
 	assert_int_equal(sosie_key_revoke(l.store, "nobody", k.id, NULL, &l.err), -SOSIE_ENOTFOUND);
 	lab_fini(&l);
 }
@@ -177,7 +180,8 @@ static void old_copy(struct lab *l, const char *id, const char *added)
 {
 	char path[STORE_PATH], text[512];
 	snprintf(text, sizeof(text),
-	         "{\"format\":1,\"use\":\"ssh\",\"type\":\"ssh-ed25519\",\"blob\":\"AAAA\",\"comment\":\"old\","
+	         "{\"format\":1,\"use\":\"ssh\",\"type\":\"ssh-ed25519\",\"blob\":\"AAAA\",\"comment\":"
+	         "\"old\","
 	         "\"fingerprint\":\"SHA256:old\",\"added\":\"%s\"}",
 	         added);
 	OK(l, keys_copy_path(l->store, "acme", id, path, &l->err));
@@ -211,8 +215,8 @@ static void test_keys_without_a_log_count_and_are_recorded_by_the_first_entry(vo
 		free(keys);
 		assert_int_equal(entries(&l), round ? 3 : 0);
 		if (round == 0)
-			OK(&l, sosie_audit_append(l.store, "acme", SOSIE_AUDIT_COMMAND, sosie_json_new(), NULL,
-			                          &l.err));
+			OK(&l, sosie_audit_append(l.store, "acme", SOSIE_AUDIT_COMMAND, sosie_json_new(),
+			                          NULL, &l.err));
 	}
 	OK(&l, sosie_audit_each(l.store, "acme", note_first, kinds, &l.err));
 	assert_int_equal(kinds[0], SOSIE_AUDIT_KEY_ADD);
@@ -440,7 +444,8 @@ static void test_damaged_chain_of_one_group_holds_up_no_revocation(void **state)
 	points(&l, 2);
 	OK(&l, group_make(l.store, "acme", "crm", &l.err));
 	struct sosie_file *f;
-	OK(&l, sosie_io_openat(l.io, "/s/acme/erp/chain/000001.chain", SOSIE_READ | SOSIE_WRITE, 0, &f, &l.err));
+	OK(&l,
+	   sosie_io_openat(l.io, "/s/acme/erp/chain/000001.chain", SOSIE_READ | SOSIE_WRITE, 0, &f, &l.err));
 	OK(&l, sosie_io_pwrite(l.io, f, "X", 1, 0, &l.err));
 	sosie_io_close(l.io, f, NULL);
 	OK(&l, sosie_key_revoke(l.store, "acme", k.id, NULL, &l.err));
@@ -521,7 +526,8 @@ static void test_revoked_key_is_refused_at_the_next_step_also_inside_a_part(void
 	expect_steps(&l, in, "erp", &id, -SOSIE_EAUTH);
 	assert_int_equal(sosie_inbox_same(in, "{}", 2, &l.err), -SOSIE_EAUTH);
 	sosie_inbox_close(in);
-	assert_int_equal(sosie_inbox_open(l.io, &l.clock.clock, "/s", "acme", k.id, &in, &l.err), -SOSIE_EAUTH);
+	assert_int_equal(sosie_inbox_open(l.io, &l.clock.clock, "/s", "acme", k.id, &in, &l.err),
+	                 -SOSIE_EAUTH);
 	lab_fini(&l);
 }
 
