@@ -150,7 +150,8 @@ int inbox_allowed(struct sosie_inbox *in, const struct sosie_name *group, struct
 		return inbox_key_check(in, err);
 	sosie_err_set(err, SOSIE_EAUTH, "key %s of tenant %s is not for the group %s", in->key, in->tenant.s,
 	              group->s);
-	return sosie_err_action(err, "at the standby, register the key for this group: sosie key add --group");
+	return sosie_err_action(err,
+	                        "at the standby, register the key for this group: sosie key add --group");
 }
 
 int inbox_key_write(struct sosie_inbox *in, const char *path, struct sosie_err *err)

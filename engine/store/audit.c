@@ -179,8 +179,8 @@ int audit_lock(struct sosie_store *store, struct audit_log *log, int64_t wait_ms
 	if (!rc)
 		rc = make_folder(store, log, err);
 	if (!rc)
-		rc = sosie_io_openat(store->io, path, SOSIE_READ | SOSIE_WRITE | SOSIE_CREATE, LOCK_MODE, lock,
-		                     err);
+		rc = sosie_io_openat(store->io, path, SOSIE_READ | SOSIE_WRITE | SOSIE_CREATE, LOCK_MODE,
+		                     lock, err);
 	if (rc)
 		return rc;
 	rc = sosie_io_lock(store->io, *lock, true, err);
@@ -225,8 +225,9 @@ static int body_text(struct sosie_json *body, char **text, size_t *len, struct s
 	int rc = sosie_json_text(body, 0, text, len, err);
 	sosie_json_free(body);
 	if (!rc && *len > AUDIT_BODY_MAX) {
-		rc = sosie_err_set(err, SOSIE_ESIZE, "an audit entry of %zu bytes is longer than the %u allowed",
-		                   *len, AUDIT_BODY_MAX);
+		rc = sosie_err_set(err, SOSIE_ESIZE,
+		                   "an audit entry of %zu bytes is longer than the %u allowed", *len,
+		                   AUDIT_BODY_MAX);
 		free(*text);
 		*text = NULL;
 	}

@@ -346,8 +346,8 @@ static int write_entry(struct sosie_chain *c, const struct chain_entry *e, const
 	return rc ? rc : closed;
 }
 
-int chain_append(struct sosie_chain *chain, unsigned kind, uint64_t point, int64_t time_ms,
-                 const void *body, uint32_t len, struct sosie_digest *digest, struct sosie_err *err)
+int chain_append(struct sosie_chain *chain, unsigned kind, uint64_t point, int64_t time_ms, const void *body,
+                 uint32_t len, struct sosie_digest *digest, struct sosie_err *err)
 {
 	struct chain_entry e = {
 	        .kind = kind, .point = point, .time_ms = time_ms < 0 ? 0 : time_ms, .body_len = len};

@@ -49,7 +49,7 @@ struct refused_memo {
 	int64_t first_ms, last_ms; /* of those that are counted */
 	char upload[UPLOAD_HEX + 1], key[17];
 	enum sosie_code code; /* of the last one */
-	char what[256];
+	char what[512];
 };
 struct store_memo {
 	struct store_memo *next;

@@ -266,8 +266,8 @@ int keys_copy_path(const struct sosie_store *store, const char *tenant, const ch
 
 static int read_copy(struct sosie_store *store, const char *path, struct sosie_key *k, struct sosie_err *err)
 {
-	static const char *const keys[] = {"format",      "use",   "type", "blob", "comment",
-	                                   "fingerprint", "added", NULL};
+	static const char *const keys[] = {"format",  "use",         "type",  "blob",
+	                                   "comment", "fingerprint", "added", NULL};
 	struct sosie_json *j;
 	int rc = layout_read_json(store->io, path, keys, &j, err);
 	if (rc)

@@ -95,22 +95,38 @@ static int remove_copy(struct sosie_store *store, const char *tenant, const char
 	return rc ? rc : sosie_io_sync_dir(store->io, dir, err);
 }
 
+/* The id of a revoked SSH key that has a copy; NULL: there is none. */
+static const char *left_copy(struct sosie_store *store, const char *tenant, const struct key_fold *fold)
+{
+	char path[STORE_PATH];
+	for (unsigned i = 0; i < fold->count; i++) {
+		const struct sosie_key *k = &fold->records[i].key;
+		if (k->use == SOSIE_KEY_SSH && k->revoked_ms &&
+		    !keys_copy_path(store, tenant, k->info.id, path, NULL) &&
+		    sosie_io_exists(store->io, path))
+			return k->info.id;
+	}
+	return NULL;
+}
+
 int keys_mend(struct sosie_store *store, const char *tenant, struct sosie_err *err)
 {
 	struct audit_log *log;
 	struct key_fold *fold = NULL;
-	char path[STORE_PATH];
+	struct sosie_file *lock = NULL;
+	const char *id;
 	int rc = audit_log_get(store, tenant, &log, err);
 	if (rc || log->keys_mended)
 		return rc;
 	rc = keys_fold(store, log, &fold, err);
-	for (unsigned i = 0; !rc && i < fold->count; i++) {
-		const struct sosie_key *k = &fold->records[i].key;
-		if (k->use != SOSIE_KEY_SSH || !k->revoked_ms)
-			continue;
-		rc = keys_copy_path(store, tenant, k->info.id, path, err);
-		if (!rc && sosie_io_exists(store->io, path))
-			rc = remove_copy(store, tenant, k->info.id, err);
+	if (!rc && left_copy(store, tenant, fold)) {
+		/* Under the lock, and looked at anew: it may have been added again just now. */
+		rc = audit_lock(store, log, AUDIT_WAIT_MS, &lock, err);
+		if (!rc)
+			rc = keys_fold(store, log, &fold, err);
+		while (!rc && (id = left_copy(store, tenant, fold)))
+			rc = remove_copy(store, tenant, id, err);
+		sosie_io_close(store->io, lock, NULL);
 	}
 	log->keys_mended = !rc;
 	return rc;
@@ -172,7 +188,8 @@ static int check_place(const struct key_fold *fold, const char *tenant, const st
 	return 0;
 }
 
-static int add(struct sosie_store *store, const char *tenant, const struct sosie_key *k, struct sosie_err *err)
+static int add(struct sosie_store *store, const char *tenant, const struct sosie_key *k,
+               struct sosie_err *err)
 {
 	struct audit_log *log;
 	struct key_fold *fold;
@@ -326,7 +343,8 @@ static int revoke(struct revoking *r, const char *id, const char *reason)
 	struct sosie_file *lock;
 	int rc = begin(r->store, r->tenant, &log, &lock, &fold, r->err);
 	if (!rc && active(fold, id, SOSIE_KEY_SIGNING) && !r->signs)
-		rc = sosie_err_set(r->err, SOSIE_EBUSY, "the key %s was added by somebody at this moment", id);
+		rc = sosie_err_set(r->err, SOSIE_EBUSY, "the key %s was added by somebody at this moment",
+		                   id);
 	if (!rc && (active(fold, id, SOSIE_KEY_SSH) || active(fold, id, SOSIE_KEY_SIGNING)))
 		rc = append_revoke(r, log, id, reason);
 	if (!rc)

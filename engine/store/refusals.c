@@ -5,8 +5,8 @@
  *
  * The audit log has them too, but the primary, who is not trusted, chooses how many there are: an entry tells
  * how many it stands for, and follows on the one before of the same group after ENTRY_MS, of the same tenant
- * after TENANT_MS. What is counted and not told yet is written by the keeper's idle work, or when the store is
- * closed; a crash loses that count, not the lines.
+ * after TENANT_MS. What is counted and not told yet is written by the keeper's idle work, or when the store
+ * is closed; a crash loses that count, not the lines.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Verification of a group: chain, audit logs, journal, generations, head. Takes no lock and writes nothing, so that
- * another user may run it while a keeper works: what it looks at was durable when the group was opened and
- * never changes (chain up to there, journal, generations), or it is looked at again before damage is told
- * (head).
+ * Verification of a group: chain, audit logs, journal, generations, head. Takes no lock and writes nothing,
+ * so that another user may run it while a keeper works: what it looks at was durable when the group was
+ * opened and never changes (chain up to there, journal, generations), or it is looked at again before damage
+ * is told (head).
  */
 #include <errno.h>
 #include <stdarg.h>

@@ -153,9 +153,10 @@ struct sosie_verify {
 	/* Results. Of the points: signed well by a source's key, accepted under the standby's. */
 	uint64_t signed_points, countersigned;
 	uint64_t entries, points, parts, part_bytes, generations, image_bytes;
-	uint64_t audit_entries; /* whole ones, of the tenant's log and the store's; not looked at for one point */
+	uint64_t audit_entries; /* whole ones, of the tenant's log and the store's; not looked at for one
+	                           point */
 	bool audit_denied;      /* they may not be read by this user */
-	uint64_t damaged; /* places */
+	uint64_t damaged;       /* places */
 	/* Called for each damaged place; what is a sentence naming file and offset. */
 	void (*damage)(void *arg, const char *where, const char *what);
 	void *arg;

@@ -25,7 +25,7 @@ struct arguments {
 	const char *store, *tenant, *key;
 	struct sosie_name groups[SOSIE_INBOX_GROUPS_MAX];
 	unsigned group_count; /* 0: all */
-	bool done; /* help or version was printed */
+	bool done;            /* help or version was printed */
 };
 
 static void on_signal(int sig)
@@ -53,16 +53,20 @@ static void print_help(void)
 static int add_group(struct arguments *a, const char *name, struct sosie_err *err)
 {
 	if (a->group_count == SOSIE_INBOX_GROUPS_MAX)
-		return sosie_err_set(err, SOSIE_EUSAGE, "--group may be given %u times", SOSIE_INBOX_GROUPS_MAX);
+		return sosie_err_set(err, SOSIE_EUSAGE, "--group may be given %u times",
+		                     SOSIE_INBOX_GROUPS_MAX);
 	return sosie_name_set(&a->groups[a->group_count++], SOSIE_NAME_GROUP, name, err);
 }
 
 static int arguments_parse(int argc, char **argv, struct arguments *a, struct sosie_err *err)
 {
 	static const struct option options[] = {
-	        {"store", required_argument, NULL, 's'}, {"tenant", required_argument, NULL, 't'},
-	        {"key", required_argument, NULL, 'k'},   {"group", required_argument, NULL, 'g'},
-	        {"help", no_argument, NULL, 'h'},        {"version", no_argument, NULL, 'v'},
+	        {"store", required_argument, NULL, 's'},
+	        {"tenant", required_argument, NULL, 't'},
+	        {"key", required_argument, NULL, 'k'},
+	        {"group", required_argument, NULL, 'g'},
+	        {"help", no_argument, NULL, 'h'},
+	        {"version", no_argument, NULL, 'v'},
 	        {NULL, 0, NULL, 0},
 	};
 	int c, rc = 0;

@@ -317,9 +317,8 @@ int verb_key_add(struct command *c, struct sosie_err *err)
 	if (rc == 0)
 		rc = command_open_store(c, err);
 	if (rc == 0)
-		rc = key.use == SOSIE_KEY_SIGNING
-		             ? register_key(c, text, len, &key, err)
-		             : register_ssh(c, text, len, &key, line, sizeof(line), err);
+		rc = key.use == SOSIE_KEY_SIGNING ? register_key(c, text, len, &key, err)
+		                                  : register_ssh(c, text, len, &key, line, sizeof(line), err);
 	if (rc < 0)
 		return rc;
 	if (key.use == SOSIE_KEY_SSH)

@@ -20,26 +20,32 @@ struct audit {
 /* --- for people
  * ------------------------------------------------------------------------------------------------- */
 
+struct shown {
+	const struct sosie_history *entry;
+	const struct sosie_json *body;
+};
+
 /* Said already, or of no use to a person. */
-static bool left_out(const char *name)
+static bool left_out(const struct sosie_history *e, const char *name)
 {
-	static const char *const names[] = {"format", "kind", "tenant", "group", "time", "blob", "by"};
+	static const char *const names[] = {"format", "kind", "group", "time", "blob", "by"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (strcmp(name, names[i]) == 0)
 			return true;
-	return false;
+	return e->tenant && strcmp(name, "tenant") == 0;
 }
 
 static int show_member(void *arg, const char *name)
 {
-	const struct sosie_json *body = arg;
+	const struct shown *s = arg;
+	const struct sosie_json *body = s->body;
 	char shown[TEXT_SHOWN];
 	const char *text;
 	int64_t number;
 	bool yes;
 
-	if (left_out(name) || sosie_json_is_null(body, name))
+	if (left_out(s->entry, name) || sosie_json_is_null(body, name))
 		return 0;
 	if (sosie_json_str(body, name, BODY_MAX, &text, NULL) == 0)
 		printf(strpbrk(text, " =") || !*text ? " %s=\"%s\"" : " %s=%s", name,
@@ -59,7 +65,11 @@ static void show_by(struct sosie_json *body)
 	struct sosie_json *by;
 	const char *text;
 
-	if (!sosie_json_has(body, "by") || sosie_json_obj(body, "by", &by, NULL) < 0)
+	if (!sosie_json_has(body, "by"))
+		return;
+	if (sosie_json_str(body, "by", BODY_MAX, &text, NULL) == 0) /* of an epoch */
+		printf(" by %s", sosie_escape(shown, sizeof(shown), text, strlen(text)));
+	if (sosie_json_obj(body, "by", &by, NULL) < 0)
 		return;
 	if (sosie_json_str(by, "user", BODY_MAX, &text, NULL) == 0)
 		printf(" by %s", sosie_escape(shown, sizeof(shown), text, strlen(text)));
@@ -74,7 +84,8 @@ static const char *group_of(const struct sosie_history *e, const struct sosie_js
 
 	if (e->group)
 		return e->group;
-	return sosie_json_has(body, "group") && sosie_json_str(body, "group", SOSIE_NAME_MAX, &text, NULL) == 0
+	return sosie_json_has(body, "group") &&
+	                       sosie_json_str(body, "group", SOSIE_NAME_MAX, &text, NULL) == 0
 	               ? text
 	               : NULL;
 }
@@ -83,12 +94,13 @@ static void show_entry(const struct sosie_history *e, struct sosie_json *body)
 {
 	char time[COMMAND_TIME], shown[4 * SOSIE_NAME_MAX + 1], place[6 * SOSIE_NAME_MAX];
 	const char *group = group_of(e, body);
+	struct shown s = {e, body};
 
 	snprintf(place, sizeof(place), "%s%s%s", e->tenant ? e->tenant : "(store)", group ? "/" : "",
 	         group ? sosie_escape(shown, sizeof(shown), group, strlen(group)) : "");
 	printf("%s  %s  %s %llu:", command_time(time, e->entry.time_ms), place, e->kind,
 	       (unsigned long long)e->entry.number);
-	(void)sosie_json_names(body, show_member, body);
+	(void)sosie_json_names(body, show_member, &s);
 	show_by(body);
 	printf("\n");
 }
@@ -122,7 +134,8 @@ static int print_entry(struct audit *a, const struct sosie_history *e)
 		sosie_json_free(doc);
 		return sosie_err_sys(a->err, ENOMEM, "cannot print");
 	}
-	for (char *at = body; *at; at++) /* between members, where it means nothing; inside texts it cannot be */
+	for (char *at = body; *at;
+	     at++) /* between members, where it means nothing; inside texts it cannot be */
 		if (*at == '\n' || *at == '\r')
 			*at = ' ';
 	sosie_json_set_str(doc, "schema", "sosie/audit-entry/1");
@@ -190,9 +203,10 @@ static int since(struct command *c, int64_t *ms, struct sosie_err *err)
 		*ms -= (int64_t)ago;
 		return 0;
 	}
-	return options_usage(&c->options, err,
-	                     "--since takes a date, a time such as 2026-11-22T03:27:00.000Z, or 7d, not \"%s\"",
-	                     sosie_escape(shown, sizeof(shown), text, strlen(text)));
+	return options_usage(
+	        &c->options, err,
+	        "--since takes a date, a time such as 2026-11-22T03:27:00.000Z, or 7d, not \"%s\"",
+	        sosie_escape(shown, sizeof(shown), text, strlen(text)));
 }
 
 int verb_audit(struct command *c, struct sosie_err *err)

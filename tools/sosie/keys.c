@@ -43,9 +43,8 @@ static void show_key(const struct sosie_key *key)
 {
 	char added[COMMAND_TIME], revoked[COMMAND_TIME], comment[4 * sizeof(key->info.comment)];
 
-	printf("%s  %-7s  %-23s  %s  %s%s", key->info.id, use_name(key),
-	       command_time(added, key->added_ms), key->info.fingerprint, key->info.type,
-	       key->info.comment[0] ? " " : "");
+	printf("%s  %-7s  %-23s  %s  %s%s", key->info.id, use_name(key), command_time(added, key->added_ms),
+	       key->info.fingerprint, key->info.type, key->info.comment[0] ? " " : "");
 	printf("%s\n", sosie_escape(comment, sizeof(comment), key->info.comment, strlen(key->info.comment)));
 	for (unsigned i = 0; i < key->group_count; i++)
 		printf("%s%s%s", i ? ", " : "                  only for: ", key->groups[i].s,

@@ -425,7 +425,7 @@ static int usage(int argc, char **argv)
 	         strcmp(argv[0], "key") == 0)
 		sosie_err_set(&err, SOSIE_EUSAGE, "sosie %s needs a second word: sosie %s %s", argv[0],
 		              argv[0],
-		              strcmp(argv[0], "store") == 0  ? "init"
+		              strcmp(argv[0], "store") == 0 ? "init"
 		              : strcmp(argv[0], "key") == 0 ? "add, list or revoke"
 		                                            : "add");
 	else

@@ -488,8 +488,8 @@ static void test_key_of_ssh_keygen_gets_its_fingerprint(void **state)
 	assert_string_equal(k.comment, "ops@hq");
 	OK(&l, sosie_key_add(l.store, "acme", line, sizeof(line) - 1, SOSIE_KEY_SSH, NULL, 0, &k, &l.err));
 	for (size_t cut = 1; cut < sizeof(line) - 9; cut++)
-		assert_true(
-		        sosie_key_add(l.store, "acme", line, cut, SOSIE_KEY_SSH, NULL, 0, &k, &l.err) < 0);
+		assert_true(sosie_key_add(l.store, "acme", line, cut, SOSIE_KEY_SSH, NULL, 0, &k, &l.err) <
+		            0);
 	lab_fini(&l);
 }
 
