@@ -89,6 +89,7 @@ void command_program(const char *name, char dst[COMMAND_PATH]);
 int verb_store_init(struct command *c, struct sosie_err *err);
 int verb_tenant_add(struct command *c, struct sosie_err *err);
 int verb_key_add(struct command *c, struct sosie_err *err);
+int verb_keygen(struct command *c, struct sosie_err *err);
 int verb_points(struct command *c, struct sosie_err *err);
 int verb_verify(struct command *c, struct sosie_err *err);
 int verb_export(struct command *c, struct sosie_err *err);

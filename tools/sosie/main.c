@@ -24,6 +24,10 @@ static const struct option_spec tenant_options[] = {
         JSON_OPTION};
 static const struct option_spec key_options[] = {
         STORE_OPTION, {"for", "ssh", NULL, false, "what the key is for"}, JSON_OPTION};
+static const struct option_spec keygen_options[] = {
+        {"out", "FILE", NULL, false, "the private half; FILE.pub gets the public one"},
+        {"comment", "TEXT", NULL, false, "names the key (default: sosie-signing@HOST)"},
+        JSON_OPTION};
 static const struct option_spec points_options[] = {
         STORE_OPTION, {"last", "N", NULL, false, "only the newest N"}, JSON_OPTION};
 static const struct option_spec verify_options[] = {
@@ -98,6 +102,22 @@ static const struct verb verbs[] = {
                 .writes = true,
                 .interrupted = "the same command can be run again",
                 .run = verb_key_add,
+        },
+        {
+                .name = "keygen",
+                .schema = "keygen",
+                .synopsis = "keygen [--out FILE] [--comment TEXT] [--json]",
+                .summary = "make a signing key",
+                .text = "Ed25519, in OpenSSH's format and without a passphrase; FILE must not exist.\n"
+                        "Without --out: /etc/sosie/signing_ed25519. Needs no store.",
+                .specs = keygen_options,
+                .spec_count = COUNT(keygen_options),
+                .min = 0,
+                .max = 0,
+                .operand_names = "",
+                .writes = false,
+                .interrupted = "if the file is not there, run it again",
+                .run = verb_keygen,
         },
         {
                 .name = "points",
