@@ -109,6 +109,7 @@ int verb_key_add(struct command *c, struct sosie_err *err);
 int verb_key_list(struct command *c, struct sosie_err *err);
 int verb_key_revoke(struct command *c, struct sosie_err *err);
 int verb_audit(struct command *c, struct sosie_err *err);
+int verb_keygen(struct command *c, struct sosie_err *err);
 int verb_points(struct command *c, struct sosie_err *err);
 int verb_verify(struct command *c, struct sosie_err *err);
 int verb_export(struct command *c, struct sosie_err *err);

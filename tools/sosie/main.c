@@ -44,6 +44,11 @@ static const struct option_spec audit_options[] = {
         STORE_OPTION,
         {"since", "TIME", NULL, false, "2026-11-22, 2026-11-22T03:27:00.000Z, or how long ago: 7d"},
         {"json", NULL, NULL, false, "print a JSON document for each entry, one a line"}};
+        STORE_OPTION, {"for", "ssh", NULL, false, "what the key is for"}, JSON_OPTION};
+static const struct option_spec keygen_options[] = {
+        {"out", "FILE", NULL, false, "the private half; FILE.pub gets the public one"},
+        {"comment", "TEXT", NULL, false, "names the key (default: sosie-signing@HOST)"},
+        JSON_OPTION};
 static const struct option_spec points_options[] = {
         STORE_OPTION, {"last", "N", NULL, false, "only the newest N"}, JSON_OPTION};
 static const struct option_spec verify_options[] = {
@@ -221,6 +226,20 @@ static const struct verb verbs[] = {
                 .writes = false,
                 .interrupted = "nothing was changed",
                 .run = verb_audit,
+                .name = "keygen",
+                .schema = "keygen",
+                .synopsis = "keygen [--out FILE] [--comment TEXT] [--json]",
+                .summary = "make a signing key",
+                .text = "Ed25519, in OpenSSH's format and without a passphrase; FILE must not exist.\n"
+                        "Without --out: /etc/sosie/signing_ed25519. Needs no store.",
+                .specs = keygen_options,
+                .spec_count = COUNT(keygen_options),
+                .min = 0,
+                .max = 0,
+                .operand_names = "",
+                .writes = false,
+                .interrupted = "if the file is not there, run it again",
+                .run = verb_keygen,
         },
         {
                 .name = "points",
