@@ -137,18 +137,11 @@ int key_parse(const char *line, size_t len, struct sosie_key_info *k, struct sos
 
 bool key_ed25519(const struct sosie_key_info *k, uint8_t out[32])
 {
-	uint8_t blob[BLOB_MAX];
-	size_t blob_len = 0, len = 0;
-	struct sosie_reader r;
-	if (!base64_decode(k->blob, strlen(k->blob), blob, sizeof(blob), &blob_len))
+	struct sosie_public key;
+	char line[sizeof(k->type) + sizeof(k->blob) + 1];
+	int n = snprintf(line, sizeof(line), "%s %s", k->type, k->blob);
+	if (n < 0 || sosie_public_parse(line, (size_t)n, &key, NULL, NULL))
 		return false;
-	sosie_reader_init(&r, blob, blob_len);
-	const uint8_t *type = ssh_string(&r, &len);
-	if (!text_is(type, len, "ssh-ed25519"))
-		return false;
-	const uint8_t *key = ssh_string(&r, &len);
-	if (!key || len != 32 || !sosie_reader_done(&r))
-		return false;
-	memcpy(out, key, 32);
+	memcpy(out, key.b, sizeof(key.b));
 	return true;
 }

@@ -44,7 +44,6 @@ static const struct option_spec audit_options[] = {
         STORE_OPTION,
         {"since", "TIME", NULL, false, "2026-11-22, 2026-11-22T03:27:00.000Z, or how long ago: 7d"},
         {"json", NULL, NULL, false, "print a JSON document for each entry, one a line"}};
-        STORE_OPTION, {"for", "ssh", NULL, false, "what the key is for"}, JSON_OPTION};
 static const struct option_spec keygen_options[] = {
         {"out", "FILE", NULL, false, "the private half; FILE.pub gets the public one"},
         {"comment", "TEXT", NULL, false, "names the key (default: sosie-signing@HOST)"},
@@ -226,6 +225,8 @@ static const struct verb verbs[] = {
                 .writes = false,
                 .interrupted = "nothing was changed",
                 .run = verb_audit,
+        },
+        {
                 .name = "keygen",
                 .schema = "keygen",
                 .synopsis = "keygen [--out FILE] [--comment TEXT] [--json]",
