@@ -267,6 +267,7 @@ static bool revoke_cut_at(uint64_t n, enum sosie_fate fate)
 	sosie_disk_restart(l.disk, fate);
 	sosie_disk_cut_after(l.disk, UINT64_MAX);
 	lab_open(&l);
+	assert_false(rc == 0 && copy_is_there(&l, k.id));
 	OK(&l, sosie_keeper_tenant(l.store, "acme", &l.err)); /* a keeper starts */
 	struct sosie_key *keys = list(&l, 1);
 	assert_true(rc != 0 || keys[0].revoked_ms > 0);
