@@ -25,7 +25,7 @@ struct sosie_store {
 	struct sosie_signer *signer;    /* the standby's, borrowed; NULL: nothing is signed */
 	struct sosie_public standby;    /* its public key, as the store says; has_standby: it has one */
 	bool has_standby;
-	struct audit_log *audits;       /* where audit logs end, and their keys (audit.c, keys.c) */
+	struct audit_log *audits; /* where audit logs end, and their keys (audit.c, keys.c) */
 };
 
 struct sosie_group {

@@ -3,6 +3,7 @@
  * One public key, from OpenSSH's one-line form (RFC 4253, section 6.6; RFC 5656; RFC
  * 8709). The line is a person's input: everything in it is checked, nothing of it is a path.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "engine/store/keys.h"

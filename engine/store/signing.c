@@ -173,11 +173,13 @@ int signing_check(struct sosie_store *store, const char *tenant, const char *gro
 	else if (!rc && had)
 		rc = sosie_signed_check(bytes, len, name_space, keys, count, &which, err);
 	*bad = rc == -SOSIE_EAUTH;
-	if (*bad)
+	if (*bad) {
+		sosie_err_wrap(err, "the upload's manifest");
 		sosie_err_action(err,
 		                 "sign with a key that is registered: at the standby, \"sosie key list "
 		                 "%s\" shows them",
 		                 tenant);
+	}
 	free(keys);
 	return rc;
 }

@@ -27,7 +27,7 @@ scribble "$work/erp.img" 1
 exits 3 "unsigned is refused from now on" replicate erp "$work/erp.img"
 says 'not signed'
 exits 3 "another key is refused" replicate erp "$work/erp.img" --signing "$work/other"
-says 'signed by SHA256:'
+says 'signed by the key SHA256:'
 exits 0 "signed, the standby's key pinned" replicate erp "$work/erp.img" --signing "$work/signing" --standby-key "$standby"
 equal "signed by both" "$(points_of)" "2 1 2"
 [ -s "$state/erp/receipt" ] || [ -n "$(find "$work" -path '*state*' -name receipt -size +0)" ] || fail "no receipt is kept"
@@ -79,7 +79,7 @@ exits 5 "a head that was changed" "$sosie" verify acme/erp --head "$work/bad.hea
 says 'damaged'
 
 # Revoked: what was accepted stays good, nothing more comes.
-id=$("$sosie" key list acme --json | jq -r '.keys[] | select(.use == "signing") | .key')
+id=$("$sosie" key list acme --json | jq -r '.keys[] | select(.for == "signing") | .key')
 exits 0 "key revoke" "$sosie" key revoke acme "$id" --reason "a test"
 scribble "$work/erp.img" 4
 exits 3 "the revoked key is refused" replicate erp "$work/erp.img" --signing "$work/signing" --standby-key "$standby"
