@@ -41,11 +41,12 @@ static_assert(FIRST_LEN + LAST_LEN + SOSIE_BASE64_LEN(BLOB_MAX) / LINE * (LINE +
 
 static const char *hash_name(enum sign_hash hash)
 {
-	for (size_t i = 0; i < HASHES; i++)
-		if (hashes[i].hash == hash)
-			return hashes[i].name;
-	assert(!"a hash that is in the table");
-	return "";
+	size_t i = 0;
+
+	while (i < HASHES && hashes[i].hash != hash)
+		i++;
+	assert(i < HASHES);
+	return hashes[i].name;
 }
 
 bool sshsig_namespace_ok(const char *name_space)

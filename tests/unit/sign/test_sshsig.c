@@ -71,8 +71,8 @@ static void test_public_line_damaged_is_refused(void **state)
 	}
 	REFUSED(SOSIE_ECONFIG, sosie_public_parse("", 0, &key, NULL, &err));
 	REFUSED(SOSIE_ECONFIG, sosie_public_parse("# a comment", 11, &key, NULL, &err));
-	snprintf(other, sizeof(other), "%s\n", line);
-	memcpy(other + len + 1, "x", 2);
+	memcpy(other, line, len);
+	memcpy(other + len, "\nx", 3);
 	REFUSED(SOSIE_ECONFIG, sosie_public_parse(other, len + 2, &key, NULL, &err));
 	sosie_signer_close(s);
 }
