@@ -384,7 +384,7 @@ static void test_one_key_for_both_uses_is_revoked_for_both(void **state)
 	lab_fini(&l);
 }
 
-/* More groups than an entry names: the ones before the last only tell points. */
+/* More groups than an entry names: the ones before the last only tell points. erp comes in the last. */
 static void test_signing_key_of_many_groups_is_revoked_in_several_entries(void **state)
 {
 	struct lab l;
@@ -395,7 +395,7 @@ static void test_signing_key_of_many_groups_is_revoked_in_several_entries(void *
 	OK(&l, add(&l, zero_line, SOSIE_KEY_SIGNING, NULL, &k));
 	points(&l, 2);
 	for (unsigned i = 0; i < 600; i++) {
-		snprintf(name, sizeof(name), "g%03u-%.*s", i, 55,
+		snprintf(name, sizeof(name), "a%03u-%.*s", i, 55,
 		         "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
 		OK(&l, group_make(l.store, "acme", name, &l.err));
 	}
