@@ -64,12 +64,14 @@ static int close_others(const struct sosie_sandbox *rules, struct sosie_err *err
 	return 0;
 }
 
-static int tie_to_parent(pid_t parent, struct sosie_err *err)
+/* The death signal is the parent *thread's* (PR_SET_PDEATHSIG(2const)). */
+static int tie_to_parent(const struct sosie_sandbox *rules, struct sosie_err *err)
 {
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || prctl(PR_SET_DUMPABLE, 0) != 0 ||
-	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+	if (!(rules->features & SOSIE_SANDBOX_WAIT) && prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
+		return sosie_err_sys(err, errno, "cannot tie a child to its parent");
+	if (prctl(PR_SET_DUMPABLE, 0) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
 		return sosie_err_sys(err, errno, "cannot confine a child");
-	if (getppid() != parent)
+	if (getppid() != rules->parent)
 		return sosie_err_set(err, SOSIE_EINTERNAL, "the parent of a child has ended");
 	return 0;
 }
@@ -134,8 +136,8 @@ static int limit_all(const struct sosie_sandbox *rules, uint64_t mapped, struct 
 
 	if (rc == 0 && !UNDER_SANITIZER)
 		rc = limit(RLIMIT_AS, mapped + rules->memory_bytes, err);
-	if (rc == 0)
-		rc = limit(RLIMIT_NOFILE, 0, err);
+	if (rc == 0) /* poll(2) takes no more descriptors than that; the numbers below it are taken */
+		rc = limit(RLIMIT_NOFILE, rules->features & SOSIE_SANDBOX_WAIT ? rules->keep_count : 0, err);
 	if (rc == 0 && !(rules->features & SOSIE_SANDBOX_FILES))
 		rc = limit(RLIMIT_FSIZE, 0, err);
 	return rc;
@@ -200,6 +202,8 @@ static const int calls_files[] = {
         SCMP_SYS(fstat),   SCMP_SYS(fallocate), SCMP_SYS(ftruncate), SCMP_SYS(lseek),
 };
 
+static const int calls_wait[] = {SCMP_SYS(poll), SCMP_SYS(ppoll)};
+
 static int allow_list(scmp_filter_ctx filter, const int *calls, size_t count)
 {
 	int rc = 0;
@@ -239,6 +243,8 @@ static int forbid_calls(const struct sosie_sandbox *rules, struct sosie_err *err
 		rc = allow_limited(filter);
 	if (rc == 0 && rules->features & SOSIE_SANDBOX_FILES)
 		rc = allow_list(filter, calls_files, sizeof(calls_files) / sizeof(calls_files[0]));
+	if (rc == 0 && rules->features & SOSIE_SANDBOX_WAIT)
+		rc = allow_list(filter, calls_wait, sizeof(calls_wait) / sizeof(calls_wait[0]));
 	if (rc == 0)
 		rc = seccomp_load(filter);
 	seccomp_release(filter);
@@ -252,7 +258,7 @@ int sosie_sandbox_enter(const struct sosie_sandbox *rules, struct sosie_err *err
 
 	sosie_signals_reset();
 	if (rc == 0)
-		rc = tie_to_parent(rules->parent, err);
+		rc = tie_to_parent(rules, err);
 	if (rc == 0)
 		rc = unmap_shared(rules, err);
 	if (rc == 0)

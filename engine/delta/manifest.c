@@ -9,6 +9,7 @@
 
 #include "sosie/clock.h"
 #include "sosie/segment.h"
+#include "sosie/sign.h"
 #include "sosie/tree.h"
 
 #define MANIFEST_FORMAT 1u
@@ -526,7 +527,11 @@ int sosie_manifest_text(const struct sosie_manifest *m, char **out, size_t *len,
 	sosie_json_free(doc);
 	if (rc != 0)
 		return rc;
-	rc = sosie_manifest_parse(*out, *len, &again, err);
+	rc = *len > SOSIE_MANIFEST_MAX - SOSIE_SIGNATURE_MAX
+	             ? sosie_err_set(err, SOSIE_ESIZE,
+	                             "a manifest of %zu bytes is larger than the %u allowed", *len,
+	                             SOSIE_MANIFEST_MAX - SOSIE_SIGNATURE_MAX)
+	             : sosie_manifest_parse(*out, *len, &again, err);
 	if (rc == 0) {
 		sosie_manifest_fini(&again);
 		return 0;

@@ -27,6 +27,7 @@
 
 #include "engine/delta/rdiff_internal.h"
 #include "sosie/sandbox.h"
+#include "sosie/thread.h"
 
 #define MS INT64_C(1000000)      /* ns */
 #define WALL_LIMIT (2000 * MS)   /* of a request, and of a start */
@@ -198,21 +199,14 @@ static noreturn void run_child(int area_fd, int socket, pid_t parent)
 	rdiff_child_loop(socket, area);
 }
 
-/* No handler of the parent's may run in the child: its signals are blocked until they are reset there. The
- * child ends with the thread that forked it (PR_SET_PDEATHSIG); if another uses the object later, that costs
- * a new start. */
-static pid_t fork_quietly(struct rdiff *r, int socket)
+/* Its signals are blocked until they are reset there. The child ends with the thread that forked it
+ * (PR_SET_PDEATHSIG); if another uses the object later, that costs a new start. */
+static pid_t fork_child(const struct rdiff *r, int socket)
 {
-	pid_t parent = getpid(), child;
-	sigset_t all, before;
+	pid_t parent = getpid(), child = sosie_fork();
 
-	sigfillset(&all);
-	if (pthread_sigmask(SIG_SETMASK, &all, &before) != 0)
-		return -1;
-	child = fork();
 	if (child == 0)
 		run_child(r->area_fd, socket, parent);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return child;
 }
 
@@ -225,7 +219,7 @@ static bool start_child(struct rdiff *r)
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
 		return false;
-	r->child = fork_quietly(r, pair[1]);
+	r->child = fork_child(r, pair[1]);
 	close(pair[1]);
 	r->socket = pair[0];
 	if (r->child < 0) {

@@ -127,7 +127,7 @@ int sosie_inbox_commit(struct sosie_inbox *in, const struct sosie_name *group,
 	bool committed;
 	if (!len || len > SOSIE_MANIFEST_MAX)
 		return sosie_err_set(err, SOSIE_EPROTO, "a manifest of %zu bytes", len);
-	int rc = inbox_key_check(in, err);
+	int rc = inbox_allowed(in, group, err);
 	if (!rc)
 		rc = inbox_is_committed(in, group, id, &committed, err);
 	if (!rc && !committed)

@@ -78,7 +78,9 @@ int sosie_inbox_part(struct sosie_inbox *in, const struct sosie_name *group, con
 	if (index >= in->limits.parts)
 		return sosie_err_set(err, SOSIE_EQUOTA, "part %u: an upload has at most %llu parts here",
 		                     index, (unsigned long long)in->limits.parts);
-	int rc = refuse_committed(in, group, id, err);
+	int rc = inbox_allowed(in, group, err);
+	if (!rc)
+		rc = refuse_committed(in, group, id, err);
 	if (!rc)
 		rc = inbox_hold_take(in, group, id, err);
 	if (rc)
@@ -139,7 +141,10 @@ int sosie_inbox_sync(struct sosie_inbox *in, struct sosie_err *err)
 	struct inbox_part *part = &in->part;
 	if (!part->file)
 		return part_none(err);
-	int rc = sosie_io_fsync(in->io, part->file, err);
+	int rc = inbox_key_check(in, err);
+	if (rc)
+		return rc;
+	rc = sosie_io_fsync(in->io, part->file, err);
 	if (rc) {
 		inbox_part_drop(in);
 		sosie_io_unlink(in->io, part->path, NULL);

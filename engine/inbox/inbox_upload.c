@@ -238,7 +238,7 @@ int sosie_inbox_begin(struct sosie_inbox *in, const struct sosie_name *group, en
 	struct inbox_path p;
 	struct sosie_file *lock;
 	(void)kind; /* both kinds are stored alike; the manifest says which it is */
-	int rc = inbox_key_check(in, err);
+	int rc = inbox_allowed(in, group, err);
 	if (!rc)
 		rc = inbox_limits_read(in, err);
 	if (!rc)

@@ -55,6 +55,8 @@ struct sosie_inbox {
 	struct sosie_store_id store;
 	struct inbox_limits limits;
 	char key[INBOX_KEY_HEX + 1];
+	unsigned group_count; /* 0: the key is for all groups of the tenant */
+	struct sosie_name groups[SOSIE_INBOX_GROUPS_MAX];
 	char base[INBOX_STORE_MAX + SOSIE_NAME_MAX + 2]; /* STORE/TENANT */
 	struct inbox_hold holds[INBOX_HOLDS];
 	unsigned next_hold;
@@ -103,6 +105,8 @@ int inbox_limits_read(struct sosie_inbox *in, struct sosie_err *err); /* the sto
 int inbox_key_write(struct sosie_inbox *in, const char *path, struct sosie_err *err);
 int inbox_key_check(struct sosie_inbox *in,
                     struct sosie_err *err); /* SOSIE_EAUTH: not registered (any more) */
+/* The same, and whether the key is for this group: SOSIE_EAUTH. First in all that names a group. */
+int inbox_allowed(struct sosie_inbox *in, const struct sosie_name *group, struct sosie_err *err);
 
 /* --- inbox_hold.c */
 struct inbox_hold *inbox_hold_find(struct sosie_inbox *in, const struct sosie_name *group,

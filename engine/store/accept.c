@@ -53,9 +53,19 @@ static bool upload_at_fault(int rc)
 static int read_manifest(struct accept *a, struct sosie_err *err)
 {
 	struct sosie_group *g = a->g;
+	size_t text_len = 0;
+	bool unsigned_one = false;
 	int rc = upload_read(g, a->u, err);
+	if (!rc) {
+		text_len = sosie_signed_text(a->u->manifest, a->u->manifest_len);
+		sosie_manifest_digest(g->hash, a->u->manifest, text_len, &a->digest);
+		rc = signing_check(g->store, g->tenant.s, g->name.s, SOSIE_SIGN_MANIFEST, a->u->manifest,
+		                   a->u->manifest_len, &unsigned_one, err);
+	}
+	if (unsigned_one)
+		return refuse(a, rc);
 	if (!rc)
-		rc = sosie_manifest_parse(a->u->manifest, a->u->manifest_len, &a->m, err);
+		rc = sosie_manifest_parse(a->u->manifest, text_len, &a->m, err);
 	if (rc && !upload_at_fault(rc))
 		return rc;
 	if (!rc && (strcmp(a->m.tenant.s, g->tenant.s) != 0 || strcmp(a->m.group.s, g->name.s) != 0))
@@ -63,7 +73,6 @@ static int read_manifest(struct accept *a, struct sosie_err *err)
 		                   a->m.tenant.s, a->m.group.s, g->tenant.s, g->name.s);
 	if (rc)
 		return refuse(a, rc);
-	sosie_manifest_digest(g->hash, a->u->manifest, a->u->manifest_len, &a->digest);
 	for (unsigned i = 0; i < a->m.part_count; i++)
 		if (!sosie_add_u64(a->stored, a->m.parts[i].length, &a->stored) || a->stored > INT64_MAX)
 			return refuse(a, sosie_err_set(err, SOSIE_EPROTO,
@@ -279,22 +288,15 @@ static int64_t cut_time(const struct accept *a, int64_t now)
 
 static int acceptance_text(struct accept *a, int64_t now, char **text, size_t *len, struct sosie_err *err)
 {
-	struct sosie_json *j = sosie_json_new();
-	sosie_json_set_u64(j, "format", STORE_FORMAT);
-	sosie_json_set_str(j, "kind", "point");
-	sosie_json_set_str(j, "tenant", a->g->tenant.s);
-	sosie_json_set_str(j, "group", a->g->name.s);
-	sosie_json_set_u64(j, "epoch", a->m.epoch);
-	sosie_json_set_u64(j, "point", a->point);
-	layout_set_time(j, "time", now);
-	layout_set_time(j, "cut_time", cut_time(a, now));
-	sosie_json_set_hex(j, "manifest", a->digest.b, sizeof(a->digest.b));
-	sosie_json_set_hex(j, "upload", a->u->id.b, sizeof(a->u->id.b));
-	sosie_json_set_str(j, "key", a->u->key);
-	sosie_json_set_u64(j, "stored", a->stored);
-	int rc = sosie_json_text(j, 0, text, len, err);
-	sosie_json_free(j);
-	return rc;
+	const struct acceptance said = {.epoch = a->m.epoch,
+	                                .point = a->point,
+	                                .stored = a->stored,
+	                                .time_ms = now,
+	                                .cut_ms = cut_time(a, now),
+	                                .manifest = a->digest,
+	                                .upload = a->u->id,
+	                                .key = a->u->key};
+	return signing_acceptance(a->g, &said, text, len, err);
 }
 
 static int append(struct accept *a, struct sosie_err *err)
@@ -342,7 +344,8 @@ static void after_acceptance(struct accept *a)
 	             (a->reshaped || memo->applied >= HEAD_CLEAN_BYTES || crowded(a->g->store));
 	/* An upload that goes while nothing says what became of it is taken for lost by its sender: it stays,
 	 * and the next look at the inbox finds the repeat. */
-	if (!outbox_head(a->g, NULL) && !outbox_verdict(a->g, &a->u->id, SOSIE_VERDICT_ACCEPTED, NULL, NULL))
+	if (!outbox_head(a->g, NULL) &&
+	    !outbox_verdict(a->g, &a->u->id, &a->digest, SOSIE_VERDICT_ACCEPTED, NULL, NULL))
 		upload_remove(a->g, a->u, NULL);
 	/* The sender has its answer: what takes long comes now. */
 	if (clean)
@@ -390,8 +393,8 @@ static int accept_segment(struct accept *a, struct sosie_err *err)
 
 static int conclude_refused(struct accept *a, const struct sosie_err *why, struct sosie_err *err)
 {
-	refusal_add(a->g, &a->u->id, why, NULL);
-	int rc = outbox_verdict(a->g, &a->u->id, SOSIE_VERDICT_REFUSED, why, err);
+	refusal_add(a->g, a->u, why, NULL);
+	int rc = outbox_verdict(a->g, &a->u->id, &a->digest, SOSIE_VERDICT_REFUSED, why, err);
 	return rc ? rc : upload_remove(a->g, a->u, err);
 }
 
@@ -399,7 +402,7 @@ static int conclude_repeat(struct accept *a, struct sosie_err *err)
 {
 	int rc = outbox_head(a->g, err);
 	if (!rc)
-		rc = outbox_verdict(a->g, &a->u->id, SOSIE_VERDICT_ACCEPTED, NULL, err);
+		rc = outbox_verdict(a->g, &a->u->id, &a->digest, SOSIE_VERDICT_ACCEPTED, NULL, err);
 	return rc ? rc : upload_remove(a->g, a->u, err);
 }
 
@@ -440,7 +443,7 @@ int accept_upload(struct sosie_group *g, struct upload *u, enum accept_outcome *
 		rc = conclude_refused(&a, why, err);
 	} else if (rc == -SOSIE_ENOSPACE) {
 		*outcome = ACCEPT_WAITING;
-		outbox_verdict(g, &u->id, SOSIE_VERDICT_WAITING, why,
+		outbox_verdict(g, &u->id, &a.digest, SOSIE_VERDICT_WAITING, why,
 		               NULL); /* a full disk may refuse this too */
 		rc = 0;
 	} else if (rc && err) {

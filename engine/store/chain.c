@@ -13,9 +13,16 @@
 
 #include "engine/store/chain.h"
 
+const struct chain_format chain_of_group = {.magic = "SCHN",
+                                            .suffix = "chain",
+                                            .name = "chain",
+                                            .kinds = CHAIN_KEY,
+                                            .body_max = CHAIN_BODY_MAX,
+                                            .kept = true};
+
 int chain_file_path(const struct sosie_chain *c, uint32_t file, char dst[STORE_PATH], struct sosie_err *err)
 {
-	return store_path(dst, err, "%s/%06u.chain", c->dir, (unsigned)file);
+	return store_path(dst, err, "%s/%06u.%s", c->dir, (unsigned)file, c->format->suffix);
 }
 
 void chain_entry_digest(struct sosie_hash *h, const struct chain_entry *e, const void *body,
@@ -31,11 +38,12 @@ void chain_entry_digest(struct sosie_hash *h, const struct chain_entry *e, const
 	sosie_hash_end(h, out);
 }
 
-void chain_put_header(uint8_t dst[CHAIN_HEADER], const struct chain_entry *e)
+void chain_put_header(const struct chain_format *format, uint8_t dst[CHAIN_HEADER],
+                      const struct chain_entry *e)
 {
 	struct sosie_writer w;
 	sosie_writer_init(&w, dst, CHAIN_HEADER);
-	sosie_put_bytes(&w, "SCHN", 4);
+	sosie_put_bytes(&w, format->magic, 4);
 	sosie_put_u16(&w, (uint16_t)e->kind);
 	sosie_put_u16(&w, 0);
 	sosie_put_u32(&w, e->body_len);
@@ -45,7 +53,8 @@ void chain_put_header(uint8_t dst[CHAIN_HEADER], const struct chain_entry *e)
 	sosie_put_bytes(&w, e->previous.b, sizeof(e->previous.b));
 }
 
-bool chain_get_header(const uint8_t src[CHAIN_HEADER], struct chain_entry *e)
+bool chain_get_header(const struct chain_format *format, const uint8_t src[CHAIN_HEADER],
+                      struct chain_entry *e)
 {
 	struct sosie_reader r;
 	uint8_t magic[4];
@@ -58,12 +67,17 @@ bool chain_get_header(const uint8_t src[CHAIN_HEADER], struct chain_entry *e)
 	e->point = sosie_get_u64(&r);
 	e->time_ms = (int64_t)sosie_get_u64(&r);
 	sosie_get_bytes(&r, e->previous.b, sizeof(e->previous.b));
-	e->kind = (enum chain_kind)kind;
-	return memcmp(magic, "SCHN", 4) == 0 && kind >= CHAIN_POINT && kind <= CHAIN_KEY && zero == 0 &&
-	       zero2 == 0 && e->body_len <= CHAIN_BODY_MAX && e->time_ms >= 0;
+	e->kind = kind;
+	return memcmp(magic, format->magic, 4) == 0 && kind >= 1 && kind <= format->kinds && zero == 0 &&
+	       zero2 == 0 && e->body_len <= format->body_max && e->time_ms >= 0;
 }
 
-int chain_take(struct sosie_chain *c, const struct chain_entry *e, struct sosie_err *err)
+uint64_t chain_next_number(const struct sosie_chain *c, unsigned kind)
+{
+	return c->newest_point + (c->format->counted || kind == CHAIN_POINT ? 1 : 0);
+}
+
+static int keep(struct sosie_chain *c, const struct chain_entry *e, struct sosie_err *err)
 {
 	if (c->count == c->room) {
 		uint64_t room = c->room ? 2 * c->room : 64;
@@ -74,8 +88,19 @@ int chain_take(struct sosie_chain *c, const struct chain_entry *e, struct sosie_
 		c->entries = grown;
 		c->room = room;
 	}
-	c->entries[c->count++] = *e;
-	if (e->kind == CHAIN_POINT)
+	c->entries[c->count] = *e;
+	return 0;
+}
+
+int chain_take(struct sosie_chain *c, const struct chain_entry *e, struct sosie_err *err)
+{
+	int rc = c->format->kept ? keep(c, e, err) : 0;
+	if (rc)
+		return rc;
+	c->count++;
+	c->end = e->digest;
+	c->adrift = false;
+	if (c->format->counted || e->kind == CHAIN_POINT)
 		c->newest_point = e->point;
 	if (e->kind != CHAIN_KEY)
 		c->head = e->digest;
@@ -84,13 +109,14 @@ int chain_take(struct sosie_chain *c, const struct chain_entry *e, struct sosie_
 
 static int read_epoch(struct sosie_chain *c, const struct chain_entry *e, struct sosie_err *err)
 {
-	static const char *const keys[] = {"format", "kind", "epoch", "point", "time", "by", "reason", NULL};
+	static const char *const keys[] = {"format", "kind", "tenant", "group",    "epoch", "point",
+	                                   "time",   "by",   "reason", "previous", NULL};
 	void *body = NULL;
 	struct sosie_json *j = NULL;
 	uint64_t epoch = 0;
 	int rc = chain_body(c, e, &body, err);
 	if (!rc)
-		rc = sosie_json_parse(body, e->body_len, CHAIN_BODY_MAX, &j, err);
+		rc = sosie_json_parse(body, sosie_signed_text(body, e->body_len), CHAIN_BODY_MAX, &j, err);
 	if (!rc)
 		rc = sosie_json_only(j, keys, err);
 	if (!rc)
@@ -105,23 +131,40 @@ static int read_epoch(struct sosie_chain *c, const struct chain_entry *e, struct
 	return rc;
 }
 
-int chain_open(struct sosie_io *io, struct sosie_clock *clock, const char *dir,
-               const struct sosie_digest *genesis, bool repair, struct sosie_chain **out,
-               struct sosie_err *err)
+int chain_new(struct sosie_io *io, struct sosie_clock *clock, const char *dir,
+              const struct sosie_digest *genesis, const struct chain_format *format, struct sosie_chain **out,
+              struct sosie_err *err)
 {
 	*out = NULL;
 	struct sosie_chain *c = calloc(1, sizeof(*c));
 	if (!c || !(c->hash = sosie_hash_new())) {
 		free(c);
-		return sosie_err_set(err, SOSIE_ENOMEM, "no memory to open the chain %s", dir);
+		return sosie_err_set(err, SOSIE_ENOMEM, "no memory to open the %s in %s", format->name, dir);
 	}
 	c->io = io;
 	c->clock = clock;
-	c->genesis = c->head = *genesis;
+	c->format = format;
+	c->genesis = c->head = c->end = *genesis;
 	c->epoch = 1;
 	int rc = store_path(c->dir, err, "%s", dir);
-	if (!rc)
-		rc = chain_scan(c, repair, err);
+	if (rc) {
+		chain_close(c);
+		return rc;
+	}
+	*out = c;
+	return 0;
+}
+
+int chain_open(struct sosie_io *io, struct sosie_clock *clock, const char *dir,
+               const struct sosie_digest *genesis, bool repair, struct sosie_chain **out,
+               struct sosie_err *err)
+{
+	struct sosie_chain *c;
+	*out = NULL;
+	int rc = chain_new(io, clock, dir, genesis, &chain_of_group, &c, err);
+	if (rc)
+		return rc;
+	rc = chain_scan(c, repair, err);
 	for (uint64_t i = 0; !rc && i < c->count; i++)
 		if (c->entries[i].kind == CHAIN_EPOCH)
 			rc = read_epoch(c, &c->entries[i], err);
@@ -264,7 +307,8 @@ static int writable_file(struct sosie_chain *c, struct sosie_file **out, bool *f
 	uint32_t number = c->newest_file;
 	*fresh = number == 0 || c->newest_size >= CHAIN_ROTATE;
 	if (*fresh && number >= 999999)
-		return sosie_err_set(err, SOSIE_EINTERNAL, "the chain in %s has no number left", c->dir);
+		return sosie_err_set(err, SOSIE_EINTERNAL, "the %s in %s has no number left", c->format->name,
+		                     c->dir);
 	number += *fresh ? 1 : 0;
 	int rc = chain_file_path(c, number, path, err);
 	if (!rc)
@@ -287,7 +331,7 @@ static int write_entry(struct sosie_chain *c, const struct chain_entry *e, const
 	uint8_t *bytes = malloc(len);
 	if (!bytes)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a chain entry of %zu bytes", len);
-	chain_put_header(bytes, e);
+	chain_put_header(c->format, bytes, e);
 	memcpy(bytes + CHAIN_HEADER, body, e->body_len);
 	memcpy(bytes + CHAIN_HEADER + e->body_len, e->digest.b, CHAIN_TAIL);
 	int rc = writable_file(c, &f, &fresh, err);
@@ -302,20 +346,21 @@ static int write_entry(struct sosie_chain *c, const struct chain_entry *e, const
 	return rc ? rc : closed;
 }
 
-int chain_append(struct sosie_chain *chain, enum chain_kind kind, uint64_t point, int64_t time_ms,
-                 const void *body, uint32_t len, struct sosie_digest *digest, struct sosie_err *err)
+int chain_append(struct sosie_chain *chain, unsigned kind, uint64_t point, int64_t time_ms, const void *body,
+                 uint32_t len, struct sosie_digest *digest, struct sosie_err *err)
 {
 	struct chain_entry e = {
 	        .kind = kind, .point = point, .time_ms = time_ms < 0 ? 0 : time_ms, .body_len = len};
 	if (chain->broken)
 		return sosie_err_set(err, SOSIE_EIO,
-		                     "the chain in %s could not be written before; it must be opened anew",
-		                     chain->dir);
-	if (len > CHAIN_BODY_MAX || point != chain->newest_point + (kind == CHAIN_POINT ? 1 : 0))
+		                     "the %s in %s could not be written before; it must be opened anew",
+		                     chain->format->name, chain->dir);
+	if (len > chain->format->body_max || point != chain_next_number(chain, kind))
 		return sosie_err_set(err, SOSIE_EINTERNAL,
-		                     "chain entry of %u bytes for point %llu does not follow point %llu", len,
-		                     (unsigned long long)point, (unsigned long long)chain->newest_point);
-	e.previous = chain->count ? chain->entries[chain->count - 1].digest : chain->genesis;
+		                     "%s entry of %u bytes, number %llu, does not follow number %llu",
+		                     chain->format->name, len, (unsigned long long)point,
+		                     (unsigned long long)chain->newest_point);
+	e.previous = chain->end;
 	chain_entry_digest(chain->hash, &e, body, &e.digest);
 	int rc = write_entry(chain, &e, body, err);
 	if (rc) {
@@ -370,31 +415,7 @@ int chain_point_body(const void *body, uint32_t len, const void **manifest, uint
 	return 0;
 }
 
-int chain_raise_epoch(struct sosie_chain *chain, uint64_t epoch, uint64_t point, int64_t time_ms,
-                      const char *by, const char *reason, struct sosie_err *err)
+const struct sosie_digest *chain_last(const struct sosie_chain *chain)
 {
-	char *text = NULL;
-	size_t len = 0;
-	if (epoch <= chain->epoch || epoch > INT64_MAX)
-		return sosie_err_set(err, SOSIE_EINTERNAL, "epoch %llu does not follow %llu",
-		                     (unsigned long long)epoch, (unsigned long long)chain->epoch);
-	struct sosie_json *j = sosie_json_new();
-	sosie_json_set_u64(j, "format", STORE_FORMAT);
-	sosie_json_set_str(j, "kind", "epoch");
-	sosie_json_set_u64(j, "epoch", epoch);
-	sosie_json_set_u64(j, "point", point);
-	layout_set_time(j, "time", time_ms);
-	sosie_json_set_str(j, "by", by);
-	sosie_json_set_str(j, "reason", reason);
-	int rc = sosie_json_text(j, 0, &text, &len, err);
-	sosie_json_free(j);
-	if (!rc && len > CHAIN_BODY_MAX)
-		rc = sosie_err_set(err, SOSIE_EINTERNAL, "the reason of an epoch is too long");
-	if (!rc)
-		rc = chain_append(chain, CHAIN_EPOCH, chain->newest_point, time_ms, text, (uint32_t)len, NULL,
-		                  err);
-	if (!rc)
-		chain->epoch = epoch;
-	free(text);
-	return rc;
+	return chain->count ? &chain->entries[chain->count - 1].digest : &chain->genesis;
 }

@@ -12,6 +12,8 @@
 /* A window over the file that is scanned. */
 struct scan {
 	struct sosie_chain *c;
+	chain_each_fn each; /* NULL: bodies are not looked at */
+	void *arg;
 	struct sosie_file *file;
 	char path[STORE_PATH];
 	uint32_t number;
@@ -34,15 +36,30 @@ static int look(struct scan *s, uint64_t at, size_t len, const uint8_t **out, st
 	return 0;
 }
 
+/* malloc'd, with a NUL behind it. */
 static int body_at(struct scan *s, const struct chain_entry *e, uint8_t **body, struct sosie_err *err)
 {
 	size_t got = 0;
-	*body = malloc(e->body_len ? e->body_len : 1);
+	*body = malloc((size_t)e->body_len + 1);
 	if (!*body)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory to read %s", s->path);
 	int rc = sosie_io_pread(s->c->io, s->file, *body, e->body_len, e->offset + CHAIN_HEADER, &got, err);
 	if (!rc && got < e->body_len)
 		rc = sosie_err_set(err, SOSIE_EIO, "%s became shorter while it was read", s->path);
+	(*body)[got] = '\0';
+	return rc;
+}
+
+/* Does the entry, whose header and tail were read, have its digest? The caller frees *body. */
+static int body_whole(struct scan *s, const struct chain_entry *e, uint8_t **body, bool *whole,
+                      struct sosie_err *err)
+{
+	struct sosie_digest d;
+	int rc = body_at(s, e, body, err);
+	if (!rc) {
+		chain_entry_digest(s->c->hash, e, *body, &d);
+		*whole = sosie_digest_equal(&d, &e->digest);
+	}
 	return rc;
 }
 
@@ -51,23 +68,19 @@ static int entry_whole(struct scan *s, uint64_t at, struct chain_entry *e, bool 
 {
 	const uint8_t *p;
 	uint8_t *body = NULL;
-	struct sosie_digest d;
 	*whole = false;
 	if (s->size - at < CHAIN_HEADER + CHAIN_TAIL)
 		return 0;
 	int rc = look(s, at, CHAIN_HEADER, &p, err);
-	if (rc || !chain_get_header(p, e) || e->body_len > s->size - at - CHAIN_HEADER - CHAIN_TAIL)
+	if (rc || !chain_get_header(s->c->format, p, e) ||
+	    e->body_len > s->size - at - CHAIN_HEADER - CHAIN_TAIL)
 		return rc;
 	e->offset = at;
 	e->file = s->number;
 	rc = look(s, at + CHAIN_HEADER + e->body_len, CHAIN_TAIL, &p, err);
 	if (!rc) {
 		memcpy(e->digest.b, p, CHAIN_TAIL);
-		rc = body_at(s, e, &body, err);
-	}
-	if (!rc) {
-		chain_entry_digest(s->c->hash, e, body, &d);
-		*whole = sosie_digest_equal(&d, &e->digest);
+		rc = body_whole(s, e, &body, whole, err);
 	}
 	free(body);
 	return rc;
@@ -78,10 +91,10 @@ static int whole_behind(struct scan *s, uint64_t at, bool *found, struct sosie_e
 {
 	struct chain_entry e;
 	const uint8_t *p;
-	*found = s->size - at > CHAIN_ENTRY_MAX;
+	*found = s->size - at > CHAIN_HEADER + (uint64_t)s->c->format->body_max + CHAIN_TAIL;
 	for (at++; !*found && s->size - at >= CHAIN_HEADER + CHAIN_TAIL && at < s->size; at++) {
 		int rc = look(s, at, 4, &p, err);
-		if (!rc && memcmp(p, "SCHN", 4) == 0)
+		if (!rc && memcmp(p, s->c->format->magic, 4) == 0)
 			rc = entry_whole(s, at, &e, found, err);
 		if (rc)
 			return rc;
@@ -91,8 +104,8 @@ static int whole_behind(struct scan *s, uint64_t at, bool *found, struct sosie_e
 
 static int damaged(struct scan *s, uint64_t at, struct sosie_err *err)
 {
-	sosie_err_set(err, SOSIE_ECORRUPT, "the chain is damaged: %s at offset %llu", s->path,
-	              (unsigned long long)at);
+	sosie_err_set(err, SOSIE_ECORRUPT, "the %s is damaged: %s at offset %llu", s->c->format->name,
+	              s->path, (unsigned long long)at);
 	sosie_err_where(err, "%s", s->path);
 	return sosie_err_action(err, "restore this file from a copy of the store; see \"sosie verify\"");
 }
@@ -101,13 +114,13 @@ static int damaged(struct scan *s, uint64_t at, struct sosie_err *err)
 static int scan_entry(struct scan *s, uint64_t at, struct chain_entry *e, bool *good, struct sosie_err *err)
 {
 	const struct sosie_chain *c = s->c;
-	const struct sosie_digest *before = c->count ? &c->entries[c->count - 1].digest : &c->genesis;
 	const uint8_t *p;
 	*good = false;
 	if (s->size - at < CHAIN_HEADER + CHAIN_TAIL)
 		return 0;
 	int rc = look(s, at, CHAIN_HEADER, &p, err);
-	if (rc || !chain_get_header(p, e) || e->body_len > s->size - at - CHAIN_HEADER - CHAIN_TAIL)
+	if (rc || !chain_get_header(c->format, p, e) ||
+	    e->body_len > s->size - at - CHAIN_HEADER - CHAIN_TAIL)
 		return rc;
 	e->offset = at;
 	e->file = s->number;
@@ -115,8 +128,8 @@ static int scan_entry(struct scan *s, uint64_t at, struct chain_entry *e, bool *
 	if (rc)
 		return rc;
 	memcpy(e->digest.b, p, CHAIN_TAIL);
-	*good = sosie_digest_equal(&e->previous, before) &&
-	        e->point == c->newest_point + (e->kind == CHAIN_POINT ? 1 : 0);
+	*good = c->adrift ||
+	        (sosie_digest_equal(&e->previous, &c->end) && e->point == chain_next_number(c, e->kind));
 	return 0;
 }
 
@@ -159,13 +172,19 @@ static int bad_entry(struct scan *s, uint64_t at, bool newest, bool repair, stru
 	return repair ? cut_torn(s, at, err) : 0;
 }
 
-/* The last entry of the newest file is the one that a crash may have torn inside its body. */
-static int last_is_torn(struct scan *s, const struct chain_entry *e, bool *torn, struct sosie_err *err)
+/* What the entry, which fits here, is beyond that. The body is looked at where somebody wants it, and of the
+ * newest file's last entry, which a crash may have torn inside it. */
+static int look_inside(struct scan *s, const struct chain_entry *e, bool last, bool *whole,
+                       struct sosie_err *err)
 {
-	struct chain_entry again;
-	bool whole;
-	int rc = entry_whole(s, e->offset, &again, &whole, err);
-	*torn = !rc && !whole;
+	uint8_t *body = NULL;
+	*whole = true;
+	if (!s->each && !last)
+		return 0;
+	int rc = body_whole(s, e, &body, whole, err);
+	if (!rc && *whole && s->each)
+		rc = s->each(s->arg, e, body);
+	free(body);
 	return rc;
 }
 
@@ -174,34 +193,29 @@ static int scan_entries(struct scan *s, bool newest, bool repair, struct sosie_e
 	uint64_t at = 0;
 	while (at < s->size) {
 		struct chain_entry e;
-		bool good = false, torn = false;
+		bool good = false, whole = false;
 		int rc = scan_entry(s, at, &e, &good, err);
-		if (!rc && good && newest && at + CHAIN_HEADER + e.body_len + CHAIN_TAIL == s->size)
-			rc = last_is_torn(s, &e, &torn, err);
+		const uint64_t end = good ? at + CHAIN_HEADER + e.body_len + CHAIN_TAIL : at;
+		if (!rc && good)
+			rc = look_inside(s, &e, newest && end == s->size, &whole, err);
 		if (rc)
 			return rc;
-		if (!good || torn)
+		if (!good || !whole)
 			return bad_entry(s, at, newest, repair, err);
 		rc = chain_take(s->c, &e, err);
 		if (rc)
 			return rc;
-		at += CHAIN_HEADER + (uint64_t)e.body_len + CHAIN_TAIL;
-		s->c->newest_size = at;
+		at = s->c->newest_size = end;
 	}
 	return 0;
 }
 
-static int scan_file(struct sosie_chain *c, uint32_t number, bool newest, bool repair, struct sosie_err *err)
+static int scan_open(struct scan *s, uint32_t number, bool newest, bool repair, struct sosie_err *err)
 {
-	struct scan *s = calloc(1, sizeof(*s));
+	struct sosie_chain *c = s->c;
 	struct sosie_stat st;
-	if (!s || !(s->window = malloc(STORE_BLOCK))) {
-		free(s);
-		return sosie_err_set(err, SOSIE_ENOMEM, "no memory to read the chain in %s", c->dir);
-	}
-	s->c = c;
-	s->number = number;
-	c->newest_file = number;
+	s->number = c->newest_file = number;
+	s->window_at = s->window_len = 0;
 	c->newest_size = 0;
 	int rc = chain_file_path(c, number, s->path, err);
 	if (!rc)
@@ -213,33 +227,92 @@ static int scan_file(struct sosie_chain *c, uint32_t number, bool newest, bool r
 		rc = scan_entries(s, newest, repair, err);
 	}
 	sosie_io_close(c->io, s->file, NULL);
-	free(s->window);
+	s->file = NULL;
+	return rc;
+}
+
+/* Files first to last; the newest file of all is `newest`. */
+static int scan_files(const struct scan *wanted, uint32_t first, uint32_t last, uint32_t newest, bool repair,
+                      struct sosie_err *err)
+{
+	struct scan *s = malloc(sizeof(*s));
+	uint8_t *window = malloc(STORE_BLOCK);
+	int rc = s && window ? 0
+	                     : sosie_err_set(err, SOSIE_ENOMEM, "no memory to read the %s in %s",
+	                                     wanted->c->format->name, wanted->c->dir);
+	if (!rc) {
+		*s = *wanted;
+		s->window = window;
+	}
+	for (uint32_t n = first; !rc && n <= last; n++)
+		rc = scan_open(s, n, n == newest, repair, err);
+	free(window);
 	free(s);
 	return rc;
 }
 
+struct newest {
+	const char *suffix;
+	uint32_t number;
+};
+
 static int newest_number(void *arg, const char *name, enum sosie_file_kind kind)
 {
-	uint32_t *newest = arg, n = 0;
-	if (kind != SOSIE_KIND_FILE || strlen(name) != 12 || strcmp(name + 6, ".chain") != 0)
+	struct newest *newest = arg;
+	uint32_t n = 0;
+	if (kind != SOSIE_KIND_FILE || strlen(name) != 7 + strlen(newest->suffix) || name[6] != '.' ||
+	    strcmp(name + 7, newest->suffix) != 0)
 		return 0;
 	for (int i = 0; i < 6; i++) {
 		if (name[i] < '0' || name[i] > '9')
 			return 0;
 		n = n * 10 + (uint32_t)(name[i] - '0');
 	}
-	if (n > *newest)
-		*newest = n;
+	if (n > newest->number)
+		newest->number = n;
 	return 0;
+}
+
+int chain_newest_file(struct sosie_chain *c, uint32_t *number, struct sosie_err *err)
+{
+	struct newest newest = {.suffix = c->format->suffix};
+	int rc = sosie_io_list(c->io, c->dir, newest_number, &newest, err);
+	*number = newest.number;
+	return rc < 0 ? rc : 0;
 }
 
 int chain_scan(struct sosie_chain *c, bool repair, struct sosie_err *err)
 {
-	uint32_t files = 0;
-	int rc = sosie_io_list(c->io, c->dir, newest_number, &files, err);
-	if (rc > 0)
-		rc = 0;
-	for (uint32_t n = 1; !rc && n <= files; n++)
-		rc = scan_file(c, n, n == files, repair, err);
+	const struct scan s = {.c = c};
+	uint32_t files;
+	int rc = chain_newest_file(c, &files, err);
+	return rc ? rc : scan_files(&s, 1, files, files, repair, err);
+}
+
+int chain_scan_each(struct sosie_chain *c, chain_each_fn fn, void *arg, struct sosie_err *err)
+{
+	const struct scan s = {.c = c, .each = fn, .arg = arg};
+	uint32_t files;
+	int rc = chain_newest_file(c, &files, err);
+	return rc ? rc : scan_files(&s, 1, files, files, false, err);
+}
+
+int chain_scan_end(struct sosie_chain *c, bool repair, struct sosie_err *err)
+{
+	const struct scan s = {.c = c};
+	uint32_t files;
+	uint64_t size = 0;
+	int rc = chain_newest_file(c, &files, err);
+	for (uint32_t n = files; !rc && n > 0; n--) {
+		c->adrift = n > 1;
+		rc = scan_files(&s, n, n, files, repair, err);
+		if (n == files)
+			size = c->newest_size;
+		if (c->count > 0)
+			break; /* else the file is empty: it was begun when the power went */
+	}
+	c->adrift = false;
+	c->newest_file = files;
+	c->newest_size = size;
 	return rc;
 }

@@ -43,6 +43,14 @@ int layout_make_dirs(struct sosie_io *io, const char *path, const char *const *s
 
 /* --- memo.c: what a process remembers of a group between calls; never trusted against the disk
  * ----------------------------- */
+struct refused_memo {
+	uint64_t count;            /* refused, and not in the audit log yet */
+	int64_t written_ms;        /* monotonic: the newest entry, or try to write one; 0: none */
+	int64_t first_ms, last_ms; /* of those that are counted */
+	char upload[UPLOAD_HEX + 1], key[17];
+	enum sosie_code code; /* of the last one */
+	char what[512];
+};
 struct store_memo {
 	struct store_memo *next;
 	struct sosie_name tenant, group;
@@ -61,6 +69,7 @@ struct store_memo {
 	int64_t same_noted_ms, chain_dir_ms;
 	uint32_t chain_file;
 	uint64_t chain_size;
+	struct refused_memo refused;
 };
 struct store_memo *memo_find(struct sosie_store *store, const char *tenant,
                              const char *group); /* NULL: none */
@@ -254,7 +263,9 @@ int upload_remove(struct sosie_group *g, const struct upload *u, struct sosie_er
 /* --- outbox.c
  * -------------------------------------------------------------------------------------------------------------------
  */
-int outbox_verdict(struct sosie_group *g, const struct sosie_upload_id *id, enum sosie_verdict_kind kind,
+/* manifest: digest of what was committed; zero: it could not be read. */
+int outbox_verdict(struct sosie_group *g, const struct sosie_upload_id *id,
+                   const struct sosie_digest *manifest, enum sosie_verdict_kind kind,
                    const struct sosie_err *why, struct sosie_err *err);
 int outbox_path(const struct sosie_group *g, const char *name, char dst[STORE_PATH], struct sosie_err *err);
 /* At the keeper's start: head statement anew, what a crash tore removed. */
@@ -263,8 +274,11 @@ int outbox_trim(struct sosie_group *g, struct sosie_err *err);
 
 /* --- refusals.c, answer.c, same.c
  * ------------------------------------------------------------------------------------------------- */
-int refusal_add(struct sosie_group *g, const struct sosie_upload_id *id, const struct sosie_err *why,
+int refusal_add(struct sosie_group *g, const struct upload *u, const struct sosie_err *why,
                 struct sosie_err *err);
+/* Writes the audit entry about refusals that are counted and not written: when it is due, or now. Does not
+ * wait for the log. */
+void refusal_audit(struct sosie_store *store, struct store_memo *memo, bool now);
 /* Answers a comparison: UPLOAD.differs and verdict. *bad: it is the upload that is wrong. */
 int answer_compare(struct sosie_group *g, const struct upload *u, const struct sosie_manifest *m, bool *bad,
                    struct sosie_err *err);
@@ -272,6 +286,24 @@ int answer_compare(struct sosie_group *g, const struct upload *u, const struct s
  */
 bool same_waits(struct sosie_store *store, const char *tenant, struct store_memo *memo);
 int same_take(struct sosie_group *g, struct sosie_err *err);
+
+/* --- signing.c
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
+struct acceptance {
+	uint64_t epoch, point, stored;
+	int64_t time_ms, cut_ms;
+	struct sosie_digest manifest;
+	struct sosie_upload_id upload;
+	const char *key; /* KEYID, empty when not known */
+};
+/* The acceptance that follows the chain's newest entry; signed where the store has a signer. malloc'd. */
+int signing_acceptance(struct sosie_group *g, const struct acceptance *a, char **text, size_t *len,
+                       struct sosie_err *err);
+/* Whether a manifest or "same" is signed as it must be. *bad: it is not (SOSIE_EAUTH); other failures are
+ * ours. */
+int signing_check(struct sosie_store *store, const char *tenant, const char *group, const char *name_space,
+                  const void *bytes, size_t len, bool *bad, struct sosie_err *err);
 
 /* --- accept.c
  * ---------------------------------------------------------------------------------------------------------------------

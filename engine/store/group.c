@@ -107,6 +107,7 @@ void sosie_group_head(const struct sosie_group *g, struct sosie_head *out)
 	if (!e || chain_body(g->chain, e, &body, NULL))
 		return;
 	if (!chain_point_body(body, e->body_len, &text, &len, &acceptance, &acceptance_len, NULL)) {
+		len = (uint32_t)sosie_signed_text(text, len);
 		sosie_manifest_digest(g->hash, text, len, &out->manifest);
 		if (!sosie_manifest_parse(text, len, &m, NULL)) {
 			out->volume_count = m.volume_count;
@@ -138,9 +139,9 @@ static int read_acceptance(const void *text, size_t len, struct sosie_point *out
 {
 	static const char *const keys[] = {"format", "kind",   "tenant",   "group",    "epoch",
 	                                   "point",  "time",   "cut_time", "manifest", "upload",
-	                                   "key",    "stored", NULL};
+	                                   "key",    "stored", "previous", NULL};
 	struct sosie_json *j = NULL;
-	int rc = sosie_json_parse(text, len, STORE_SMALL_FILE, &j, err);
+	int rc = sosie_json_parse(text, sosie_signed_text(text, len), STORE_SMALL_FILE, &j, err);
 	if (!rc)
 		rc = sosie_json_only(j, keys, err);
 	if (!rc)
@@ -155,7 +156,8 @@ static int read_acceptance(const void *text, size_t len, struct sosie_point *out
 	return rc;
 }
 
-/* A point's manifest and acceptance, borrowed from *body, which the caller frees also on error. */
+/* A point's manifest without its signature, and its acceptance with it, borrowed from *body, which the caller
+ * frees also on error. */
 static int point_texts(struct sosie_group *g, uint64_t point, const struct chain_entry **e, void **body,
                        const void **manifest, uint32_t *manifest_len, const void **acceptance,
                        uint32_t *acceptance_len, struct sosie_err *err)
@@ -163,9 +165,12 @@ static int point_texts(struct sosie_group *g, uint64_t point, const struct chain
 	int rc = find_point(g, point, e, err);
 	if (!rc)
 		rc = chain_body(g->chain, *e, body, err);
-	return rc ? rc
-	          : chain_point_body(*body, (*e)->body_len, manifest, manifest_len, acceptance,
-	                             acceptance_len, err);
+	if (!rc)
+		rc = chain_point_body(*body, (*e)->body_len, manifest, manifest_len, acceptance,
+		                      acceptance_len, err);
+	if (!rc)
+		*manifest_len = (uint32_t)sosie_signed_text(*manifest, *manifest_len);
+	return rc;
 }
 
 int sosie_group_point(struct sosie_group *g, uint64_t point, struct sosie_point *out, struct sosie_err *err)

@@ -6,6 +6,7 @@
 #ifndef SOSIE_STORE_INTERNAL_H
 #define SOSIE_STORE_INTERNAL_H
 
+#include "sosie/sign.h"
 #include "sosie/store.h"
 #include "sosie/tree.h"
 
@@ -21,6 +22,10 @@ struct sosie_store {
 	struct store_memo *memos;       /* what this process knows of groups' heads and usage (memo.c) */
 	struct same_table *sames;       /* "same" messages, for each tenant (same.c) */
 	struct apply_pool *pool;        /* buffers for applying, made when first needed (apply.c) */
+	struct sosie_signer *signer;    /* the standby's, borrowed; NULL: nothing is signed */
+	struct sosie_public standby;    /* its public key, as the store says; has_standby: it has one */
+	bool has_standby;
+	struct audit_log *audits; /* where audit logs end, and their keys (audit.c, keys.c) */
 };
 
 struct sosie_group {
@@ -41,11 +46,22 @@ void same_free_all(struct sosie_store *store);
 int store_path(char dst[STORE_PATH], struct sosie_err *err, const char *fmt, ...)
         __attribute__((format(printf, 3, 4)));
 
+/* --- signing.c
+ * ------------------------------------------------------------------------------------------------------ */
+/* Appends an epoch entry, durably. */
+int group_raise_epoch(struct sosie_group *g, uint64_t epoch, uint64_t point, const char *by,
+                      const char *reason, struct sosie_err *err);
+/* Signs *text (malloc'd) with the standby's key, where there is a signer; else leaves it. */
+int store_sign(struct sosie_store *store, const char *name_space, char **text, size_t *len,
+               struct sosie_err *err);
+/* At opening: STORE/standby.pub, where it is there. */
+int store_read_standby(struct sosie_store *store, struct sosie_err *err);
+
 /* --- chain.c
  * ------------------------------------------------------------------------------------------------------ */
 enum chain_kind { CHAIN_POINT = 1, CHAIN_EPOCH = 2, CHAIN_KEY = 3 };
 struct chain_entry {
-	enum chain_kind kind;
+	unsigned kind; /* enum chain_kind, or of an audit log: enum sosie_audit_kind */
 	uint64_t point;
 	int64_t time_ms;
 	struct sosie_digest previous, digest;
@@ -65,8 +81,8 @@ const struct chain_entry *chain_find_point(const struct sosie_chain *chain, uint
 /* The body, malloc'd, its digest compared with the entry's (SOSIE_ECORRUPT). */
 int chain_body(struct sosie_chain *chain, const struct chain_entry *e, void **out, struct sosie_err *err);
 /* Appends durably: returns after fsync (and sync_dir for a new file). */
-int chain_append(struct sosie_chain *chain, enum chain_kind kind, uint64_t point, int64_t time_ms,
-                 const void *body, uint32_t len, struct sosie_digest *digest, struct sosie_err *err);
+int chain_append(struct sosie_chain *chain, unsigned kind, uint64_t point, int64_t time_ms, const void *body,
+                 uint32_t len, struct sosie_digest *digest, struct sosie_err *err);
 uint64_t chain_newest_point(const struct sosie_chain *chain);
 /* An append failed and the file could not be mended: its entry may be on the disk. */
 bool chain_in_doubt(const struct sosie_chain *chain);
@@ -76,9 +92,8 @@ const struct sosie_digest *chain_head(const struct sosie_chain *chain);
 /* Splits a point's body. acceptance and manifest are borrowed from body. */
 int chain_point_body(const void *body, uint32_t len, const void **manifest, uint32_t *manifest_len,
                      const void **acceptance, uint32_t *acceptance_len, struct sosie_err *err);
-/* Appends an epoch entry. */
-int chain_raise_epoch(struct sosie_chain *chain, uint64_t epoch, uint64_t point, int64_t time_ms,
-                      const char *by, const char *reason, struct sosie_err *err);
+/* Digest of the newest entry of any kind, or the genesis: what the next one names. */
+const struct sosie_digest *chain_last(const struct sosie_chain *chain);
 
 /* --- images.c: a set of VOLUME.raw and VOLUME.tree in one folder
  * ------------------------------------------------------ */

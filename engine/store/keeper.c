@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/store/core.h"
+#include "engine/store/keys.h"
 
 #define CLAIM_TRIES 20
 #define CLAIM_PAUSE_MS 10
@@ -115,7 +115,9 @@ int sosie_keeper_tenant(struct sosie_store *store, const char *tenant, struct so
 	int rc = tenant_quota(store, tenant, &quota, err);
 	if (!rc && quota)
 		rc = tenant_usage(store, tenant, &used, err);
-	return rc ? rc : tenant_limits(store, tenant, quota, used, err);
+	if (!rc)
+		rc = tenant_limits(store, tenant, quota, used, err);
+	return rc ? rc : keys_mend(store, tenant, err);
 }
 
 static int fold(struct sosie_group *g, struct sosie_accept_result *out)
@@ -191,6 +193,8 @@ int sosie_keeper_settle(struct sosie_store *store, const char *tenant, const cha
 	struct sosie_group *g = NULL;
 	struct store_memo *memo;
 	int rc = memo_get(store, tenant, group, &memo, err);
+	if (!rc)
+		refusal_audit(store, memo, false);
 	/* Opening reads the chain: not for nothing, for each group, every two seconds. */
 	if (!rc && memo->closed && !same_waits(store, tenant, memo))
 		return 0;

@@ -14,6 +14,7 @@
 
 #include "engine/store/chain.h"
 #include "engine/store/status.h"
+#include "sosie/audit.h"
 
 #define SAME_BYTES (1u << 20)
 #define SAME_GROUPS 16384u
@@ -37,6 +38,8 @@ struct same_message {
 	char key[17];
 	uint64_t ino, size;
 	int64_t mtime_ms, ctime_ns;
+	bool is_signed; /* well, by signer, whoever that is */
+	struct sosie_public signer;
 	struct same_entry *entries; /* ascending by group */
 	size_t count;
 };
@@ -53,6 +56,11 @@ struct same_table {
 	bool listed, read;
 	struct same_message *messages;
 	unsigned count;
+	/* The tenant's keys when a message was read last; keys_failed: they could not be had, nothing counts.
+	 */
+	struct sosie_key *keys;
+	unsigned key_count;
+	bool keys_failed;
 };
 
 /* --- parsing: hostile bytes; anything odd is "no"
@@ -118,10 +126,61 @@ static void parse(struct same_message *m, const char *text, size_t len)
 	sosie_json_free(j);
 }
 
+/* --- who may say it
+ * ------------------------------------------------------------------------------------------------ */
+
+static void read_signature(struct same_message *m, const char *text, size_t len)
+{
+	unsigned which;
+	m->is_signed = sosie_signed_by(text, len, &m->signer) &&
+	               sosie_signed_check(text, len, SOSIE_SIGN_SAME, &m->signer, 1, &which, NULL) == 0;
+}
+
+static void read_keys(struct sosie_store *store, struct same_table *t)
+{
+	free(t->keys);
+	t->keys = NULL;
+	t->key_count = 0;
+	t->keys_failed = sosie_keys(store, t->tenant.s, &t->keys, &t->key_count, NULL) != 0;
+}
+
+static bool key_is_for(const struct sosie_key *k, const char *group)
+{
+	bool any = k->group_count == 0;
+	for (unsigned i = 0; !any && i < k->group_count; i++)
+		any = strcmp(k->groups[i].s, group) == 0;
+	return any && k->use == SOSIE_KEY_SIGNING;
+}
+
+static bool key_is(const struct sosie_key *k, const struct sosie_public *signer)
+{
+	char id[17];
+	return sosie_public_id(signer, id, NULL) == 0 && strcmp(id, k->info.id) == 0;
+}
+
+/* As for manifests (signing.c): a group that has, or had, a signing key takes the word of a living one only.
+ */
+static bool may_say(const struct same_table *t, const struct same_message *m, const char *group)
+{
+	bool needed = false;
+	if (t->keys_failed)
+		return false;
+	for (unsigned i = 0; i < t->key_count; i++) {
+		const struct sosie_key *k = &t->keys[i];
+		if (!key_is_for(k, group))
+			continue;
+		needed = true;
+		if (k->revoked_ms == 0 && m->is_signed && key_is(k, &m->signer))
+			return true;
+	}
+	return !needed;
+}
+
 /* --- the table
  * ------------------------------------------------------------------------------------------------ */
 
-static void read_message(struct sosie_store *store, const struct same_table *t, struct same_message *m)
+static void read_message(struct sosie_store *store, const struct same_table *t, struct same_message *m,
+                         bool *fresh)
 {
 	char path[STORE_PATH], *text = NULL;
 	struct sosie_stat st;
@@ -140,8 +199,10 @@ static void read_message(struct sosie_store *store, const struct same_table *t, 
 	m->size = st.size;
 	m->mtime_ms = st.mtime_ms;
 	m->ctime_ns = st.ctime_ns;
-	parse(m, text, len);
+	read_signature(m, text, len);
+	parse(m, text, sosie_signed_text(text, len));
 	free(text);
+	*fresh = true;
 }
 
 static int note_key(void *arg, const char *name, enum sosie_file_kind kind)
@@ -186,10 +247,13 @@ static void list_keys(struct sosie_store *store, struct same_table *t)
 static void read_messages(struct sosie_store *store, struct same_table *t, bool now)
 {
 	int64_t at = sosie_mono_ms(store->clock);
+	bool fresh = false;
 	if (!now && t->read && t->seen_ms == t->read_of && at - t->read_ms < LOOK_MS)
 		return;
 	for (struct same_message *m = t->messages; m; m = m->next)
-		read_message(store, t, m);
+		read_message(store, t, m, &fresh);
+	if (fresh)
+		read_keys(store, t);
 	t->read_ms = at;
 	t->read_of = t->seen_ms;
 	t->read = true;
@@ -227,6 +291,7 @@ void same_free_all(struct sosie_store *store)
 			free(m->entries);
 			free(m);
 		}
+		free(t->keys);
 		free(t);
 	}
 }
@@ -260,7 +325,8 @@ static struct same_found find(const struct same_table *t, const char *group,
 {
 	struct same_found found = {0};
 	for (const struct same_message *m = t->messages; m; m = m->next)
-		find_in(m, group, digest, &found);
+		if (may_say(t, m, group))
+			find_in(m, group, digest, &found);
 	return found;
 }
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/store/core.h"
+#include "engine/store/audit.h"
 
 static int count_names(void *arg, const char *name, enum sosie_file_kind kind)
 {
@@ -119,6 +119,8 @@ int sosie_store_open(struct sosie_io *io, struct sosie_clock *clock, const char 
 	s->path = strdup(path);
 	int rc = s->path ? read_store(s, err)
 	                 : sosie_err_set(err, SOSIE_ENOMEM, "no memory to open the store");
+	if (!rc)
+		rc = store_read_standby(s, err);
 	if (rc) {
 		sosie_store_close(s);
 		return rc;
@@ -135,6 +137,7 @@ void sosie_store_close(struct sosie_store *store)
 		return;
 	memo_free_all(store);
 	same_free_all(store);
+	audit_free_all(store);
 	apply_pool_free(store->pool);
 	sosie_io_close(store->io, store->keeper_lock, NULL);
 	free(store->path);

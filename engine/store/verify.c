@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Verification of a group: chain, journal, generations, head. Takes no lock and writes nothing, so that
- * another user may run it while a keeper works: what it looks at was durable when the group was opened and
- * never changes (chain up to there, journal, generations), or it is looked at again before damage is told
- * (head).
+ * Verification of a group: chain, audit logs, journal, generations, head. Takes no lock and writes nothing,
+ * so that another user may run it while a keeper works: what it looks at was durable when the group was
+ * opened and never changes (chain up to there, journal, generations), or it is looked at again before damage
+ * is told (head).
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -39,6 +39,7 @@ int verify_failure(struct verify *w, int rc, const char *where, const struct sos
 	case SOSIE_ECORRUPT:
 	case SOSIE_ENOTFOUND:
 	case SOSIE_ECONFIG:
+	case SOSIE_EAUTH:
 	case SOSIE_EUNSUPPORTED:
 		verify_damage(w, where, "%s", failure->what);
 		return 0;
@@ -107,13 +108,26 @@ static int acceptance_numbers(const struct sosie_json *a, const struct chain_ent
 	return rc;
 }
 
+/* Older releases did not write it. */
+static int check_previous(const struct sosie_json *doc, const struct chain_entry *e, struct sosie_err *err)
+{
+	struct sosie_digest named;
+	int rc = sosie_json_has(doc, "previous")
+	                 ? sosie_json_hex(doc, "previous", named.b, sizeof(named.b), err)
+	                 : 0;
+
+	if (rc == 0 && sosie_json_has(doc, "previous") && !sosie_digest_equal(&named, &e->previous))
+		rc = sosie_err_set(err, SOSIE_ECORRUPT, "it was signed to follow another entry");
+	return rc;
+}
+
 static int check_acceptance(struct verify *w, const struct chain_entry *e, const void *text, uint32_t len,
                             const struct sosie_manifest *m, const struct sosie_digest *manifest_digest,
                             struct sosie_err *err)
 {
 	struct sosie_json *a = NULL;
 	struct sosie_digest named;
-	int rc = sosie_json_parse(text, len, STORE_SMALL_FILE, &a, err);
+	int rc = sosie_json_parse(text, sosie_signed_text(text, len), STORE_SMALL_FILE, &a, err);
 
 	if (rc == 0)
 		rc = acceptance_texts(w, a, err);
@@ -123,7 +137,13 @@ static int check_acceptance(struct verify *w, const struct chain_entry *e, const
 		rc = sosie_json_hex(a, "manifest", named.b, sizeof(named.b), err);
 	if (rc == 0 && !sosie_digest_equal(&named, manifest_digest))
 		rc = sosie_err_set(err, SOSIE_ECORRUPT, "the acceptance names another manifest");
+	if (rc == 0)
+		rc = check_previous(a, e, err);
 	sosie_json_free(a);
+	if (rc == 0)
+		rc = verify_standby(w, text, len, err);
+	if (rc == 0)
+		w->v->countersigned += sosie_signed_text(text, len) < len;
 	return rc;
 }
 
@@ -156,29 +176,35 @@ static int check_point_entry(struct verify *w, struct walk *walk, const struct c
 
 	memset(&m, 0, sizeof(m));
 	if (rc == 0)
-		rc = sosie_manifest_parse(manifest, manifest_len, &m, err);
+		rc = sosie_manifest_parse(manifest, sosie_signed_text(manifest, manifest_len), &m, err);
 	if (rc < 0)
 		return rc;
-	sosie_manifest_digest(w->g->hash, manifest, manifest_len, &digest);
+	sosie_manifest_digest(w->g->hash, manifest, sosie_signed_text(manifest, manifest_len), &digest);
 	rc = check_place(w, walk, e, &m, err);
+	if (rc == 0)
+		rc = verify_source(w, e->point, manifest, manifest_len, err);
 	if (rc == 0)
 		rc = check_acceptance(w, e, acceptance, acceptance_len, &m, &digest, err);
 	sosie_manifest_fini(&m);
 	return rc;
 }
 
-static int check_epoch_entry(struct walk *walk, const struct chain_entry *e, const void *body,
-                             struct sosie_err *err)
+static int check_epoch_entry(struct verify *w, struct walk *walk, const struct chain_entry *e,
+                             const void *body, struct sosie_err *err)
 {
 	struct sosie_json *doc = NULL;
 	uint64_t epoch = 0, point = 0;
-	int rc = sosie_json_parse(body, e->body_len, STORE_SMALL_FILE, &doc, err);
+	int rc = sosie_json_parse(body, sosie_signed_text(body, e->body_len), STORE_SMALL_FILE, &doc, err);
 
 	if (rc == 0)
 		rc = sosie_json_u64(doc, "epoch", INT64_MAX, &epoch, err);
 	if (rc == 0)
 		rc = sosie_json_u64(doc, "point", INT64_MAX, &point, err);
+	if (rc == 0)
+		rc = check_previous(doc, e, err);
 	sosie_json_free(doc);
+	if (rc == 0)
+		rc = verify_standby(w, body, e->body_len, err);
 	if (rc == 0 && (epoch <= walk->epoch || point > walk->point || e->point != walk->point))
 		rc = sosie_err_set(err, SOSIE_ECORRUPT,
 		                   "epoch %llu at point %llu follows epoch %llu at point %llu",
@@ -202,7 +228,7 @@ static int check_entry(struct verify *w, struct walk *walk, const struct chain_e
 	if (rc == 0 && e->kind == CHAIN_POINT)
 		rc = check_point_entry(w, walk, e, body, err);
 	else if (rc == 0 && e->kind == CHAIN_EPOCH)
-		rc = check_epoch_entry(walk, e, body, err);
+		rc = check_epoch_entry(w, walk, e, body, err);
 	free(body);
 	return rc;
 }
@@ -445,8 +471,9 @@ static int verify_one_point(struct verify *w, uint64_t point, struct sosie_err *
 
 static int verify_all(struct verify *w, struct sosie_err *err)
 {
-	int rc = verify_journal(w, 1, sosie_group_points(w->g), err);
-
+	int rc = verify_audit(w, err);
+	if (rc == 0)
+		rc = verify_journal(w, 1, sosie_group_points(w->g), err);
 	if (rc == 0)
 		rc = verify_generations(w, err);
 	return rc == 0 && w->v->full ? verify_head(w, err) : rc;
@@ -465,6 +492,9 @@ int sosie_group_verify(struct sosie_group *g, struct sosie_verify *v, struct sos
 	int rc = 0;
 
 	v->entries = v->points = v->parts = v->part_bytes = v->generations = v->image_bytes = v->damaged = 0;
+	v->signed_points = v->countersigned = 0;
+	v->audit_entries = 0;
+	v->audit_denied = false;
 	if (v->point > sosie_group_points(g))
 		return refuse_point(g, v->point, err);
 	w.ring = aligned_alloc(SOSIE_LEAF, STREAM_BLOCKS * STORE_BLOCK);
@@ -474,7 +504,10 @@ int sosie_group_verify(struct sosie_group *g, struct sosie_verify *v, struct sos
 		rc = sosie_err_sys(err, ENOMEM, "cannot verify %s/%s", g->tenant.s, g->name.s);
 	sosie_context_group(g->hash, g->tenant.s, g->name.s, &w.group_ctx);
 	if (rc == 0)
+		rc = verify_keys_get(&w, err);
+	if (rc == 0)
 		rc = verify_chain(&w, err);
+	verify_keys_free(&w);
 	if (rc == 0)
 		rc = v->point ? verify_one_point(&w, v->point, err) : verify_all(&w, err);
 	free(w.ring);

@@ -38,6 +38,11 @@ int sosie_json_arr(const struct sosie_json *obj, const char *key, size_t max, st
                    size_t *count, struct sosie_err *err);
 /* Element i of an array, which must be an object. */
 int sosie_json_at(const struct sosie_json *arr, size_t i, struct sosie_json **out, struct sosie_err *err);
+/* Element i of an array, which must be a string of at most max_len bytes. */
+int sosie_json_str_at(const struct sosie_json *arr, size_t i, size_t max_len, const char **out,
+                      struct sosie_err *err);
+/* The names of all members, in their order; return non-zero to stop, which is then returned. */
+int sosie_json_names(const struct sosie_json *obj, int (*fn)(void *arg, const char *name), void *arg);
 /* Refuses members that are not in the NULL-terminated list. */
 int sosie_json_only(const struct sosie_json *obj, const char *const *keys, struct sosie_err *err);
 

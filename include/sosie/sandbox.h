@@ -6,9 +6,10 @@
  *
  * Layers: all other descriptors closed, memory shared with others (such as the parent's I/O rings, through
  * which it could act with the parent's rights) taken away, no core file, no new privileges, an end with the
- * parent's thread; a limit on memory; Landlock with nothing allowed (Linux 5.13 and later, see landlock(7));
- * a list of system calls, any other kills (seccomp(2)). The memory of the parent at the time of the fork can
- * still be read: what the child says must be checked so that none of it can travel further.
+ * parent's thread (but see SOSIE_SANDBOX_WAIT); a limit on memory; Landlock with nothing allowed (Linux 5.13
+ * and later, see landlock(7)); a list of system calls, any other kills (seccomp(2)). The memory of the parent
+ * at the time of the fork can still be read: what the child says must be checked so that none of it can
+ * travel further.
  */
 #ifndef SOSIE_SANDBOX_H
 #define SOSIE_SANDBOX_H
@@ -21,6 +22,9 @@
 
 enum sosie_sandbox_feature {
 	SOSIE_SANDBOX_FILES = 1, /* positioned reads and writes, size, flush on the descriptors kept */
+	SOSIE_SANDBOX_WAIT =
+	        2, /* poll(2), for one that waits on several descriptors; and it does not end with
+	              the thread that forked it: it must watch its parent itself (pidfd_open(2)) */
 };
 
 enum sosie_sandbox_layer {

@@ -22,7 +22,7 @@
 #define SOSIE_PARTS_MAX 4096u
 #define SOSIE_ATTACHMENTS_MAX 256u
 #define SOSIE_ATTACHMENTS_BYTES (64u << 20)
-#define SOSIE_MANIFEST_MAX (1u << 20)
+#define SOSIE_MANIFEST_MAX (1u << 20) /* its signature included, where it has one (sosie/sign.h) */
 
 enum sosie_record_kind {
 	SOSIE_RECORD_DATA = 1,
@@ -221,6 +221,8 @@ enum sosie_verdict_kind {
 struct sosie_verdict {
 	enum sosie_verdict_kind kind;
 	struct sosie_upload_id upload;
+	struct sosie_digest manifest; /* of what was committed: an old word about another upload is seen as
+	                                 one; zero when it is not said */
 	int64_t time_ms;
 	struct sosie_head head; /* accepted, differs */
 	struct sosie_err error; /* refused, waiting */

@@ -32,6 +32,12 @@ s="--store $SOSIE_STORE"
 	one_document true 0 "export --point" "$sosie" export $s acme/erp --into "$work/x2" --point 1 --json
 	one_document true 0 status "$sosie" status $s --json
 	one_document true 0 "status of a group" "$sosie" status $s acme/erp --json
+	one_document true 0 keygen "$sosie" keygen --out "$work/signing" --json
+	json '(.file | endswith("/signing")) and .public_file == .file + ".pub" and (.public | startswith("ssh-ed25519 ")) and (.fingerprint | startswith("SHA256:")) and (.key | length) == 16'
+	one_document false 3 "keygen: the file is there" "$sosie" keygen --out "$work/signing" --json
+	one_document false 1 "keygen: no such folder" "$sosie" keygen --out "$work/none/signing" --json
+	one_document false 2 "keygen: a comment of two lines" "$sosie" keygen --out "$work/signing2" --comment 'a
+b' --json
 	for verb in points verify status; do
 		one_document false 1 "$verb: no such group" "$sosie" "$verb" $s acme/none --json
 		one_document false 3 "$verb: no store" "$sosie" "$verb" --store "$work" acme/erp --json
@@ -50,7 +56,7 @@ s="--store $SOSIE_STORE"
 	one_document true 0 "status after a cutover" "$sosie" status $s acme/erp --json
 	one_document true 0 "points after a cutover" "$sosie" points $s acme/erp --json
 }
-for verb in "store init" "tenant add" "key add" replicate export cutover; do
+for verb in "store init" "tenant add" "key add" keygen replicate export cutover; do
 	# shellcheck disable=SC2086
 	exits 0 "$verb --help" "$sosie" $verb --help
 	says 'usage'

@@ -9,10 +9,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tools/common/standby_key.h"
 #include "tools/sosie/command.h"
 
 #define KEY_FILE_MAX (16u << 10)
-#define LINE_MAX_BYTES (2 * COMMAND_PATH + 2048)
+#define LINE_MAX_BYTES (2 * COMMAND_PATH + SOSIE_KEY_GROUPS_MAX * (SOSIE_NAME_MAX + 10) + 2048)
 
 /* Copies are slow and take room: said when the store is made, not when they are first needed. */
 static void say_reflink(bool reflink)
@@ -54,11 +55,21 @@ static int explain_init(const char *path, struct sosie_err *err)
 	return sosie_err_action(err, "run it as a user who may, or choose another folder");
 }
 
+static int audit_command(struct command *c, const char *tenant, const char *command, struct sosie_err *err)
+{
+	struct sosie_json *body = sosie_json_new();
+
+	sosie_json_set_str(body, "command", command);
+	return command_audit(c, tenant, SOSIE_AUDIT_COMMAND, body, err);
+}
+
 int verb_store_init(struct command *c, struct sosie_err *err)
 {
 	const char *path = c->options.operands[0];
 	struct sosie_store_info info;
+	struct sosie_public key;
 	char resolved[PATH_MAX];
+	bool made;
 	int rc = command_open_io(c, err);
 
 	if (rc == 0)
@@ -67,7 +78,9 @@ int verb_store_init(struct command *c, struct sosie_err *err)
 		return explain_init(path, err);
 	if (!realpath(path, resolved))
 		return sosie_err_sys(err, errno, "the new store %s cannot be reached", path);
-	rc = sosie_store_open(c->io, c->clock, resolved, &c->store, err);
+	rc = standby_key_make(c->io, resolved, &key, &made, err);
+	if (rc == 0)
+		rc = sosie_store_open(c->io, c->clock, resolved, &c->store, err);
 	if (rc < 0)
 		return rc;
 	sosie_store_info(c->store, &info);
@@ -75,10 +88,15 @@ int verb_store_init(struct command *c, struct sosie_err *err)
 	sosie_json_set_hex(c->doc, "id", info.id.b, sizeof(info.id.b));
 	sosie_json_set_bool(c->doc, "reflink", info.reflink);
 	sosie_json_set_str(c->doc, "io", c->io_reason);
+	rc = audit_command(c, NULL, "store init", err);
+	if (rc < 0)
+		return sosie_err_wrap(err, "the store is made, but that is not in its audit log");
 	if (c->json)
 		return 0;
 	printf("Made the store %s\n", resolved);
 	say_reflink(info.reflink);
+	printf("Its key signs what it accepts: \"sosie card --store %s\" shows what sources must pin.\n",
+	       resolved);
 	printf("Next: sosie tenant add --store %s TENANT\n", resolved);
 	return 0;
 }
@@ -104,6 +122,21 @@ static int explain_tenant(struct command *c, uint64_t quota, struct sosie_err *e
 	                        c->store_path, c->tenant.s);
 }
 
+/* In its own log, and in the store's, which stays when its folder goes. */
+static int audit_tenant(struct command *c, uint64_t quota, struct sosie_err *err)
+{
+	const char *const logs[] = {NULL, c->tenant.s};
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < 2; i++) {
+		struct sosie_json *body = sosie_json_new();
+		sosie_json_set_str(body, "tenant", c->tenant.s);
+		sosie_json_set_u64(body, "quota", quota);
+		rc = command_audit(c, logs[i], SOSIE_AUDIT_TENANT, body, err);
+	}
+	return rc < 0 ? sosie_err_wrap(err, "the tenant is made, but that is not in the audit log") : rc;
+}
+
 int verb_tenant_add(struct command *c, struct sosie_err *err)
 {
 	const char *quota_text = options_get(&c->options, "quota");
@@ -119,6 +152,8 @@ int verb_tenant_add(struct command *c, struct sosie_err *err)
 		rc = sosie_tenant_add(c->store, c->tenant.s, quota, err);
 	if (rc == -SOSIE_EEXISTS)
 		return explain_tenant(c, quota, err);
+	if (rc == 0)
+		rc = audit_tenant(c, quota, err);
 	if (rc < 0)
 		return rc;
 	sosie_json_set_str(c->doc, "store", c->store_path);
@@ -131,7 +166,7 @@ int verb_tenant_add(struct command *c, struct sosie_err *err)
 		return 0;
 	printf("Made the tenant %s, %s%s\n", c->tenant.s, quota ? "quota " : "without a quota",
 	       quota ? sosie_size_text(size, sizeof(size), quota) : "");
-	printf("Next: sosie key add --for ssh --store %s %s FILE.pub\n", c->store_path, c->tenant.s);
+	printf("Next: sosie key add --store %s %s FILE.pub\n", c->store_path, c->tenant.s);
 	return 0;
 }
 
@@ -158,15 +193,17 @@ static int read_key_file(struct command *c, const char *path, char *text, size_t
 	return rc;
 }
 
-static void key_document(struct command *c, const struct sosie_key_info *key, const char *line)
+static void key_document(struct command *c, const struct sosie_key *key, const char *line)
 {
 	sosie_json_set_str(c->doc, "store", c->store_path);
 	sosie_json_set_str(c->doc, "tenant", c->tenant.s);
-	sosie_json_set_str(c->doc, "key", key->id);
-	sosie_json_set_str(c->doc, "type", key->type);
-	sosie_json_set_str(c->doc, "fingerprint", key->fingerprint);
-	sosie_json_set_str(c->doc, "comment", key->comment);
-	sosie_json_set_str(c->doc, "authorized_keys", line);
+	sosie_json_set_str(c->doc, "key", key->info.id);
+	sosie_json_set_str(c->doc, "for", key->use == SOSIE_KEY_SIGNING ? "signing" : "ssh");
+	sosie_json_set_str(c->doc, "type", key->info.type);
+	sosie_json_set_str(c->doc, "fingerprint", key->info.fingerprint);
+	sosie_json_set_str(c->doc, "comment", key->info.comment);
+	command_groups_json(c->doc, key);
+	sosie_json_set_str(c->doc, "authorized_keys", key->use == SOSIE_KEY_SSH ? line : NULL);
 }
 
 struct key_search {
@@ -204,33 +241,72 @@ static void warn_key(struct command *c, const struct sosie_key_info *key)
 		        search.found);
 }
 
-/* Registers the key of the text; key and line are its result. */
-static int register_key(struct command *c, const char *text, size_t len, struct sosie_key_info *key,
-                        char *line, size_t size, struct sosie_err *err)
+static int register_key(struct command *c, const char *text, size_t len, struct sosie_key *key,
+                        struct sosie_err *err)
+{
+	return sosie_key_add(c->store, c->tenant.s, text, len, key->use, key->groups, key->group_count,
+	                     &key->info, err);
+}
+
+/* Registers the key of the text, when there can be a line for it; key and line are its result. */
+static int register_ssh(struct command *c, const char *text, size_t len, struct sosie_key *key, char *line,
+                        size_t size, struct sosie_err *err)
 {
 	char receive[COMMAND_PATH];
 	int rc;
 
 	if (!command_beside("sosie-receive", receive))
 		fprintf(stderr, "sosie: warning: there is no %s yet: the line needs it there\n", receive);
-	memset(key, 0, sizeof(*key));
 	rc = authorized_keys_line(line, size, receive, c->store_path, c->tenant.s, key,
 	                          err); /* refuses before it registers */
 	if (rc == 0)
-		rc = sosie_key_add(c->store, c->tenant.s, text, len, key, err);
+		rc = register_key(c, text, len, key, err);
 	return rc < 0 ? rc : authorized_keys_line(line, size, receive, c->store_path, c->tenant.s, key, err);
+}
+
+/* --for and --group. */
+static int key_options(struct command *c, struct sosie_key *key, struct sosie_err *err)
+{
+	const char *use = options_get(&c->options, "for"), *name;
+	char shown[80];
+	int rc = 0;
+
+	key->use = use && strcmp(use, "signing") == 0 ? SOSIE_KEY_SIGNING : SOSIE_KEY_SSH;
+	if (use && key->use == SOSIE_KEY_SSH && strcmp(use, "ssh") != 0)
+		return options_usage(&c->options, err, "--for takes ssh or signing, not \"%s\"",
+		                     sosie_escape(shown, sizeof(shown), use, strlen(use)));
+	for (size_t i = 0; rc == 0 && (name = options_nth(&c->options, "group", i)); i++) {
+		if (i == SOSIE_KEY_GROUPS_MAX)
+			return options_usage(&c->options, err, "--group may be given %u times",
+			                     SOSIE_KEY_GROUPS_MAX);
+		rc = sosie_name_set(&key->groups[key->group_count++], SOSIE_NAME_GROUP, name, err);
+	}
+	return rc;
+}
+
+static void say_registered(struct command *c, const struct sosie_key *key, const char *line)
+{
+	if (key->use == SOSIE_KEY_SIGNING) {
+		printf("Registered the signing key %s (%s) of the tenant %s\n", key->info.id,
+		       key->info.fingerprint, c->tenant.s);
+		return;
+	}
+	printf("%s\n", line);
+	(void)fflush(stdout);
+	fprintf(stderr,
+	        "sosie: key %s (%s) of the tenant %s is registered; the line %s belongs into\n"
+	        "sosie: ~/.ssh/authorized_keys of the user that sources log in as\n",
+	        key->info.id, key->info.fingerprint, c->tenant.s,
+	        isatty(STDOUT_FILENO) ? "above" : "printed on standard output");
 }
 
 int verb_key_add(struct command *c, struct sosie_err *err)
 {
 	static char line[LINE_MAX_BYTES], text[KEY_FILE_MAX];
-	const char *use;
-	struct sosie_key_info key;
+	static struct sosie_key key;
 	size_t len = 0;
-	int rc = options_need(&c->options, "for", &use, err);
+	int rc = key_options(c, &key, err);
 
-	if (rc == 0 && strcmp(use, "ssh") != 0)
-		rc = options_usage(&c->options, err, "--for takes ssh, not \"%s\"", use);
 	if (rc == 0)
 		rc = sosie_name_set(&c->tenant, SOSIE_NAME_TENANT, c->options.operands[0], err);
 	if (rc == 0) /* as the caller, who can read the file */
@@ -241,19 +317,14 @@ int verb_key_add(struct command *c, struct sosie_err *err)
 	if (rc == 0)
 		rc = command_open_store(c, err);
 	if (rc == 0)
-		rc = register_key(c, text, len, &key, line, sizeof(line), err);
+		rc = key.use == SOSIE_KEY_SIGNING ? register_key(c, text, len, &key, err)
+		                                  : register_ssh(c, text, len, &key, line, sizeof(line), err);
 	if (rc < 0)
 		return rc;
-	warn_key(c, &key);
+	if (key.use == SOSIE_KEY_SSH)
+		warn_key(c, &key.info);
 	key_document(c, &key, line);
-	if (c->json)
-		return 0;
-	printf("%s\n", line);
-	(void)fflush(stdout);
-	fprintf(stderr,
-	        "sosie: key %s (%s) of the tenant %s is registered; the line %s belongs into\n"
-	        "sosie: ~/.ssh/authorized_keys of the user that sources log in as\n",
-	        key.id, key.fingerprint, c->tenant.s,
-	        isatty(STDOUT_FILENO) ? "above" : "printed on standard output");
+	if (!c->json)
+		say_registered(c, &key, line);
 	return 0;
 }

@@ -7,6 +7,7 @@
 #ifndef TOOLS_SOSIE_COMMAND_H
 #define TOOLS_SOSIE_COMMAND_H
 
+#include "sosie/audit.h"
 #include "sosie/store.h"
 #include "tools/common/document.h"
 #include "tools/common/options.h"
@@ -30,6 +31,7 @@ struct verb {
 	bool takes_inbox; /* accepts a first upload that waits without a keeper, instead of only telling of it
 	                   */
 	bool writes;      /* into the store: done as the store's owner */
+	bool signs;       /* with the standby's key, where it can */
 	const char *interrupted; /* what the same command does after an interruption */
 	int (*run)(struct command *c, struct sosie_err *err);
 };
@@ -45,6 +47,7 @@ struct command {
 	char io_reason[160];
 	char store_path[COMMAND_PATH];
 	struct sosie_store *store;
+	struct sosie_signer *signer; /* NULL: what is done is not signed */
 	struct sosie_group *group;
 	struct sosie_name tenant, name;
 	struct progress progress;
@@ -54,6 +57,8 @@ struct command {
 
 /* Opens the ring, or threads. */
 int command_open_io(struct command *c, struct sosie_err *err);
+/* Root becomes who owns the store, so that all files there stay the owner's. */
+int command_become_owner(const char *store, struct sosie_err *err);
 /* Opens --store (and the ring). */
 int command_open_store(struct command *c, struct sosie_err *err);
 /* Opens --store and the group that the first operand names, and says both in the document. */
@@ -66,6 +71,8 @@ int command_point(struct command *c, uint64_t *point, struct sosie_err *err);
 /* The absolute path that --into means; its parent must exist. Empty when not given. */
 int command_into(struct command *c, char dst[COMMAND_PATH], struct sosie_err *err);
 
+/* "groups" of a key: names, null when it is for all. */
+void command_groups_json(struct sosie_json *obj, const struct sosie_key *key);
 /* A point as every document shows it. */
 void command_point_json(struct command *c, struct sosie_json *obj, const struct sosie_point *p);
 /* "1 point", "2 points" */
@@ -86,9 +93,23 @@ bool command_beside(const char *name, char dst[COMMAND_PATH]);
 /* The same, else its bare name for a search in PATH. */
 void command_program(const char *name, char dst[COMMAND_PATH]);
 
+int verb_card(struct command *c, struct sosie_err *err);
+int verb_head(struct command *c, struct sosie_err *err);
+/* Appends to the audit log of the tenant, NULL: of the store, as the store's owner. Frees body. */
+int command_audit(struct command *c, const char *tenant, enum sosie_audit_kind kind, struct sosie_json *body,
+                  struct sosie_err *err);
+/* The same where the work must not depend on it: what went wrong is a warning. */
+void command_audit_try(struct command *c, const char *tenant, enum sosie_audit_kind kind,
+                       struct sosie_json *body);
+
 int verb_store_init(struct command *c, struct sosie_err *err);
+int verb_store_key(struct command *c, struct sosie_err *err);
 int verb_tenant_add(struct command *c, struct sosie_err *err);
 int verb_key_add(struct command *c, struct sosie_err *err);
+int verb_key_list(struct command *c, struct sosie_err *err);
+int verb_key_revoke(struct command *c, struct sosie_err *err);
+int verb_audit(struct command *c, struct sosie_err *err);
+int verb_keygen(struct command *c, struct sosie_err *err);
 int verb_points(struct command *c, struct sosie_err *err);
 int verb_verify(struct command *c, struct sosie_err *err);
 int verb_export(struct command *c, struct sosie_err *err);
@@ -99,8 +120,9 @@ int status_of_source(struct command *c, const char *file, const char *state, str
 /* Does not return when sosied could be run. */
 int replicate_exec(char **argv, struct sosie_err *err);
 
-/* authorized_keys.c: the line for one key. SOSIE_ECONFIG when a path cannot be quoted safely. */
+/* authorized_keys.c: the line for one key (info and groups of it). SOSIE_ECONFIG when a path cannot be quoted
+ * safely. */
 int authorized_keys_line(char *dst, size_t size, const char *receive, const char *store, const char *tenant,
-                         const struct sosie_key_info *key, struct sosie_err *err);
+                         const struct sosie_key *key, struct sosie_err *err);
 
 #endif

@@ -18,18 +18,44 @@
 /* clang-format on */
 
 static const struct option_spec init_options[] = {JSON_OPTION};
+static const struct option_spec store_key_options[] = {JSON_OPTION};
+static const struct option_spec head_options[] = {
+        STORE_OPTION,
+        {"export", "FILE", NULL, false, "write it into FILE instead of printing it"},
+        JSON_OPTION};
+static const struct option_spec card_options[] = {
+        STORE_OPTION,
+        {"identity", "FILE.pub", NULL, true, "at the primary: the key that logs in"},
+        {"signing", "FILE.pub", NULL, true, "at the primary: the key that signs"},
+        JSON_OPTION};
 static const struct option_spec tenant_options[] = {
         STORE_OPTION,
         {"quota", "SIZE", NULL, false, "room for journal and images (K, M, G, T)"},
         JSON_OPTION};
 static const struct option_spec key_options[] = {
-        STORE_OPTION, {"for", "ssh", NULL, false, "what the key is for"}, JSON_OPTION};
+        STORE_OPTION,
+        {"for", "ssh|signing", NULL, false, "what the key is for (default: ssh)"},
+        {"group", "GROUP", NULL, true, "only for this group; may be given 64 times"},
+        JSON_OPTION};
+static const struct option_spec list_options[] = {STORE_OPTION, JSON_OPTION};
+static const struct option_spec revoke_options[] = {
+        STORE_OPTION, {"reason", "TEXT", NULL, false, "goes into the audit log"}, JSON_OPTION};
+static const struct option_spec audit_options[] = {
+        STORE_OPTION,
+        {"since", "TIME", NULL, false, "2026-11-22, 2026-11-22T03:27:00.000Z, or how long ago: 7d"},
+        {"json", NULL, NULL, false, "print a JSON document for each entry, one a line"}};
+static const struct option_spec keygen_options[] = {
+        {"out", "FILE", NULL, false, "the private half; FILE.pub gets the public one"},
+        {"comment", "TEXT", NULL, false, "names the key (default: sosie-signing@HOST)"},
+        JSON_OPTION};
 static const struct option_spec points_options[] = {
         STORE_OPTION, {"last", "N", NULL, false, "only the newest N"}, JSON_OPTION};
 static const struct option_spec verify_options[] = {
         STORE_OPTION,
         {"point", "N|latest", NULL, false, "only what this point needs"},
         {"full", NULL, NULL, false, "read every byte of the images too"},
+        {"keys", "FILE", NULL, false, "who must have signed, instead of the store's own word"},
+        {"head", "FILE", NULL, false, "an exported head that the chain must still contain"},
         JSON_OPTION};
 static const struct option_spec export_options[] = {
         STORE_OPTION,
@@ -69,6 +95,56 @@ static const struct verb verbs[] = {
                 .run = verb_store_init,
         },
         {
+                .name = "store key",
+                .schema = "store-key",
+                .synopsis = "store key STORE [--json]",
+                .summary = "give a store the key that it signs with",
+                .text = "A new store has one. One of an older release gets it here; what the keeper accepts\n"
+                        "is signed once it was started anew. With a key there it only shows it.",
+                .specs = store_key_options,
+                .spec_count = COUNT(store_key_options),
+                .min = 1,
+                .max = 1,
+                .operand_names = "STORE",
+                .writes = true,
+                .interrupted = "the same command goes on",
+                .run = verb_store_key,
+        },
+        {
+                .name = "card",
+                .schema = "card",
+                .synopsis = "card [--store STORE] [--json]\n"
+                            "       sosie card --identity FILE.pub --signing FILE.pub [--json]",
+                .summary = "what the other side must know of this one",
+                .text = "At the standby: the store's id, its key, the host's keys. At the primary: its two\n"
+                        "keys. Send the lines any way you like, then read the short fingerprints to each\n"
+                        "other over the telephone.",
+                .specs = card_options,
+                .spec_count = COUNT(card_options),
+                .min = 0,
+                .max = 0,
+                .operand_names = "",
+                .interrupted = "nothing was changed",
+                .run = verb_card,
+        },
+        {
+                .name = "head",
+                .schema = "head",
+                .synopsis = "head [--store STORE] TENANT/GROUP [--export FILE] [--json]",
+                .summary = "the signed word on where a chain ends",
+                .text = "Kept elsewhere, it shows later that history was not rewritten since:\n"
+                        "sosie verify --head FILE. Run it as the user that owns the store's key.",
+                .specs = head_options,
+                .spec_count = COUNT(head_options),
+                .min = 1,
+                .max = 1,
+                .operand_names = "TENANT/GROUP",
+                .writes = true,
+                .signs = true,
+                .interrupted = "nothing was changed",
+                .run = verb_head,
+        },
+        {
                 .name = "tenant add",
                 .schema = "tenant-add",
                 .synopsis = "tenant add [--store STORE] TENANT [--quota SIZE] [--json]",
@@ -86,10 +162,12 @@ static const struct verb verbs[] = {
         {
                 .name = "key add",
                 .schema = "key-add",
-                .synopsis = "key add --for ssh [--store STORE] TENANT FILE.pub [--json]",
-                .summary = "register a source's SSH key",
-                .text = "Prints the line for authorized_keys, which confines the key to sosie-receive and\n"
-                        "its tenant. The same key can be given again.",
+                .synopsis = "key add [--for ssh|signing] [--group GROUP]... [--store STORE]\n"
+                            "                     TENANT FILE.pub [--json]",
+                .summary = "register a source's key",
+                .text = "For SSH: prints the line for authorized_keys, which confines the key to\n"
+                        "sosie-receive, its tenant and its groups. For signing: points must be signed by\n"
+                        "such a key (ssh-ed25519). The same key can be given again.",
                 .specs = key_options,
                 .spec_count = COUNT(key_options),
                 .min = 2,
@@ -98,6 +176,71 @@ static const struct verb verbs[] = {
                 .writes = true,
                 .interrupted = "the same command can be run again",
                 .run = verb_key_add,
+        },
+        {
+                .name = "key list",
+                .schema = "key-list",
+                .synopsis = "key list [--store STORE] TENANT [--json]",
+                .summary = "list a tenant's keys, revoked ones too",
+                .text = "As the tenant's audit log says, in the order in which they were added first.",
+                .specs = list_options,
+                .spec_count = COUNT(list_options),
+                .min = 1,
+                .max = 1,
+                .operand_names = "TENANT",
+                .writes = false,
+                .interrupted = "nothing was changed",
+                .run = verb_key_list,
+        },
+        {
+                .name = "key revoke",
+                .schema = "key-revoke",
+                .synopsis = "key revoke [--store STORE] TENANT KEY [--reason TEXT] [--json]",
+                .summary = "take nothing more with a key",
+                .text = "KEY: its id, or SHA256:... A source that runs with it is refused at its next\n"
+                        "step. Points that are there stay. The same key can be given again, and be\n"
+                        "added anew. A signing key waits at most a minute for its groups' locks.",
+                .specs = revoke_options,
+                .spec_count = COUNT(revoke_options),
+                .min = 2,
+                .max = 2,
+                .operand_names = "TENANT KEY",
+                .writes = true,
+                .interrupted = "run the same command again",
+                .run = verb_key_revoke,
+        },
+        {
+                .name = "audit",
+                .schema = "audit",
+                .synopsis = "audit [--store STORE] [TENANT] [--since TIME] [--json]",
+                .summary = "what was done and decided, with every acceptance",
+                .text = "The audit log of the tenant (without one: of all, and the store's own), and the\n"
+                        "acceptances and epochs of its groups, in the order of their times. --json: a\n"
+                        "document a line, the last one says whether all could be read.",
+                .specs = audit_options,
+                .spec_count = COUNT(audit_options),
+                .min = 0,
+                .max = 1,
+                .operand_names = "TENANT",
+                .writes = false,
+                .interrupted = "nothing was changed",
+                .run = verb_audit,
+        },
+        {
+                .name = "keygen",
+                .schema = "keygen",
+                .synopsis = "keygen [--out FILE] [--comment TEXT] [--json]",
+                .summary = "make a signing key",
+                .text = "Ed25519, in OpenSSH's format and without a passphrase; FILE must not exist.\n"
+                        "Without --out: /etc/sosie/signing_ed25519. Needs no store.",
+                .specs = keygen_options,
+                .spec_count = COUNT(keygen_options),
+                .min = 0,
+                .max = 0,
+                .operand_names = "",
+                .writes = false,
+                .interrupted = "if the file is not there, run it again",
+                .run = verb_keygen,
         },
         {
                 .name = "points",
@@ -118,9 +261,12 @@ static const struct verb verbs[] = {
                 .name = "verify",
                 .schema = "verify",
                 .synopsis = "verify [--store STORE] TENANT/GROUP [--point N|latest] [--full]\n"
-                            "                    [--json]",
-                .summary = "check what is kept against its digests",
-                .text = "Changes nothing, needs no lock, may run beside a keeper. Exit 5: damage found.",
+                            "                    [--keys FILE] [--head FILE] [--json]",
+                .summary = "check what is kept against digests and signatures",
+                .text = "Changes nothing, needs no lock, may run beside a keeper. Exit 5: damage found.\n"
+                        "--keys: lines \"standby ssh-ed25519 ...\" and \"source ssh-ed25519 ...\"; then "
+                        "every\n"
+                        "entry must be signed by one of these, whatever the store says of itself.",
                 .specs = verify_options,
                 .spec_count = COUNT(verify_options),
                 .min = 1,
@@ -164,6 +310,7 @@ static const struct verb verbs[] = {
                 .operand_names = "TENANT/GROUP",
                 .takes_inbox = true,
                 .writes = true,
+                .signs = true,
                 .interrupted = "nothing has been changed; the same command starts over",
                 .run = verb_cutover,
         },
@@ -297,7 +444,10 @@ static int usage(int argc, char **argv)
 	else if (strcmp(argv[0], "store") == 0 || strcmp(argv[0], "tenant") == 0 ||
 	         strcmp(argv[0], "key") == 0)
 		sosie_err_set(&err, SOSIE_EUSAGE, "sosie %s needs a second word: sosie %s %s", argv[0],
-		              argv[0], strcmp(argv[0], "store") == 0 ? "init" : "add");
+		              argv[0],
+		              strcmp(argv[0], "store") == 0 ? "init"
+		              : strcmp(argv[0], "key") == 0 ? "add, list or revoke"
+		                                            : "add");
 	else
 		sosie_err_set(&err, SOSIE_EUSAGE, "there is no verb \"%s\"",
 		              sosie_escape(shown, sizeof(shown), argv[0], strlen(argv[0])));

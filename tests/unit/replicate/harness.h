@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "sosie/audit.h"
 #include "sosie/message.h"
 #include "sosie/replicate.h"
 #include "sosie/store.h"
@@ -250,7 +251,9 @@ static void make_store(struct harness *h)
 	must(sosie_store_init(h->io, sosie_clock_real(), h->store_path, &h->err), &h->err);
 	must(sosie_store_open(h->io, sosie_clock_real(), h->store_path, &h->store, &h->err), &h->err);
 	must(sosie_tenant_add(h->store, TENANT, 0, &h->err), &h->err);
-	must(sosie_key_add(h->store, TENANT, key_line, sizeof(key_line) - 1, &h->key, &h->err), &h->err);
+	must(sosie_key_add(h->store, TENANT, key_line, sizeof(key_line) - 1, SOSIE_KEY_SSH, NULL, 0, &h->key,
+	                   &h->err),
+	     &h->err);
 }
 
 static struct harness *harness_new(unsigned streams)

@@ -62,7 +62,7 @@ static void assert_shell_words(const char *line, const char *store)
 
 static void test_authorized_keys_plain_path_is_the_documented_line(void **state)
 {
-	struct sosie_key_info k = key();
+	struct sosie_key k = {.info = key(), .use = SOSIE_KEY_SSH};
 	struct sosie_err err;
 	char line[4096];
 
@@ -84,7 +84,7 @@ static void test_authorized_keys_odd_paths_survive_both_readers(void **state)
 	                                     "/srv/(x){y}[z]*?",
 	                                     "/srv/#~",
 	                                     "/srv/d\xc3\xa9p\xc3\xb4t"};
-	struct sosie_key_info k = key();
+	struct sosie_key k = {.info = key(), .use = SOSIE_KEY_SSH};
 	struct sosie_err err;
 	char line[4096];
 
@@ -101,7 +101,7 @@ static void test_authorized_keys_unsafe_paths_are_refused(void **state)
 {
 	static const char *const stores[] = {"/srv/it's", "/srv/a\"b", "/srv/a\\b",
 	                                     "/srv/a\nb", "/srv/a!b",  "/srv/a\x7f"};
-	struct sosie_key_info k = key();
+	struct sosie_key k = {.info = key(), .use = SOSIE_KEY_SSH};
 	struct sosie_err err;
 	char line[4096];
 
@@ -119,12 +119,12 @@ static void test_authorized_keys_unsafe_paths_are_refused(void **state)
 
 static void test_authorized_keys_comment_cannot_add_a_line(void **state)
 {
-	struct sosie_key_info k = key();
+	struct sosie_key k = {.info = key(), .use = SOSIE_KEY_SSH};
 	struct sosie_err err;
 	char line[4096];
 
 	(void)state;
-	snprintf(k.comment, sizeof(k.comment), "a\nssh-ed25519 AAAA evil");
+	snprintf(k.info.comment, sizeof(k.info.comment), "a\nssh-ed25519 AAAA evil");
 	assert_int_equal(authorized_keys_line(line, sizeof(line), "/usr/bin/sosie-receive", "/srv/sosie",
 	                                      "acme", &k, &err),
 	                 0);
