@@ -762,7 +762,12 @@ static int run_attack(const struct trial *t)
 		execv(program, argv);
 		_exit(NOT_TRIED);
 	}
-	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(waitpid(child, &status, WUNTRACED), child);
+	if (WIFSTOPPED(status)) { /* it could: that is an escape */
+		kill(child, SIGKILL);
+		assert_int_equal(waitpid(child, &status, 0), child);
+		return ESCAPED;
+	}
 	return status;
 }
 
