@@ -307,11 +307,14 @@ static void test_receive_without_seccomp_serves_nobody(void **state)
 	struct child c;
 	char said[2048], answer[64];
 	(void)state;
-	if (!(sosie_sandbox_layers() & SOSIE_SANDBOX_SYSCALLS))
-		skip();
 	lack = LACKS_SECCOMP;
 	start(&c, "acme", KEY);
 	lack = LACKS_NOTHING;
+	if (!(sosie_sandbox_layers() & SOSIE_SANDBOX_SYSCALLS)) { /* a sanitizer's build asks for none */
+		sosie_session_close(session_with(&c));
+		assert_int_equal(finish(&c, said), 0);
+		return;
+	}
 	assert_int_equal(read_all(c.out, answer, sizeof answer), 0);
 	assert_int_equal(finish(&c, said), 1);
 	assert_non_null(strstr(said, "seccomp"));
