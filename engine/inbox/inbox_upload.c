@@ -13,7 +13,6 @@
 #define GROUPS_MAX 1024u    /* folders in a tenant's inbox */
 #define COMMITTED_MAX 1024u /* uploads of a group that wait for the keeper */
 
-#define DIR_MODE 0750u
 #define NAMED "named" /* in a group's folder: the folder's own name is durable */
 
 static int folder_make(struct sosie_inbox *in, const char *dir, const char *inbox, bool *made,
@@ -34,7 +33,7 @@ static int folder_make(struct sosie_inbox *in, const char *dir, const char *inbo
 		return sosie_err_set(err, SOSIE_EQUOTA, "tenant %s has folders for %u groups already",
 		                     in->tenant.s, GROUPS_MAX);
 	if (!rc)
-		rc = sosie_io_mkdir(in->io, dir, DIR_MODE, err);
+		rc = sosie_io_mkdir(in->io, dir, INBOX_DIR_MODE, err);
 	*made = !rc;
 	return rc == -SOSIE_EEXISTS ? 0 : rc;
 }

@@ -25,7 +25,10 @@
 
 #define INBOX_PATH 4096u
 #define INBOX_STORE_MAX 3500u
-#define INBOX_FILE_MODE 0640u
+/* A keeper of another user reads, changes and removes what receivers make, by the group that they share. A
+ * folder keeps the inbox's setgid bit by itself (mkdir(2)). The umask must let them be. */
+#define INBOX_FILE_MODE 0660u
+#define INBOX_DIR_MODE 0770u
 #define INBOX_ID_HEX 32u
 #define INBOX_KEY_HEX 16u
 #define INBOX_HOLDS 8u /* uploads that one session keeps locked */
@@ -126,6 +129,10 @@ int inbox_no_upload(const struct sosie_name *group, const struct sosie_upload_id
 int inbox_is_committed(struct sosie_inbox *in, const struct sosie_name *group,
                        const struct sosie_upload_id *id, bool *yes, struct sosie_err *err);
 
+/* inbox_commit.c: a new file of these bytes, flushed, that waits for its name. What is there under tmp goes:
+ * it is of a session that died. */
+int inbox_write_aside(struct sosie_inbox *in, const char *tmp, const void *data, size_t len,
+                      struct sosie_err *err);
 void inbox_part_drop(struct sosie_inbox *in); /* inbox_part.c: closes the open part, as it is */
 void inbox_bell_ring(struct sosie_inbox *in); /* inbox_bell.c */
 

@@ -24,12 +24,12 @@ bad=$(
 	confined 'libssh2.*\.h' 'transport/ssh[a-z_]*\.c'
 	confined 'librsync\.h' 'engine/delta/rdiff_child\.c'
 	confined '(cyaml/.*|yaml\.h)' 'engine/config/yaml\.c'
-	confined 'seccomp\.h' 'engine/base/sandbox\.c'
+	confined 'seccomp\.h' 'engine/base/calls\.c'
 )
 [ -z "$bad" ] || wrong "$bad"
 # Every confined library is used where it may be, else this check reads the wrong place.
 for pair in 'engine/io/uring.c liburing.h' 'engine/delta/zstd.c zstd.h' 'engine/base/json.c jansson.h' 'transport/ssh.* libssh2.h' 'engine/delta/rdiff_child.c librsync.h' \
-	'engine/base/sandbox.c seccomp.h' 'engine/config/yaml.c cyaml/cyaml.h' 'engine/base/digest.c openssl/evp.h' 'engine/sign/evp.c openssl/evp.h'; do
+	'engine/base/calls.c seccomp.h' 'engine/config/yaml.c cyaml/cyaml.h' 'engine/base/digest.c openssl/evp.h' 'engine/sign/evp.c openssl/evp.h'; do
 	grep -qE "^$pair$" "$list" || wrong "expected include is not there: $pair"
 done
 closing "$(wc -l <"$list")" "include lines of $(cut -d' ' -f1 "$list" | sort -u | wc -l) files"

@@ -3,6 +3,10 @@
  * The standby's forced command: one session of one key over standard input and output. authorized_keys names
  * store, tenant and key; what the source asked for (SSH_ORIGINAL_COMMAND) is not looked at. An error is one
  * line on standard error: sshd carries it to the source, which shows it.
+ *
+ * It confines itself before it reads a byte of the peer (sosie_inbox_confine), and serves nobody when it
+ * cannot. That the kernel has no Landlock is not told here, where the source would hear it: "sosie store
+ * check" tells it to the operator.
  */
 #include "sosie/message.h"
 
@@ -107,7 +111,9 @@ static int receive(const struct arguments *a, struct sosie_err *err)
 	struct sosie_io *io = NULL;
 	struct sosie_inbox *inbox = NULL;
 	struct sosie_channel *ch = NULL;
-	int rc = sosie_io_posix(&io, err);
+	int rc = sosie_inbox_confine(a->store, a->tenant, err);
+	if (!rc)
+		rc = sosie_io_posix(&io, err);
 	if (!rc)
 		rc = sosie_stdio_channel(0, 1, STALL_MS, &ch, err);
 	if (!rc) {
@@ -140,7 +146,7 @@ int main(int argc, char **argv)
 	struct sosie_err err;
 	char line[1024];
 	sosie_err_clear(&err);
-	umask(0027);
+	umask(0007); /* what it makes is the keeper's too, by the group */
 	signals_set();
 	int rc = arguments_parse(argc, argv, &a, &err);
 	if (!rc && !a.done)
