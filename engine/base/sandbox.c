@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include <linux/landlock.h>
+#include <linux/seccomp.h>
 #include <seccomp.h>
 
 #include "sosie/sandbox.h"
@@ -271,4 +272,29 @@ unsigned sosie_sandbox_layers(void)
 	unsigned layers = UNDER_SANITIZER ? 0 : SOSIE_SANDBOX_SYSCALLS | SOSIE_SANDBOX_MEMORY;
 
 	return layers | (landlock_version() >= 1 ? SOSIE_SANDBOX_LANDLOCK : 0u);
+}
+
+void sosie_sandbox_landlock(int *abi, char *lacks, size_t size)
+{
+	static const struct {
+		int since;
+		const char *what;
+	} steps[] = {{1, "access to files"},  {2, "moving files between folders"},
+	             {3, "truncation"},       {4, "TCP"},
+	             {5, "ioctl on devices"}, {6, "signals and abstract sockets"}};
+	size_t at = 0;
+
+	*abi = landlock_version() > 0 ? landlock_version() : 0;
+	if (size > 0)
+		lacks[0] = '\0';
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
+		if (*abi < steps[i].since && at < size)
+			at += (size_t)snprintf(lacks + at, size - at, "%s%s", at ? ", " : "", steps[i].what);
+}
+
+bool sosie_sandbox_seccomp(void)
+{
+	const uint32_t action = SECCOMP_RET_KILL_PROCESS;
+
+	return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
 }

@@ -13,8 +13,8 @@
 #define GROUPS_MAX 1024u    /* folders in a tenant's inbox */
 #define COMMITTED_MAX 1024u /* uploads of a group that wait for the keeper */
 
-#define DIR_MODE 0750u
-#define NAMED "named" /* in a group's folder: the folder's own name is durable */
+#define DIR_MODE 0770u /* setgid comes from _inbox; the keeper, of that group, removes what it has taken */
+#define NAMED "named"  /* in a group's folder: the folder's own name is durable */
 
 static int folder_make(struct sosie_inbox *in, const char *dir, const char *inbox, bool *made,
                        struct sosie_err *err)

@@ -25,7 +25,7 @@
 
 #define INBOX_PATH 4096u
 #define INBOX_STORE_MAX 3500u
-#define INBOX_FILE_MODE 0640u
+#define INBOX_FILE_MODE 0660u /* the keeper, of the folder's group, copies and removes them */
 #define INBOX_ID_HEX 32u
 #define INBOX_KEY_HEX 16u
 #define INBOX_HOLDS 8u /* uploads that one session keeps locked */

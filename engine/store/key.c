@@ -209,7 +209,7 @@ static int write_key(struct sosie_store *store, const char *path, const struct s
 	sosie_json_set_str(j, "comment", k->comment);
 	sosie_json_set_str(j, "fingerprint", k->fingerprint);
 	layout_set_time(j, "added", sosie_wall_ms(store->clock));
-	return layout_write_json(store->io, path, j, 0644, err);
+	return layout_write_json(store->io, path, j, 0640, err);
 }
 
 int sosie_key_add(struct sosie_store *store, const char *tenant, const char *line, size_t len,

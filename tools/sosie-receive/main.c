@@ -119,7 +119,7 @@ int main(int argc, char **argv)
 	struct sosie_err err;
 	char line[1024];
 	sosie_err_clear(&err);
-	umask(0027);
+	umask(0007); /* the keeper, by group, takes what is made here away */
 	signals_set();
 	int rc = arguments_parse(argc, argv, &a, &err);
 	if (!rc && !a.done)

@@ -25,16 +25,32 @@ int command_open_io(struct command *c, struct sosie_err *err)
 
 /* Root works in a store that belongs to somebody else as that user, so that all files there stay the owner's
  * and a keeper can go on. */
-static int become_owner(const char *store, struct sosie_err *err)
+static int become_owner(const char *store, bool root_again, struct sosie_err *err)
 {
 	struct stat st;
+	gid_t saved_group = 0;
+	uid_t saved_user = 0;
 
+	/* Folders get setgid from the one above: chmod, which would be needed after a stricter umask, loses
+	 * it. */
+	umask(0027);
 	if (geteuid() != 0 || stat(store, &st) != 0 || st.st_uid == 0)
 		return 0;
-	if (setgroups(0, NULL) != 0 || setresgid(st.st_gid, st.st_gid, st.st_gid) != 0 ||
-	    setresuid(st.st_uid, st.st_uid, st.st_uid) != 0)
+	if (!root_again) {
+		saved_group = st.st_gid;
+		saved_user = st.st_uid;
+	}
+	if (setgroups(0, NULL) != 0 || setresgid(saved_group, st.st_gid, saved_group) != 0 ||
+	    setresuid(saved_user, st.st_uid, saved_user) != 0)
 		return sosie_err_sys(err, errno, "cannot become user %u, who owns the store %s",
 		                     (unsigned)st.st_uid, store);
+	return 0;
+}
+
+int command_be_root(struct sosie_err *err)
+{
+	if (seteuid(0) != 0 || setegid(0) != 0)
+		return sosie_err_sys(err, errno, "cannot become root again");
 	return 0;
 }
 
@@ -83,7 +99,7 @@ int command_open_store(struct command *c, struct sosie_err *err)
 	if (rc == 0)
 		rc = absolute_path(path, c->store_path, err);
 	if (rc == 0 && c->verb->writes)
-		rc = become_owner(c->store_path, err);
+		rc = become_owner(c->store_path, c->root_again, err);
 	if (rc == 0)
 		rc = command_open_io(c, err);
 	return rc < 0 ? rc : sosie_store_open(c->io, c->clock, c->store_path, &c->store, err);

@@ -351,9 +351,27 @@ static void test_sandbox_of_an_orphan_is_refused(void **state)
 	assert_exit(status, 7);
 }
 
+/* Whatever the kernel: the words belong to the number. */
+static void test_landlock_says_what_the_kernel_cannot_forbid(void **state)
+{
+	char lacks[200], small[8];
+	int abi = -1;
+	(void)state;
+	sosie_sandbox_landlock(&abi, lacks, sizeof(lacks));
+	assert_int_equal(abi >= 1, (sosie_sandbox_layers() & SOSIE_SANDBOX_LANDLOCK) != 0);
+	assert_int_equal(abi < 1, strstr(lacks, "access to files") != NULL);
+	assert_int_equal(abi < 4, strstr(lacks, "TCP") != NULL);
+	assert_int_equal(abi < 6, strstr(lacks, "signals") != NULL);
+	assert_int_equal(abi >= 6, lacks[0] == '\0');
+	sosie_sandbox_landlock(&abi, small, sizeof(small));
+	assert_true(strncmp(small, lacks, strlen(small)) == 0 && strlen(small) < sizeof(small));
+	(void)sosie_sandbox_seccomp();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(test_landlock_says_what_the_kernel_cannot_forbid),
 	        cmocka_unit_test(test_sandbox_allocation_and_given_socket_work),
 	        cmocka_unit_test(test_sandbox_file_calls_need_the_feature),
 	        cmocka_unit_test(test_sandbox_forbidden_calls_kill),
