@@ -36,7 +36,7 @@ exits 0 "state lost: digests are compared through the outbox" replicate erp "$wo
 must "an answer was given" test -n "$(find "$acme/_outbox/erp" -name '*.differs')"
 "$lab" keeper "$here" kill
 scribble "$work/erp.img" 5
-exits 4 "durable without a keeper" replicate erp "$work/erp.img"
+exits 4 "durable without a keeper" replicate erp --accept-wait 1s "$work/erp.img"
 "$lab" keeper "$here" start
 load_env lab
 replicate_until_done erp "$work/erp.img"
@@ -121,30 +121,36 @@ over() # TOOL ARGUMENT…
 	timeout 20 "$o_tool" -F none -i "$SOSIE_IDENTITY" -o UserKnownHostsFile="$SOSIE_KNOWN_HOSTS" -o BatchMode=yes -o IdentitiesOnly=yes \
 		-o ExitOnForwardFailure=yes "$@" </dev/null >"$work/out" 2>"$work/err"
 }
-nowhere() # TEXT TOOL ARGUMENT…
+logins() { grep -c 'Accepted publickey' "$here/log/sshd" || true; }
+nowhere() # TEXT LET-IN TOOL ARGUMENT…: LET-IN is 1 where the key is taken and it is the command that gets nowhere, else 0
 {
-	n_text=$1
-	shift
-	if over "$@"; then fail "$n_text: it may"; fi
+	n_text=$1 n_in=$2
+	shift 2
+	n_before=$(logins) n_status=0
+	over "$@" || n_status=$?
+	[ "$n_status" -ne 0 ] || fail "$n_text: it may"
+	[ "$n_status" -ne 124 ] || fail "$n_text: it was not refused within 20 s"
 	[ ! -e "$work/owned" ] || fail "$n_text: a command was run"
+	[ $(($(logins) - n_before)) -eq "$n_in" ] || fail "$n_text: $(($(logins) - n_before)) logins, wanted $n_in"
 	ok "$n_text"
 }
-nowhere "ssh … /bin/sh" ssh -p "$port" "$LAB_RECEIVER@127.0.0.1" "/bin/sh -c 'touch $work/owned'"
+nowhere "ssh … /bin/sh" 1 ssh -p "$port" "$LAB_RECEIVER@127.0.0.1" "/bin/sh -c 'touch $work/owned'"
 says 'sosie-receive'
-nowhere "ssh -t" ssh -tt -p "$port" "$LAB_RECEIVER@127.0.0.1" "touch $work/owned"
+nowhere "ssh -t" 1 ssh -tt -p "$port" "$LAB_RECEIVER@127.0.0.1" "touch $work/owned"
 says 'PTY allocation request failed'
-nowhere "sftp" sftp -P "$port" "$LAB_RECEIVER@127.0.0.1"
-nowhere "ssh -R" ssh -R 0:127.0.0.1:"$port" -p "$port" "$LAB_RECEIVER@127.0.0.1"
+nowhere "sftp" 1 sftp -P "$port" "$LAB_RECEIVER@127.0.0.1"
+says 'sosie-receive|message too long|connection closed'
+nowhere "ssh -R" 1 ssh -R 0:127.0.0.1:"$port" -p "$port" "$LAB_RECEIVER@127.0.0.1"
 says 'remote port forwarding failed|forwarding'
-nowhere "ssh -W" ssh -W 127.0.0.1:"$port" -p "$port" "$LAB_RECEIVER@127.0.0.1"
+nowhere "ssh -W" 1 ssh -W 127.0.0.1:"$port" -p "$port" "$LAB_RECEIVER@127.0.0.1"
 says 'prohibited|open failed|forwarding'
-nowhere "ssh -N -R, no command" ssh -N -R "$work/socket:127.0.0.1:$port" -p "$port" "$LAB_RECEIVER@127.0.0.1"
+nowhere "ssh -N -R, no command" 1 ssh -N -R "$work/socket:127.0.0.1:$port" -p "$port" "$LAB_RECEIVER@127.0.0.1"
 [ ! -e "$work/socket" ] || fail "a socket was forwarded"
-nowhere "as the keeper" ssh -p "$port" "$LAB_KEEPER@127.0.0.1" true
+nowhere "as the keeper" 0 ssh -p "$port" "$LAB_KEEPER@127.0.0.1" true
 says 'Permission denied'
-nowhere "as root" ssh -p "$port" "root@127.0.0.1" true
+nowhere "as root" 0 ssh -p "$port" "root@127.0.0.1" true
 says 'Permission denied'
-nowhere "with a password" ssh -o PubkeyAuthentication=no -o PreferredAuthentications=password,keyboard-interactive -p "$port" "$LAB_RECEIVER@127.0.0.1" true
+nowhere "with a password" 0 ssh -o PubkeyAuthentication=no -o PreferredAuthentications=password,keyboard-interactive -p "$port" "$LAB_RECEIVER@127.0.0.1" true
 exits 0 "the way through is open still" replicate erp "$work/erp.img"
 
 # --- planted faults ------------------------------------------------------------------------------------------------------------

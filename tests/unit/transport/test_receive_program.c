@@ -202,7 +202,8 @@ static void test_receive_whole_session_commits_and_exits_0(void **state)
 	assert_int_equal(shell("test $(cat acme/_inbox/erp/*.manifest) = '{}'"), 0);
 	assert_int_equal(shell("test $(stat -c %s acme/_inbox/erp/*.0) = 9437184"), 0);
 	assert_int_equal(shell("test $(cat acme/_inbox/erp/*.key) = " KEY), 0);
-	assert_int_equal(shell("test $(stat -c %a acme/_inbox/erp/*.0) = 640"), 0);
+	assert_int_equal(shell("test $(stat -c %a acme/_inbox/erp/*.0) = 660"), 0);
+	assert_int_equal(shell("test $(stat -c %a acme/_inbox/erp) = 770"), 0);
 }
 
 static void test_receive_sigterm_ends_it_with_an_error_to_the_source(void **state)
