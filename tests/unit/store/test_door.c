@@ -21,6 +21,7 @@
 #include "engine/store/core.h"
 #include "engine/store/door.h"
 #include "sosie/door.h"
+#include "tests/unit/store/lab.h"
 
 #define KEEPER "daemon"
 #define RECEIVERS "games"
@@ -36,14 +37,6 @@ struct place {
 	char code[32], path[512], mend[1024];
 	struct sosie_err err;
 };
-
-#define OK(p, call)                                                                                          \
-	do {                                                                                                 \
-		sosie_err_clear(&(p)->err);                                                                  \
-		int rc_ = (call);                                                                            \
-		if (rc_)                                                                                     \
-			fail_msg("%s: %d %s", #call, rc_, (p)->err.what);                                    \
-	} while (0)
 
 static const char *at(const struct place *p, const char *name)
 {
@@ -496,6 +489,48 @@ static void test_folder_made_below_setgid_keeps_it_under_any_umask(void **state)
 	place_fini(&p);
 }
 
+static void assert_sim_mode(struct lab *l, const char *path, uint32_t mode)
+{
+	struct sosie_stat st;
+	OK(l, sosie_io_stat(l->io, path, &st, &l->err));
+	if (st.mode != mode)
+		fail_msg("%s has mode %04o, meant is %04o", path, st.mode, mode);
+}
+
+/* The simulated disk knows no umask: what the engine asks for is what there is. */
+static void test_what_the_keeper_makes_is_closed_to_others(void **state)
+{
+	static const char key[] = "ssh-ed25519 "
+	                          "AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f x";
+	const struct change first[] = {{0, 0, 4, "data"}};
+	struct sosie_key_info info;
+	struct make_upload u;
+	struct lab l;
+	char path[512], id[33];
+	(void)state;
+	lab_init(&l, 64u << 20, 0, true);
+	OK(&l, sosie_keeper_claim(l.store, &l.err));
+	OK(&l, sosie_key_add(l.store, "acme", key, sizeof(key) - 1, &info, &l.err));
+	lab_accept(&l);
+	model_add(&l.model, "root", 8192);
+	lab_point_as(&l, first, 1, MAKE_DATA, &u);
+	assert_sim_mode(&l, "/s/keeper.lock", 0640);
+	assert_sim_mode(&l, "/s/acme", 0750);
+	assert_sim_mode(&l, "/s/acme/tenant.json", 0640);
+	assert_sim_mode(&l, "/s/acme/_outbox", 0750);
+	assert_sim_mode(&l, "/s/acme/_outbox/limits", 0640);
+	assert_sim_mode(&l, "/s/acme/_outbox/erp", 0750);
+	assert_sim_mode(&l, "/s/acme/_outbox/erp/head", 0640);
+	assert_sim_mode(&l, "/s/acme/_keys", 0750);
+	assert_sim_mode(&l, "/s/acme/erp", 0700);
+	sosie_hex(id, u.id.b, sizeof(u.id.b));
+	snprintf(path, sizeof(path), "/s/acme/_outbox/erp/%s.verdict", id);
+	assert_sim_mode(&l, path, 0640);
+	snprintf(path, sizeof(path), "/s/acme/_keys/%s.json", info.id);
+	assert_sim_mode(&l, path, 0640);
+	lab_fini(&l);
+}
+
 static void test_quote_makes_one_word_of_any_path(void **state)
 {
 	static const struct {
@@ -528,6 +563,7 @@ int main(void)
 	        cmocka_unit_test(test_check_finds_access_lists),
 	        cmocka_unit_test(test_check_finds_receivers_that_are_the_keeper),
 	        cmocka_unit_test(test_folder_made_below_setgid_keeps_it_under_any_umask),
+	        cmocka_unit_test(test_what_the_keeper_makes_is_closed_to_others),
 	        cmocka_unit_test(test_quote_makes_one_word_of_any_path),
 	};
 	return cmocka_run_group_tests_name("door", tests, NULL, NULL);
