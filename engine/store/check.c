@@ -151,23 +151,44 @@ static void same_user(struct walk *w, const char *tenant, const char *path, cons
 	           door_quote(quoted, w->door.store->path), tenant);
 }
 
-static void in_keepers_group(struct walk *w, const struct passwd *user)
+static void in_groups(struct walk *w, const char *user)
 {
 	gid_t groups[GROUPS_MAX];
 	int count = GROUPS_MAX;
-	const struct group *keeper = getgrgid(w->door.keeper_group);
-	const char *name = keeper ? keeper->gr_name : "the keeper's group";
 	char what[160];
-	if (getgrouplist(user->pw_name, user->pw_gid, groups, &count) < 0)
+	if (getgrouplist(user, w->door.group, groups, &count) < 0)
 		count = GROUPS_MAX;
 	for (int i = 0; i < count; i++) {
-		if (groups[i] != w->door.keeper_group && groups[i] != 0)
+		const struct group *g =
+		        groups[i] == w->door.keeper_group || groups[i] == 0 ? getgrgid(groups[i]) : NULL;
+		if (!g)
 			continue;
-		snprintf(what, sizeof(what), "is in the group %s, and must not be",
-		         groups[i] == w->door.keeper_group ? name : "root");
-		door_found(&w->door, "user-group", user->pw_name, false, what, "gpasswd -d %s %s",
-		           user->pw_name, groups[i] == w->door.keeper_group ? name : "root");
+		snprintf(what, sizeof(what), "is in the group %s, and must not be", g->gr_name);
+		door_found(&w->door, "user-group", user, false, what, "gpasswd -d %s %s", user, g->gr_name);
 	}
+}
+
+/* Its group is what lets it read the tenant's outbox: nobody else is in it. */
+static void others_in_group(struct walk *w, const char *user)
+{
+	const struct group *g = getgrgid(w->door.group);
+	char what[200];
+	for (char **name = g ? g->gr_mem : NULL; name && *name; name++) {
+		if (strcmp(*name, user) == 0)
+			continue;
+		snprintf(what, sizeof(what), "has a group that %.32s is in too", *name);
+		door_found(&w->door, "user-group", user, false, what, "gpasswd -d %s %s", *name, g->gr_name);
+	}
+	setpwent();
+	for (const struct passwd *pw = getpwent(); pw; pw = getpwent()) {
+		if (pw->pw_gid != w->door.group || pw->pw_uid == w->door.user)
+			continue;
+		snprintf(what, sizeof(what), "has a group that is also that of %.32s", pw->pw_name);
+		door_found(&w->door, "user-group", user, false, what,
+		           "give each of the two a group of its own (usermod -g), then sosie store check "
+		           "--mend");
+	}
+	endpwent();
 }
 
 static void shares(struct walk *w, const struct sosie_name *tenant, const char *user)
@@ -228,7 +249,8 @@ static void meet(struct walk *w, const struct sosie_name *tenant, const char *pa
 		return;
 	}
 	d->apart = w->any_apart = true;
-	in_keepers_group(w, user);
+	in_groups(w, name);
+	others_in_group(w, name);
 	shares(w, tenant, name);
 }
 

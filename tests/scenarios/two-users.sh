@@ -63,6 +63,9 @@ exits 0 "the store in use is clean" check --json
 json '.ok and .left == 0 and (.findings | length) == 0 and .looked > 20 and .tenants[0].user != null'
 json '.kernel.landlock >= 0 and (.kernel.seccomp | type == "boolean") and (.reflink | type == "boolean")'
 
+exits 0 "as the keeper" setpriv --reuid "$LAB_KEEPER" --regid "$LAB_KEEPER" --init-groups "$here/bin/sosie" store check "$SOSIE_STORE"
+says 'not looked at: that needs root'
+
 # --- the receivers' user on this machine -------------------------------------------------------------------------------------
 as_receiver() { setpriv --reuid "$LAB_RECEIVER" --regid "$LAB_RECEIVER" --init-groups "$@"; }
 as_keeper() { setpriv --reuid "$LAB_KEEPER" --regid "$LAB_KEEPER" --init-groups "$@"; }
@@ -223,6 +226,13 @@ mends
 usermod -a -G "$LAB_KEEPER" "$LAB_RECEIVER"
 finds user-group "$LAB_RECEIVER" "receivers in the keeper's group"
 mends
+usermod -a -G "$LAB_RECEIVER" "$other"
+finds user-group "$LAB_RECEIVER" "another user in the receivers' group"
+mends
+usermod -g "$LAB_RECEIVER" "$other"
+finds user-group "$LAB_RECEIVER" "another user with the receivers' group as its own"
+usermod -g "$other" "$other"
+exits 0 "a group of its own again" check
 usermod -s /usr/sbin/nologin "$LAB_RECEIVER"
 finds user-shell "$LAB_RECEIVER" "a shell that runs no forced command"
 mends

@@ -222,7 +222,8 @@ static void check_sshd(const struct account *a, const char *config, char *note, 
 	const char *sshd = sshd_path();
 
 	if (!sshd || geteuid() != 0) {
-		snprintf(note, size, "what sshd does for receivers was not looked at: %s",
+		snprintf(note, size, "%s for receivers was not looked at: %s",
+		         sshd ? "passwords, and what sshd does" : "what sshd does",
 		         sshd ? "that needs root" : "there is no sshd");
 		return;
 	}
