@@ -199,6 +199,7 @@ format:
 install: all
 	install -d "$(DESTDIR)$(PREFIX)/bin"
 	install -m 755 $(addprefix $(BUILD)/,$(PROGRAMS)) "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 tools/setup-standby "$(DESTDIR)$(PREFIX)/bin/sosie-setup-standby"
 	$(foreach m,$(MAN),install -D -m 644 $(m) "$(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(m)))/$(notdir $(m))" && ) true
 	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system" "$(DESTDIR)$(PREFIX)/share/doc/sosie"
 	for unit in units/*.service; do sed 's|/usr/local/bin/|$(PREFIX)/bin/|' "$$unit" >"$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename "$$unit")"; done

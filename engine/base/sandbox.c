@@ -16,6 +16,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <linux/seccomp.h>
+
 #include "engine/base/calls.h"
 #include "engine/base/landlock.h"
 #include "engine/base/process.h"
@@ -163,4 +165,11 @@ unsigned sosie_sandbox_layers(void)
 	unsigned layers = PROCESS_UNDER_SANITIZER ? 0 : SOSIE_SANDBOX_SYSCALLS | SOSIE_SANDBOX_MEMORY;
 
 	return layers | (landlock_version() >= 1 ? SOSIE_SANDBOX_LANDLOCK : 0u);
+}
+
+bool sosie_sandbox_seccomp(void)
+{
+	const uint32_t action = SECCOMP_RET_KILL_PROCESS;
+
+	return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
 }

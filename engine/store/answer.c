@@ -266,7 +266,7 @@ static int run(struct answer *a, const struct upload *u, const char *path, struc
 	if (!rc)
 		rc = open_input(a, u, &f, err);
 	if (!rc)
-		rc = sosie_io_openat(io, tmp, SOSIE_WRITE | SOSIE_CREATE | SOSIE_TRUNC, 0644, &a->out, err);
+		rc = sosie_io_openat(io, tmp, SOSIE_WRITE | SOSIE_CREATE | SOSIE_TRUNC, 0640, &a->out, err);
 	if (!rc)
 		rc = answer_all(a, err);
 	if (a->in)

@@ -11,10 +11,10 @@ int group_make(struct sosie_store *store, const char *tenant, const char *group,
 	char dir[STORE_PATH];
 	int rc = store_path(dir, err, "%s/%s/%s", store->path, tenant, group);
 	if (!rc && !sosie_io_exists(store->io, dir))
-		rc = layout_make_dirs(store->io, dir, subs, 0750, err);
+		rc = layout_make_dirs(store->io, dir, subs, 0700, err);
 	if (!rc)
 		rc = store_path(dir, err, "%s/%s/_outbox/%s", store->path, tenant, group);
-	return rc ? rc : sosie_io_ensure_dir(store->io, dir, 0755, err);
+	return rc ? rc : sosie_io_ensure_dir(store->io, dir, 0750, err);
 }
 
 static int check_there(struct sosie_group *g, struct sosie_err *err)

@@ -33,7 +33,7 @@ int sosie_keeper_claim(struct sosie_store *store, struct sosie_err *err)
 		return 0;
 	int rc = store_path(path, err, "%s/keeper.lock", store->path);
 	if (!rc)
-		rc = sosie_io_openat(store->io, path, SOSIE_READ | SOSIE_WRITE | SOSIE_CREATE, 0644, &f, err);
+		rc = sosie_io_openat(store->io, path, SOSIE_READ | SOSIE_WRITE | SOSIE_CREATE, 0640, &f, err);
 	if (!rc)
 		rc = claim_lock(store, f, err);
 	if (rc == -SOSIE_EBUSY) {

@@ -27,7 +27,7 @@ int outbox_head(struct sosie_group *g, struct sosie_err *err)
 	if (!rc)
 		rc = outbox_path(g, "head", path, err);
 	if (!rc)
-		rc = layout_put(g->store->io, path, text, len, 0644, err);
+		rc = layout_put(g->store->io, path, text, len, 0640, err);
 	free(text);
 	free(head);
 	return rc;
@@ -58,7 +58,7 @@ int outbox_verdict(struct sosie_group *g, const struct sosie_upload_id *id,
 	if (!rc)
 		rc = outbox_path(g, name, path, err);
 	if (!rc)
-		rc = layout_put(g->store->io, path, text, len, 0644, err);
+		rc = layout_put(g->store->io, path, text, len, 0640, err);
 	free(text);
 	free(v);
 	return rc;

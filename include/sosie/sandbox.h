@@ -14,6 +14,7 @@
 #ifndef SOSIE_SANDBOX_H
 #define SOSIE_SANDBOX_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -53,5 +54,7 @@ int sosie_sandbox_enter(const struct sosie_sandbox *rules, struct sosie_err *err
 /* The layers (enum sosie_sandbox_layer) that a child gets on this kernel in this build. Builds with a
  * sanitizer have Landlock only: its runtime needs more address space and calls than are allowed here. */
 unsigned sosie_sandbox_layers(void);
+
+bool sosie_sandbox_seccomp(void); /* the kernel can end a process at a call that is not allowed */
 
 #endif

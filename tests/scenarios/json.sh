@@ -26,6 +26,9 @@ s="--store $SOSIE_STORE"
 {
 	one_document true 0 points "$sosie" points $s acme/erp --json
 	one_document true 0 "points --last" "$sosie" points $s acme/erp --last 1 --json
+	one_document true 3 "store check, of a set-up with one user" "$sosie" store check $s --json
+	json '[.findings[] | select(.code == "one-user" and .path and .what and .mend and .mended == false)] | length == 1'
+	one_document false 3 "store check: no store" "$sosie" store check "$work" --json
 	one_document true 0 verify "$sosie" verify $s acme/erp --json
 	one_document true 0 "verify --point" "$sosie" verify $s acme/erp --point 1 --full --json
 	one_document true 0 export "$sosie" export $s acme/erp --into "$work/x1" --json
@@ -56,7 +59,7 @@ b' --json
 	one_document true 0 "status after a cutover" "$sosie" status $s acme/erp --json
 	one_document true 0 "points after a cutover" "$sosie" points $s acme/erp --json
 }
-for verb in "store init" "tenant add" "key add" keygen replicate export cutover; do
+for verb in "store init" "store check" "tenant add" "key add" keygen replicate export cutover; do
 	# shellcheck disable=SC2086
 	exits 0 "$verb --help" "$sosie" $verb --help
 	says 'usage'

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tools/common/file_limit.h"
@@ -96,6 +97,7 @@ int main(int argc, char **argv)
 		if (!rc)
 			rc = options_need(&o, "store", &path, &err);
 		install_signals();
+		umask(0027); /* what receivers read is theirs by group; chmod would lose a folder's setgid */
 		file_limit_raise(); /* an open head holds its images open: up to 256 files a group */
 		if (!rc)
 			rc = run(path, options_has(&o, "once"), &err);

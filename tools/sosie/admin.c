@@ -137,36 +137,115 @@ static int audit_tenant(struct command *c, uint64_t quota, struct sosie_err *err
 	return rc < 0 ? sosie_err_wrap(err, "the tenant is made, but that is not in the audit log") : rc;
 }
 
+/* Of the receivers: it must be there, and only root can give it what is its. */
+static int know_user(const char *user, struct sosie_err *err)
+{
+	if (!user)
+		return 0;
+	if (geteuid() != 0) {
+		sosie_err_set(err, SOSIE_EDENIED, "--user sets owners and groups, which root can do only");
+		return sosie_err_action(err, "run it as root; the store stays its owner's");
+	}
+	if (getpwnam(user))
+		return 0;
+	sosie_err_set(err, SOSIE_ENOTFOUND, "there is no user %.64s on this machine", user);
+	return sosie_err_action(err,
+	                        "run sosie-setup-standby, or useradd --system --user-group --shell /bin/sh "
+	                        "--home-dir /nonexistent NAME");
+}
+
+static void keep_finding(void *arg, const struct sosie_finding *f)
+{
+	struct sosie_err *err = arg;
+
+	if (f->mended || err->code)
+		return;
+	sosie_err_set(err, SOSIE_EDENIED, "%.200s %.200s", f->path, f->what);
+	sosie_err_action(err, "%.250s", f->mend);
+}
+
+/* As root: the two sides get their owners and modes. */
+static int set_apart(struct command *c, struct sosie_err *err)
+{
+	struct sosie_err first;
+	struct sosie_check check = {
+	        .tenant = c->tenant.s, .mend = true, .found = keep_finding, .arg = &first};
+	int rc;
+
+	sosie_err_clear(&first);
+	rc = command_be_root(err);
+	if (rc == 0)
+		rc = sosie_store_check(c->store, &check, err);
+	if (rc == 0 && first.code) {
+		*err = first;
+		rc = sosie_err_wrap(err, "the sides of the tenant %s are not apart", c->tenant.s);
+	}
+	return rc;
+}
+
+/* A tenant that is there gets a user where it has none yet; with the same one all is set again. */
+static int add_user(struct command *c, uint64_t quota, const char *user, struct sosie_err *err)
+{
+	struct sosie_tenant_info info;
+	int rc = sosie_tenant_add_user(c->store, c->tenant.s, quota, user, err);
+
+	if (rc != -SOSIE_EEXISTS || !user)
+		return rc;
+	rc = sosie_tenant_info(c->store, c->tenant.s, &info, err);
+	if (rc == 0 && options_get(&c->options, "quota") && info.quota != quota)
+		return sosie_err_set(err, SOSIE_EEXISTS, "the tenant %s is there", c->tenant.s);
+	return rc < 0 ? rc : sosie_tenant_set_user(c->store, c->tenant.s, user, err);
+}
+
+static void show_tenant(struct command *c, uint64_t quota, const char *user)
+{
+	char size[32];
+
+	printf("Made the tenant %s, %s%s\n", c->tenant.s, quota ? "quota " : "without a quota",
+	       quota ? sosie_size_text(size, sizeof(size), quota) : "");
+	if (user)
+		printf("Its receivers run as %s, apart from the keeper.\n", user);
+	else
+		printf("Receiver and keeper are the same user: fine for a try, not for production "
+		       "(--user).\n");
+	printf("Next: sosie key add --for ssh --store %s %s FILE.pub\n", c->store_path, c->tenant.s);
+}
+
 int verb_tenant_add(struct command *c, struct sosie_err *err)
 {
-	const char *quota_text = options_get(&c->options, "quota");
+	const char *quota_text = options_get(&c->options, "quota"), *user = options_get(&c->options, "user");
+	struct sosie_tenant_info info;
 	uint64_t quota = 0;
-	char size[32];
 	int rc = quota_text ? sosie_size_parse(quota_text, &quota, err) : 0;
 
 	if (rc == 0)
 		rc = sosie_name_set(&c->tenant, SOSIE_NAME_TENANT, c->options.operands[0], err);
 	if (rc == 0)
+		rc = know_user(user, err);
+	c->root_again = user != NULL;
+	if (rc == 0)
 		rc = command_open_store(c, err);
 	if (rc == 0)
-		rc = sosie_tenant_add(c->store, c->tenant.s, quota, err);
-	if (rc == -SOSIE_EEXISTS)
+		rc = add_user(c, quota, user, err);
+	if (rc == -SOSIE_EEXISTS && (quota_text || !user))
 		return explain_tenant(c, quota, err);
 	if (rc == 0)
 		rc = audit_tenant(c, quota, err);
+	if (rc == 0 && user)
+		rc = set_apart(c, err);
 	if (rc < 0)
 		return rc;
+	if (sosie_tenant_info(c->store, c->tenant.s, &info, NULL) == 0)
+		quota = info.quota;
 	sosie_json_set_str(c->doc, "store", c->store_path);
 	sosie_json_set_str(c->doc, "tenant", c->tenant.s);
+	sosie_json_set_str(c->doc, "user", user);
 	if (quota)
 		sosie_json_set_u64(c->doc, "quota", quota);
 	else
 		sosie_json_set_null(c->doc, "quota");
-	if (c->json)
-		return 0;
-	printf("Made the tenant %s, %s%s\n", c->tenant.s, quota ? "quota " : "without a quota",
-	       quota ? sosie_size_text(size, sizeof(size), quota) : "");
-	printf("Next: sosie key add --store %s %s FILE.pub\n", c->store_path, c->tenant.s);
+	if (!c->json)
+		show_tenant(c, quota, user);
 	return 0;
 }
 
@@ -193,7 +272,8 @@ static int read_key_file(struct command *c, const char *path, char *text, size_t
 	return rc;
 }
 
-static void key_document(struct command *c, const struct sosie_key *key, const char *line)
+static void key_document(struct command *c, const struct sosie_key *key, const char *line,
+                         const char *user)
 {
 	sosie_json_set_str(c->doc, "store", c->store_path);
 	sosie_json_set_str(c->doc, "tenant", c->tenant.s);
@@ -204,6 +284,7 @@ static void key_document(struct command *c, const struct sosie_key *key, const c
 	sosie_json_set_str(c->doc, "comment", key->info.comment);
 	command_groups_json(c->doc, key);
 	sosie_json_set_str(c->doc, "authorized_keys", key->use == SOSIE_KEY_SSH ? line : NULL);
+	sosie_json_set_str(c->doc, "user", user[0] ? user : NULL);
 }
 
 struct key_search {
@@ -284,7 +365,8 @@ static int key_options(struct command *c, struct sosie_key *key, struct sosie_er
 	return rc;
 }
 
-static void say_registered(struct command *c, const struct sosie_key *key, const char *line)
+static void say_registered(struct command *c, const struct sosie_key *key, const char *line,
+                           const char *user)
 {
 	if (key->use == SOSIE_KEY_SIGNING) {
 		printf("Registered the signing key %s (%s) of the tenant %s\n", key->info.id,
@@ -293,17 +375,20 @@ static void say_registered(struct command *c, const struct sosie_key *key, const
 	}
 	printf("%s\n", line);
 	(void)fflush(stdout);
-	fprintf(stderr,
-	        "sosie: key %s (%s) of the tenant %s is registered; the line %s belongs into\n"
-	        "sosie: ~/.ssh/authorized_keys of the user that sources log in as\n",
+	fprintf(stderr, "sosie: key %s (%s) of the tenant %s is registered; the line %s belongs into\n",
 	        key->info.id, key->info.fingerprint, c->tenant.s,
 	        isatty(STDOUT_FILENO) ? "above" : "printed on standard output");
+	if (user[0])
+		fprintf(stderr, "sosie: " AUTHORIZED_KEYS_DIR "/%s, a file of root, mode 644\n", user);
+	else
+		fprintf(stderr, "sosie: ~/.ssh/authorized_keys of the user that sources log in as\n");
 }
 
 int verb_key_add(struct command *c, struct sosie_err *err)
 {
 	static char line[LINE_MAX_BYTES], text[KEY_FILE_MAX];
 	static struct sosie_key key;
+	char user[SOSIE_USER_MAX + 1] = "";
 	size_t len = 0;
 	int rc = key_options(c, &key, err);
 
@@ -319,12 +404,14 @@ int verb_key_add(struct command *c, struct sosie_err *err)
 	if (rc == 0)
 		rc = key.use == SOSIE_KEY_SIGNING ? register_key(c, text, len, &key, err)
 		                                  : register_ssh(c, text, len, &key, line, sizeof(line), err);
+	if (rc == 0)
+		rc = sosie_tenant_user(c->store, c->tenant.s, user, err);
 	if (rc < 0)
 		return rc;
 	if (key.use == SOSIE_KEY_SSH)
 		warn_key(c, &key.info);
-	key_document(c, &key, line);
+	key_document(c, &key, line, user);
 	if (!c->json)
-		say_registered(c, &key, line);
+		say_registered(c, &key, line, user);
 	return 0;
 }

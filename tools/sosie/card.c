@@ -176,7 +176,7 @@ int verb_store_key(struct command *c, struct sosie_err *err)
 	struct sosie_public key;
 	char line[SOSIE_PUBLIC_LINE], full[COMMAND_PATH], print[SHORT_TEXT];
 	bool made;
-	int rc = command_become_owner(path, err);
+	int rc = command_become_owner(path, false, err);
 
 	if (rc == 0)
 		rc = command_open_io(c, err);

@@ -25,14 +25,23 @@ int command_open_io(struct command *c, struct sosie_err *err)
 }
 
 /* Root works in a store that belongs to somebody else as that user, so that a keeper can go on. */
-int command_become_owner(const char *store, struct sosie_err *err)
+int command_become_owner(const char *store, bool root_again, struct sosie_err *err)
 {
 	struct stat st;
+	gid_t saved_group = 0;
+	uid_t saved_user = 0;
 
+	/* Folders get setgid from the one above: chmod, which would be needed after a stricter umask, loses
+	 * it. */
+	umask(0027);
 	if (geteuid() != 0 || stat(store, &st) != 0 || st.st_uid == 0)
 		return 0;
-	if (setgroups(0, NULL) != 0 || setresgid(st.st_gid, st.st_gid, st.st_gid) != 0 ||
-	    setresuid(st.st_uid, st.st_uid, st.st_uid) != 0)
+	if (!root_again) {
+		saved_group = st.st_gid;
+		saved_user = st.st_uid;
+	}
+	if (setgroups(0, NULL) != 0 || setresgid(saved_group, st.st_gid, saved_group) != 0 ||
+	    setresuid(saved_user, st.st_uid, saved_user) != 0)
 		return sosie_err_sys(err, errno, "cannot become user %u, who owns the store %s",
 		                     (unsigned)st.st_uid, store);
 	return 0;
@@ -73,6 +82,13 @@ void command_audit_try(struct command *c, const char *tenant, enum sosie_audit_k
 	progress_clear(&c->progress);
 	fprintf(stderr, "sosie: warning: this is not in the audit log: %s\n",
 	        sosie_err_line(&err, line, sizeof(line)));
+}
+
+int command_be_root(struct sosie_err *err)
+{
+	if (seteuid(0) != 0 || setegid(0) != 0)
+		return sosie_err_sys(err, errno, "cannot become root again");
+	return 0;
 }
 
 const char *command_full_path(const char *path, char dst[COMMAND_PATH])
@@ -133,7 +149,7 @@ int command_open_store(struct command *c, struct sosie_err *err)
 	if (rc == 0)
 		rc = absolute_path(path, c->store_path, err);
 	if (rc == 0 && c->verb->writes)
-		rc = command_become_owner(c->store_path, err);
+		rc = command_become_owner(c->store_path, c->root_again, err);
 	if (rc == 0)
 		rc = command_open_io(c, err);
 	if (rc == 0)

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the verbs of sosie share: one struct command for each run, filled in by main.c and command.c, and the
- * table of verbs. A verb returns 0, COMMAND_FOUND (done, and found something: exit 5), COMMAND_SOME (some
- * done: exit 6), or a negative code with err filled in.
+ * table of verbs. A verb returns 0, COMMAND_FINDINGS (exit 3), COMMAND_FOUND (done, and found something: exit
+ * 5), COMMAND_SOME (some done: exit 6), or a negative code with err filled in.
  */
 #ifndef TOOLS_SOSIE_COMMAND_H
 #define TOOLS_SOSIE_COMMAND_H
 
 #include "sosie/audit.h"
+#include "sosie/door.h"
 #include "sosie/store.h"
 #include "tools/common/document.h"
 #include "tools/common/options.h"
 #include "tools/common/progress.h"
 
+#define COMMAND_FINDINGS 3 /* store check: a person must decide */
 #define COMMAND_FOUND 5
 #define COMMAND_SOME 6
 #define COMMAND_PATH 4096
@@ -41,6 +43,7 @@ struct command {
 	struct options options;
 	bool json;
 	bool printed;           /* the document has been printed already */
+	bool root_again;        /* set before the store is opened: command_be_root will be called */
 	struct sosie_json *doc; /* NULL without --json; setters of json.h take that */
 	struct sosie_clock *clock;
 	struct sosie_io *base, *io; /* io stops when a signal asked to */
@@ -57,13 +60,16 @@ struct command {
 
 /* Opens the ring, or threads. */
 int command_open_io(struct command *c, struct sosie_err *err);
-/* Root becomes who owns the store, so that all files there stay the owner's. */
-int command_become_owner(const char *store, struct sosie_err *err);
+/* Root becomes who owns the store, so that all files there stay the owner's. root_again: it can go back, by
+ * command_be_root. */
+int command_become_owner(const char *store, bool root_again, struct sosie_err *err);
 /* Opens --store (and the ring). */
 int command_open_store(struct command *c, struct sosie_err *err);
 /* Opens --store and the group that the first operand names, and says both in the document. */
 int command_open_group(struct command *c, struct sosie_err *err);
 void command_close(struct command *c);
+/* Back to root after a store was opened as its owner, with root_again. */
+int command_be_root(struct sosie_err *err);
 /* Reads the first operand as TENANT/GROUP; a tenant alone is answered with the groups that it has. */
 int command_group_name(struct command *c, struct sosie_err *err);
 /* "--point N|latest": 0 for latest or not given. */
@@ -110,6 +116,7 @@ int verb_key_list(struct command *c, struct sosie_err *err);
 int verb_key_revoke(struct command *c, struct sosie_err *err);
 int verb_audit(struct command *c, struct sosie_err *err);
 int verb_keygen(struct command *c, struct sosie_err *err);
+int verb_store_check(struct command *c, struct sosie_err *err);
 int verb_points(struct command *c, struct sosie_err *err);
 int verb_verify(struct command *c, struct sosie_err *err);
 int verb_export(struct command *c, struct sosie_err *err);
@@ -124,5 +131,15 @@ int replicate_exec(char **argv, struct sosie_err *err);
  * safely. */
 int authorized_keys_line(char *dst, size_t size, const char *receive, const char *store, const char *tenant,
                          const struct sosie_key *key, struct sosie_err *err);
+
+/* sshd's file of keys for the user of a tenant's receivers: root's, so that they cannot add to it. */
+#define AUTHORIZED_KEYS_DIR "/etc/ssh/sosie/authorized_keys"
+
+/* accounts.c: whether the user of a tenant's receivers can do what sshd's forced command needs, and nothing
+ * else. found as in struct sosie_check. sshd_config: NULL for sshd's own. note (of size bytes) says what
+ * could not be looked at, or is empty. */
+void accounts_check(const char *user, const char *sshd_config,
+                    void (*found)(void *arg, const struct sosie_finding *finding), void *arg, char *note,
+                    size_t size);
 
 #endif

@@ -28,9 +28,15 @@ static const struct option_spec card_options[] = {
         {"identity", "FILE.pub", NULL, true, "at the primary: the key that logs in"},
         {"signing", "FILE.pub", NULL, true, "at the primary: the key that signs"},
         JSON_OPTION};
+static const struct option_spec check_options[] = {
+        STORE_OPTION,
+        {"mend", NULL, NULL, false, "set owners, groups and modes (root)"},
+        {"sshd-config", "FILE", NULL, false, "sshd's configuration (default: its own)"},
+        JSON_OPTION};
 static const struct option_spec tenant_options[] = {
         STORE_OPTION,
         {"quota", "SIZE", NULL, false, "room for journal and images (K, M, G, T)"},
+        {"user", "NAME", NULL, false, "whom its receivers run as (root)"},
         JSON_OPTION};
 static const struct option_spec key_options[] = {
         STORE_OPTION,
@@ -145,11 +151,31 @@ static const struct verb verbs[] = {
                 .run = verb_head,
         },
         {
+                .name = "store check",
+                .schema = "store-check",
+                .synopsis = "store check [STORE | --store STORE] [--mend] [--sshd-config FILE]\n"
+                            "                         [--json]",
+                .summary = "find who may do more in a store than is meant",
+                .text = "Owners, groups, modes, links and access lists of what is in the store; the users\n"
+                        "of receivers and what sshd allows them (as root); what the kernel can confine.\n"
+                        "Each finding comes with the command that mends it. Exit 3: something was found.",
+                .specs = check_options,
+                .spec_count = COUNT(check_options),
+                .min = 0,
+                .max = 1,
+                .operand_names = "STORE",
+                .writes = false,
+                .interrupted = "the same command can be run again",
+                .run = verb_store_check,
+        },
+        {
                 .name = "tenant add",
                 .schema = "tenant-add",
-                .synopsis = "tenant add [--store STORE] TENANT [--quota SIZE] [--json]",
+                .synopsis = "tenant add [--store STORE] TENANT [--quota SIZE] [--user NAME] [--json]",
                 .summary = "add a tenant",
-                .text = "A tenant is one customer: its groups, keys and quota are apart from all others.",
+                .text = "A tenant is one customer: its groups, keys and quota are apart from all others.\n"
+                        "With --user its receivers run as that user of the system, who reaches its inbox\n"
+                        "and its outbox only; given for a tenant that has none, it is set apart then.",
                 .specs = tenant_options,
                 .spec_count = COUNT(tenant_options),
                 .min = 1,
@@ -445,7 +471,7 @@ static int usage(int argc, char **argv)
 	         strcmp(argv[0], "key") == 0)
 		sosie_err_set(&err, SOSIE_EUSAGE, "sosie %s needs a second word: sosie %s %s", argv[0],
 		              argv[0],
-		              strcmp(argv[0], "store") == 0 ? "init"
+		              strcmp(argv[0], "store") == 0 ? "init, key or check"
 		              : strcmp(argv[0], "key") == 0 ? "add, list or revoke"
 		                                            : "add");
 	else
