@@ -80,7 +80,7 @@ static int write_copy(struct sosie_store *store, const char *tenant, const struc
 	sosie_json_set_str(j, "comment", k->info.comment);
 	sosie_json_set_str(j, "fingerprint", k->info.fingerprint);
 	layout_set_time(j, "added", sosie_wall_ms(store->clock));
-	return layout_write_json(store->io, path, j, 0644, err);
+	return layout_write_json(store->io, path, j, 0640, err);
 }
 
 /* Also when it is gone already: that may not have been flushed. */
