@@ -53,8 +53,9 @@ struct sosie_confine {
 
 /*
  * Before the first thread and before the first byte of the peer. There is no way back; on an error the caller
- * ends the process. Builds with a sanitizer have no list of calls, no limit on memory or processes, and may read /proc;
- * builds that count coverage have neither list nor Landlock, because they write files as they end.
+ * ends the process. Builds with a sanitizer have no list of calls, no limit on memory or processes, and may
+ * read /proc; builds that count coverage have neither list nor Landlock, because they write files as they
+ * end.
  */
 int sosie_confine_enter(const struct sosie_confine *rules, struct sosie_err *err);
 

@@ -27,6 +27,10 @@ bad=$(
 	confined 'seccomp\.h' 'engine/base/calls\.c'
 )
 [ -z "$bad" ] || wrong "$bad"
+# What only tests may ask of Landlock.
+held=$(grep -rl landlock_hold_to engine transport tools include | grep -vE '^engine/base/landlock\.[ch]$' || true)
+[ -z "$held" ] || wrong "landlock_hold_to is for tests, and used in $held"
+grep -rq landlock_hold_to tests/hostile || wrong "no test holds Landlock to an older interface"
 # Every confined library is used where it may be, else this check reads the wrong place.
 for pair in 'engine/io/uring.c liburing.h' 'engine/delta/zstd.c zstd.h' 'engine/base/json.c jansson.h' 'transport/ssh.* libssh2.h' 'engine/delta/rdiff_child.c librsync.h' \
 	'engine/base/calls.c seccomp.h' 'engine/config/yaml.c cyaml/cyaml.h' 'engine/base/digest.c openssl/evp.h' 'engine/sign/evp.c openssl/evp.h'; do
