@@ -88,6 +88,12 @@ exits 0 "a second key" setup key "$store" acme "$work/second.pub"
 equal "two lines" "$(grep -c '^restrict,command="' "$etc/ssh/sosie/authorized_keys/$user")" 2
 equal "a file of root" "$(stat -c '%U %a' "$etc/ssh/sosie/authorized_keys/$user")" "root 644"
 
+gpasswd -d "$user" "$keeper-receivers" >/dev/null
+exits 1 "a user that sshd's block does not hold for" setup key "$store" acme "$work/second.pub"
+says "who is not in the group $keeper-receivers"
+exits 1 "nor is its tenant set up again" setup tenant "$store" acme
+usermod -a -G "$keeper-receivers" "$user"
+
 mkdir -p /run/sshd
 try=0
 while :; do

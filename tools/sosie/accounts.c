@@ -128,6 +128,28 @@ static bool value_of(const char *answer, const char *key, char *dst, size_t size
 	return false;
 }
 
+/* What the peer may set in the environment of sosie-receive, which it also sends files to: a loader's or a
+ * shell's variable would be a way in. A line for each pattern. */
+static void check_environment(const struct account *a, const char *answer)
+{
+	static const char *const fine[] = {"LANG", "COLORTERM", "NO_COLOR"};
+	char pattern[128], what[200];
+
+	for (const char *at = answer; *at; at += strcspn(at, "\n"), at += *at == '\n') {
+		bool known = strncasecmp(at, "AcceptEnv ", 10) != 0 || strncmp(at + 10, "LC_", 3) == 0;
+		snprintf(pattern, sizeof(pattern), "%.*s", known ? 0 : (int)strcspn(at + 10, "\n"),
+		         known ? "" : at + 10);
+		for (size_t i = 0; i < sizeof(fine) / sizeof(fine[0]); i++)
+			known = known || strcmp(pattern, fine[i]) == 0;
+		if (known)
+			continue;
+		snprintf(what, sizeof(what), "is served by sshd with AcceptEnv %s, set by the peer", pattern);
+		found(a, "sshd", a->user, what,
+		      "take it out of AcceptEnv, or set AcceptEnv LANG in the Match "
+		      "block for receivers");
+	}
+}
+
 static void check_settings(const struct account *a, const char *answer)
 {
 	static const struct {
@@ -237,6 +259,7 @@ static void check_sshd(const struct account *a, const char *config, char *note, 
 		return;
 	}
 	check_settings(a, answer);
+	check_environment(a, answer);
 	check_keys(a, answer);
 }
 

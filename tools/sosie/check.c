@@ -77,11 +77,9 @@ static void show_machine(struct command *c)
 	sosie_json_set_bool(c->doc, "reflink", info.reflink);
 	if (c->json)
 		return;
-	snprintf(text, sizeof(text), lacks[0] ? ", which cannot forbid: %s" : "%s", lacks);
-	printf("This kernel has Landlock %d%s; %s seccomp.\n", abi, text,
-	       sosie_sandbox_seccomp() ? "and" : "and no");
-	printf("The store's filesystem %s blocks between files (reflink).\n",
-	       info.reflink ? "shares" : "does not share");
+	snprintf(text, sizeof(text), lacks[0] ? " (cannot forbid: %s)" : "%s", lacks);
+	printf("Kernel: Landlock %d%s, seccomp: %s. Filesystem of the store: reflink: %s.\n", abi, text,
+	       sosie_sandbox_seccomp() ? "yes" : "no", info.reflink ? "yes" : "no");
 }
 
 static void sum_up(struct command *c, const struct sosie_check *check, const struct shown *s)

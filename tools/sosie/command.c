@@ -259,6 +259,8 @@ void command_close(struct command *c)
 	c->store = NULL;
 	c->signer = NULL;
 	c->io = c->base = NULL;
+	if (c->root_again && geteuid() != 0)
+		(void)command_be_root(NULL); /* a verb that failed before it did so itself */
 }
 
 int command_point(struct command *c, uint64_t *point, struct sosie_err *err)

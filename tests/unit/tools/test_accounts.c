@@ -106,6 +106,24 @@ static void test_settings_value_is_of_its_own_key_only(void **state)
 	assert_false(value_of("", "Key", value, sizeof(value)));
 }
 
+static void test_environment_that_the_peer_may_set_is_found(void **state)
+{
+	static const char *const bad[] = {"*", "LD_PRELOAD", "LD_*", "?D_PRELOAD", "ENV", "LANG*"};
+	char text[200];
+	(void)state;
+	last.count = 0;
+	check_environment(&account, "acceptenv LANG\nacceptenv LC_*\nacceptenv COLORTERM\npermittty no\n");
+	check_environment(&account, answer(LINES, NULL));
+	assert_int_equal(last.count, 0);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		snprintf(text, sizeof(text), "acceptenv LANG\nacceptenv %s\npermittty no\n", bad[i]);
+		last.count = 0;
+		check_environment(&account, text);
+		assert_int_equal(last.count, 1);
+		assert_non_null(strstr(last.what, bad[i]));
+	}
+}
+
 static void keys(const char *value)
 {
 	last.count = 0;
@@ -194,6 +212,7 @@ int main(void)
 	        cmocka_unit_test(test_settings_as_meant_find_nothing),
 	        cmocka_unit_test(test_settings_each_other_value_is_found),
 	        cmocka_unit_test(test_settings_value_is_of_its_own_key_only),
+	        cmocka_unit_test(test_environment_that_the_peer_may_set_is_found),
 	        cmocka_unit_test(test_keys_in_a_place_of_the_users_own_are_found),
 	        cmocka_unit_test(test_keys_line_without_forced_command_is_found),
 	        cmocka_unit_test(test_shell_that_runs_no_command_is_found),
