@@ -148,7 +148,8 @@ int inbox_allowed(struct sosie_inbox *in, const struct sosie_name *group, struct
 		named = named || strcmp(in->groups[i].s, group->s) == 0;
 	if (named)
 		return inbox_key_check(in, err);
-	sosie_err_set(err, SOSIE_EAUTH, "key %s of tenant %s is not for the group %s", in->key, in->tenant.s,
+	/* A code that the session survives: other groups share it. */
+	sosie_err_set(err, SOSIE_ENAME, "key %s of tenant %s is not for the group %s", in->key, in->tenant.s,
 	              group->s);
 	return sosie_err_action(err,
 	                        "at the standby, register the key for this group: sosie key add --group");

@@ -108,7 +108,7 @@ int inbox_limits_read(struct sosie_inbox *in, struct sosie_err *err); /* the sto
 int inbox_key_write(struct sosie_inbox *in, const char *path, struct sosie_err *err);
 int inbox_key_check(struct sosie_inbox *in,
                     struct sosie_err *err); /* SOSIE_EAUTH: not registered (any more) */
-/* The same, and whether the key is for this group: SOSIE_EAUTH. First in all that names a group. */
+/* The same, and whether the key is for this group: SOSIE_ENAME. First in all that names a group. */
 int inbox_allowed(struct sosie_inbox *in, const struct sosie_name *group, struct sosie_err *err);
 
 /* --- inbox_hold.c */

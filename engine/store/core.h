@@ -276,8 +276,8 @@ int outbox_trim(struct sosie_group *g, struct sosie_err *err);
  * ------------------------------------------------------------------------------------------------- */
 int refusal_add(struct sosie_group *g, const struct upload *u, const struct sosie_err *why,
                 struct sosie_err *err);
-/* Writes the audit entry about refusals that are counted and not written: when it is due, or now. Does not
- * wait for the log. */
+/* Writes the audit entry about refusals that are counted and not written: when it is due, without
+ * waiting for the log; or now: at the end. */
 void refusal_audit(struct sosie_store *store, struct store_memo *memo, bool now);
 /* Answers a comparison: UPLOAD.differs and verdict. *bad: it is the upload that is wrong. */
 int answer_compare(struct sosie_group *g, const struct upload *u, const struct sosie_manifest *m, bool *bad,

@@ -16,6 +16,7 @@
 
 #define ENTRY_MS 10000
 #define TENANT_MS 1000
+#define CLOSE_WAIT_MS 2000
 #define LINE_MAX_BYTES 1200u
 #define FILE_MAX_BYTES (STORE_REFUSALS_KEPT * LINE_MAX_BYTES + LINE_MAX_BYTES)
 
@@ -102,7 +103,8 @@ void refusal_audit(struct sosie_store *store, struct store_memo *memo, bool now)
 	if (!now && !(long_ago(mono, r->written_ms, ENTRY_MS) && long_ago(mono, log->refused_ms, TENANT_MS)))
 		return;
 	r->written_ms = log->refused_ms = mono;
-	if (!audit_append(store, log, SOSIE_AUDIT_REFUSE, entry_body(memo), 0, NULL, NULL))
+	if (!audit_append(store, log, SOSIE_AUDIT_REFUSE, entry_body(memo), now ? CLOSE_WAIT_MS : 0, NULL,
+	                  NULL))
 		r->count = 0;
 }
 

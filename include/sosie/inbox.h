@@ -32,7 +32,7 @@ int sosie_inbox_confine(const char *store, const char *tenant, struct sosie_err 
 int sosie_inbox_open(struct sosie_io *io, struct sosie_clock *clock, const char *store, const char *tenant,
                      const char *key, struct sosie_inbox **out, struct sosie_err *err);
 void sosie_inbox_close(struct sosie_inbox *in);
-/* The key is for these groups alone: all others are SOSIE_EAUTH from now on. At most SOSIE_INBOX_GROUPS_MAX;
+/* The key is for these groups alone: all others are SOSIE_ENAME from now on. At most SOSIE_INBOX_GROUPS_MAX;
  * copied. */
 #define SOSIE_INBOX_GROUPS_MAX 64u
 void sosie_inbox_restrict(struct sosie_inbox *in, const struct sosie_name *groups, unsigned count);

@@ -41,6 +41,14 @@ s="--store $SOSIE_STORE"
 	one_document false 1 "keygen: no such folder" "$sosie" keygen --out "$work/none/signing" --json
 	one_document false 2 "keygen: a comment of two lines" "$sosie" keygen --out "$work/signing2" --comment 'a
 b' --json
+	one_document true 0 "key list" "$sosie" key list $s acme --json
+	one_document false 1 "key list: no such tenant" "$sosie" key list $s none --json
+	one_document false 1 "key revoke: no such key" "$sosie" key revoke $s acme 0123456789abcdef --json
+	one_document false 1 "audit: no such tenant" "$sosie" audit $s none --json
+	one_document false 3 "audit: no store" "$sosie" audit --store "$work" --json
+	one_document false 2 "audit: no time" "$sosie" audit $s --since now --json
+	exits 0 "audit prints a document a line" "$sosie" audit $s --json
+	equal "each line is one" "$(jq -c . "$work/out" | wc -l)" "$(wc -l <"$work/out")"
 	for verb in points verify status; do
 		one_document false 1 "$verb: no such group" "$sosie" "$verb" $s acme/none --json
 		one_document false 3 "$verb: no store" "$sosie" "$verb" --store "$work" acme/erp --json
@@ -59,7 +67,7 @@ b' --json
 	one_document true 0 "status after a cutover" "$sosie" status $s acme/erp --json
 	one_document true 0 "points after a cutover" "$sosie" points $s acme/erp --json
 }
-for verb in "store init" "store check" "tenant add" "key add" keygen replicate export cutover; do
+for verb in "store init" "store check" "store key" "tenant add" "key add" "key list" "key revoke" audit keygen card head replicate export cutover; do
 	# shellcheck disable=SC2086
 	exits 0 "$verb --help" "$sosie" $verb --help
 	says 'usage'

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/common/file_limit.h"
 #include "tools/sosie/command.h"
 
 void command_groups_json(struct sosie_json *obj, const struct sosie_key *key)
@@ -92,6 +93,7 @@ int verb_key_revoke(struct command *c, struct sosie_err *err)
 
 	if (rc == 0)
 		rc = command_open_store(c, err);
+	file_limit_raise(); /* a lock for each group that a signing key is for */
 	if (rc == 0)
 		rc = sosie_key_revoke(c->store, c->tenant.s, id, options_get(&c->options, "reason"), err);
 	if (rc < 0)

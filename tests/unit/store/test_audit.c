@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The audit log: what was told is there, in order, whatever a crash, a failing disk or a second appender
- * does; damage is found and not cut off; refusals do not flood it. Sweeps: SOSIE_ROUNDS=full cuts and fails
- * at every operation, else at a stride.
+ * does; damage is found and not cut off; refusals do not flood it.
  */
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "engine/store/audit.h"
-#include "tests/support/rounds.h"
 #include "tests/unit/store/lab.h"
 
 #define LOG "/s/acme/_audit/000001.audit"

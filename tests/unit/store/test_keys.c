@@ -496,8 +496,8 @@ static void test_group_limited_key_is_refused_for_other_groups_in_each_step(void
 	OK(&l, sosie_inbox_open(l.io, &l.clock.clock, "/s", "acme", k.id, &in, &l.err));
 	OK(&l, sosie_inbox_begin(in, &crm, SOSIE_MANIFEST_SEGMENT, &other, &l.err));
 	sosie_inbox_restrict(in, &erp, 1);
-	expect_steps(&l, in, "crm", &other, -SOSIE_EAUTH);
-	expect_steps(&l, in, "er", &other, -SOSIE_EAUTH);
+	expect_steps(&l, in, "crm", &other, -SOSIE_ENAME);
+	expect_steps(&l, in, "er", &other, -SOSIE_ENAME);
 	OK(&l, sosie_inbox_begin(in, &erp, SOSIE_MANIFEST_SEGMENT, &id, &l.err));
 	OK(&l, sosie_inbox_head(in, &erp, &text, &len, &l.err));
 	free(text);
