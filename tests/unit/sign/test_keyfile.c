@@ -2,7 +2,7 @@
 /* Key files: made and read by us and by ssh-keygen, both ways; every damage refused; nothing overwritten. */
 #include "tests/unit/sign/lab.h"
 
-#include <errno.h>
+#include <pthread.h>
 
 #include "engine/sign/internal.h"
 
@@ -358,6 +358,59 @@ static void test_keygen_overwrites_nothing(void **state)
 	assert_string_equal(text, "a\n");
 }
 
+#define RACERS 4u
+
+struct racer {
+	pthread_barrier_t *start;
+	struct sosie_public key;
+	struct sosie_err err;
+	int rc;
+};
+
+static void *race(void *arg)
+{
+	struct racer *r = arg;
+
+	pthread_barrier_wait(r->start);
+	r->rc = sosie_keygen("race", "c", &r->key, &r->err);
+	return NULL;
+}
+
+/* Each may see that the name is free; one gets it, and both files are its own. */
+static void test_keygen_many_at_once_one_wins(void **state)
+{
+	struct racer racers[RACERS];
+	pthread_t threads[RACERS];
+	pthread_barrier_t start;
+	struct keyfile file, half;
+
+	(void)state;
+	assert_int_equal(chdir(dir), 0);
+	assert_int_equal(pthread_barrier_init(&start, NULL, RACERS), 0);
+	for (unsigned round = 0; round < 50; round++) {
+		unsigned won = 0, winner = 0;
+
+		for (unsigned i = 0; i < RACERS; i++) {
+			racers[i].start = &start;
+			assert_int_equal(pthread_create(&threads[i], NULL, race, &racers[i]), 0);
+		}
+		for (unsigned i = 0; i < RACERS; i++) {
+			assert_int_equal(pthread_join(threads[i], NULL), 0);
+			winner = racers[i].rc == 0 ? i : winner;
+			won += racers[i].rc == 0;
+			assert_true(racers[i].rc == 0 || racers[i].rc == -SOSIE_EEXISTS);
+		}
+		assert_int_equal(won, 1);
+		OK(keyfile_read("race", &file, &err));
+		OK(keyfile_read("race.pub", &half, &err));
+		assert_true(sosie_public_equal(&file.key, &racers[winner].key));
+		assert_true(sosie_public_equal(&file.key, &half.key));
+		assert_int_equal(unlink("race") + unlink("race.pub"), 0);
+	}
+	pthread_barrier_destroy(&start);
+	assert_int_equal(chdir("/"), 0);
+}
+
 static void test_keygen_that_cannot_write_leaves_nothing(void **state)
 {
 	char comment[KEYFILE_COMMENT_MAX + 2] = "", longest[300];
@@ -399,6 +452,7 @@ int main(void)
 	        cmocka_unit_test(test_keyfile_open_to_others_is_denied),
 	        cmocka_unit_test(test_keygen_makes_two_files_and_nothing_else),
 	        cmocka_unit_test(test_keygen_overwrites_nothing),
+	        cmocka_unit_test(test_keygen_many_at_once_one_wins),
 	        cmocka_unit_test(test_keygen_that_cannot_write_leaves_nothing),
 	};
 	return cmocka_run_group_tests(tests, lab_open, lab_close);
