@@ -141,7 +141,7 @@ soak: deps all tests
 VM_TESTS := test_changes_views.c test_pause.c test_receiver_escapes.c
 check-vm: deps all tests
 	@tools/deps.sh vm
-	@SOSIE_NO_SKIP=$(SOSIE_NO_SKIP) tests/vm/run --build "$(BUILD)" --timeout 290 $(VM_TESTS:.c=)
+	@SOSIE_NO_SKIP=$(SOSIE_NO_SKIP) tests/vm/run --build "$(BUILD)" --timeout 400 $(VM_TESTS:.c=)
 
 ASAN := build/asan
 TSAN := build/tsan
