@@ -43,6 +43,19 @@ replicate_until_done erp "$work/erp.img"
 point_is erp 3 erp "$work/erp.img"
 whole erp
 
+# In a crisis root may run the keeper by hand: what it makes is the keeper's all the same.
+"$lab" keeper "$here" stop
+scribble "$work/erp.img" 5
+exits 4 "durable without a keeper, again" replicate erp --accept-wait 1s "$work/erp.img"
+exits 4 "the first upload of a group, too" replicate new --accept-wait 1s "$work/first.img"
+exits 0 "the keeper by hand, as root" "$bin/sosie-keeper" --store "$SOSIE_STORE" --once
+equal "what it made is not root's" "$(find "$SOSIE_STORE" -user root -o -group root)" ""
+"$lab" keeper "$here" start
+load_env lab
+replicate_until_done erp "$work/erp.img"
+equal "it was a point" "$(newest erp)" 4
+equal "and so was the first" "$(newest new)" 1
+
 # --- who owns what -----------------------------------------------------------------------------------------------------------
 is() { equal "$1" "$(stat -c '%U:%G %a' "$SOSIE_STORE/$1")" "$2"; }
 is "" "$LAB_KEEPER:$LAB_KEEPER 711"

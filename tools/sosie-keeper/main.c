@@ -4,12 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tools/common/file_limit.h"
 #include "tools/common/notify.h"
 #include "tools/common/options.h"
+#include "tools/common/owner.h"
 #include "tools/common/standby_key.h"
 #include "tools/common/version.h"
 #include "tools/sosie-keeper/loop.h"
@@ -49,7 +49,9 @@ static int run(const char *path, bool once, struct sosie_err *err)
 	struct sosie_store *store = NULL;
 	struct sosie_signer *signer = NULL;
 	char backend[128];
-	int rc = sosie_io_open(IO_DEPTH, &io, backend, sizeof(backend), err);
+	int rc = owner_become(path, false, err);
+	if (!rc)
+		rc = sosie_io_open(IO_DEPTH, &io, backend, sizeof(backend), err);
 	if (!rc)
 		rc = sosie_store_open(io, sosie_clock_real(), path, &store, err);
 	if (!rc)
@@ -97,7 +99,6 @@ int main(int argc, char **argv)
 		if (!rc)
 			rc = options_need(&o, "store", &path, &err);
 		install_signals();
-		umask(0027); /* what receivers read is theirs by group; chmod would lose a folder's setgid */
 		file_limit_raise(); /* an open head holds its images open: up to 256 files a group */
 		if (!rc)
 			rc = run(path, options_has(&o, "once"), &err);

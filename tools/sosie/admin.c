@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tools/common/owner.h"
 #include "tools/common/standby_key.h"
 #include "tools/sosie/command.h"
 
@@ -173,7 +174,7 @@ static int set_apart(struct command *c, struct sosie_err *err)
 	int rc;
 
 	sosie_err_clear(&first);
-	rc = command_be_root(err);
+	rc = owner_leave(err);
 	if (rc == 0)
 		rc = sosie_store_check(c->store, &check, err);
 	if (rc == 0 && first.code) {

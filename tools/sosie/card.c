@@ -12,6 +12,7 @@
 
 #include "sosie/bytes.h"
 #include "sosie/digest.h"
+#include "tools/common/owner.h"
 #include "tools/common/standby_key.h"
 #include "tools/sosie/command.h"
 
@@ -176,7 +177,7 @@ int verb_store_key(struct command *c, struct sosie_err *err)
 	struct sosie_public key;
 	char line[SOSIE_PUBLIC_LINE], full[COMMAND_PATH], print[SHORT_TEXT];
 	bool made;
-	int rc = command_become_owner(path, false, err);
+	int rc = owner_become(path, false, err);
 
 	if (rc == 0)
 		rc = command_open_io(c, err);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Opening what a verb works on, and showing what several verbs show. */
 #include <errno.h>
-#include <grp.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +10,7 @@
 
 #include "sosie/bytes.h"
 #include "sosie/cutover.h"
+#include "tools/common/owner.h"
 #include "tools/common/standby_key.h"
 #include "tools/common/stop.h"
 #include "tools/sosie/command.h"
@@ -22,29 +22,6 @@ int command_open_io(struct command *c, struct sosie_err *err)
 	int rc = sosie_io_open(DEPTH, &c->base, c->io_reason, sizeof(c->io_reason), err);
 
 	return rc < 0 ? rc : stop_io(c->base, &c->io, err);
-}
-
-/* Root works in a store that belongs to somebody else as that user, so that a keeper can go on. */
-int command_become_owner(const char *store, bool root_again, struct sosie_err *err)
-{
-	struct stat st;
-	gid_t saved_group = 0;
-	uid_t saved_user = 0;
-
-	/* Folders get setgid from the one above: chmod, which would be needed after a stricter umask, loses
-	 * it. */
-	umask(0027);
-	if (geteuid() != 0 || stat(store, &st) != 0 || st.st_uid == 0)
-		return 0;
-	if (!root_again) {
-		saved_group = st.st_gid;
-		saved_user = st.st_uid;
-	}
-	if (setgroups(0, NULL) != 0 || setresgid(saved_group, st.st_gid, saved_group) != 0 ||
-	    setresuid(saved_user, st.st_uid, saved_user) != 0)
-		return sosie_err_sys(err, errno, "cannot become user %u, who owns the store %s",
-		                     (unsigned)st.st_uid, store);
-	return 0;
 }
 
 int command_audit(struct command *c, const char *tenant, enum sosie_audit_kind kind, struct sosie_json *body,
@@ -82,13 +59,6 @@ void command_audit_try(struct command *c, const char *tenant, enum sosie_audit_k
 	progress_clear(&c->progress);
 	fprintf(stderr, "sosie: warning: this is not in the audit log: %s\n",
 	        sosie_err_line(&err, line, sizeof(line)));
-}
-
-int command_be_root(struct sosie_err *err)
-{
-	if (seteuid(0) != 0 || setegid(0) != 0)
-		return sosie_err_sys(err, errno, "cannot become root again");
-	return 0;
 }
 
 const char *command_full_path(const char *path, char dst[COMMAND_PATH])
@@ -149,7 +119,7 @@ int command_open_store(struct command *c, struct sosie_err *err)
 	if (rc == 0)
 		rc = absolute_path(path, c->store_path, err);
 	if (rc == 0 && c->verb->writes)
-		rc = command_become_owner(c->store_path, c->root_again, err);
+		rc = owner_become(c->store_path, c->root_again, err);
 	if (rc == 0)
 		rc = command_open_io(c, err);
 	if (rc == 0)
@@ -260,7 +230,7 @@ void command_close(struct command *c)
 	c->signer = NULL;
 	c->io = c->base = NULL;
 	if (c->root_again && geteuid() != 0)
-		(void)command_be_root(NULL); /* a verb that failed before it did so itself */
+		(void)owner_leave(NULL); /* a verb that failed before it did so itself */
 }
 
 int command_point(struct command *c, uint64_t *point, struct sosie_err *err)

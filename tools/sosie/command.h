@@ -43,7 +43,7 @@ struct command {
 	struct options options;
 	bool json;
 	bool printed;           /* the document has been printed already */
-	bool root_again;        /* set before the store is opened: command_be_root will be called */
+	bool root_again;        /* set before the store is opened: the verb goes on as root (owner_leave) */
 	struct sosie_json *doc; /* NULL without --json; setters of json.h take that */
 	struct sosie_clock *clock;
 	struct sosie_io *base, *io; /* io stops when a signal asked to */
@@ -60,16 +60,11 @@ struct command {
 
 /* Opens the ring, or threads. */
 int command_open_io(struct command *c, struct sosie_err *err);
-/* Root becomes who owns the store, so that all files there stay the owner's. root_again: it can go back, by
- * command_be_root. */
-int command_become_owner(const char *store, bool root_again, struct sosie_err *err);
 /* Opens --store (and the ring). */
 int command_open_store(struct command *c, struct sosie_err *err);
 /* Opens --store and the group that the first operand names, and says both in the document. */
 int command_open_group(struct command *c, struct sosie_err *err);
 void command_close(struct command *c);
-/* Back to root after a store was opened as its owner, with root_again. */
-int command_be_root(struct sosie_err *err);
 /* Reads the first operand as TENANT/GROUP; a tenant alone is answered with the groups that it has. */
 int command_group_name(struct command *c, struct sosie_err *err);
 /* "--point N|latest": 0 for latest or not given. */

@@ -223,6 +223,38 @@ static void test_check_with_one_user_says_so_and_finds_open_folders(void **state
 	place_fini(&p);
 }
 
+static void test_check_finds_a_user_that_is_not_there_and_a_damaged_tenant(void **state)
+{
+	struct place p;
+	(void)state;
+	place_init(&p, "sosie-nobody-here");
+	check(&p, NULL, false);
+	assert_int_equal(p.count, 1);
+	assert_string_equal(p.code, "user-missing");
+	assert_string_equal(p.path, "sosie-nobody-here");
+	OK(&p, sosie_io_write_file(p.io, at(&p, "acme/tenant.json"), "{", 1, 0640, &p.err));
+	check(&p, NULL, false);
+	assert_int_equal(p.count, 1);
+	assert_string_equal(p.code, "tenant");
+	place_fini(&p);
+}
+
+static void test_check_finds_a_folder_above_that_others_may_write(void **state)
+{
+	struct place p;
+	(void)state;
+	place_init(&p, "sosie-nobody-here");
+	assert_int_equal(chmod(p.dir, 0777), 0);
+	check(&p, NULL, false);
+	assert_int_equal(p.count, 2);
+	assert_string_equal(p.code, "above");
+	assert_string_equal(p.path, p.dir);
+	assert_int_equal(chmod(p.dir, 01777), 0); /* as /tmp: nobody else's names can be exchanged */
+	check(&p, NULL, false);
+	assert_int_equal(p.count, 1);
+	place_fini(&p);
+}
+
 static void test_check_of_a_tenant_that_is_not_there_fails(void **state)
 {
 	struct place p;
@@ -555,6 +587,8 @@ int main(void)
 	        cmocka_unit_test(test_tenant_user_is_kept_and_never_exchanged),
 	        cmocka_unit_test(test_tenant_user_with_a_bad_name_is_refused),
 	        cmocka_unit_test(test_check_with_one_user_says_so_and_finds_open_folders),
+	        cmocka_unit_test(test_check_finds_a_user_that_is_not_there_and_a_damaged_tenant),
+	        cmocka_unit_test(test_check_finds_a_folder_above_that_others_may_write),
 	        cmocka_unit_test(test_check_of_a_tenant_that_is_not_there_fails),
 	        cmocka_unit_test(test_mend_sets_owners_and_modes_of_both_sides),
 	        cmocka_unit_test(test_check_names_each_wrong_mode_and_how_to_mend_it),
