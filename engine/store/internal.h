@@ -21,6 +21,8 @@ struct sosie_store {
 	struct store_memo *memos;       /* what this process knows of groups' heads and usage (memo.c) */
 	struct same_table *sames;       /* "same" messages, for each tenant (same.c) */
 	struct apply_pool *pool;        /* buffers for applying, made when first needed (apply.c) */
+	struct confined_home *home;     /* children that read what peers wrote, made when first needed */
+	bool home_lent;                 /* home is somebody else's: a test's, for many stores */
 };
 
 struct sosie_group {
@@ -36,6 +38,8 @@ struct sosie_group {
 };
 
 void same_free_all(struct sosie_store *store);
+/* The store's home of children (confined.h), for its process and thread. */
+int store_home(struct sosie_store *store, struct confined_home **out, struct sosie_err *err);
 
 /* printf into a buffer of STORE_PATH; SOSIE_EINTERNAL when it does not fit. */
 int store_path(char dst[STORE_PATH], struct sosie_err *err, const char *fmt, ...)
