@@ -195,22 +195,78 @@ int confined_unpack(struct confined *c, const struct packed *p, void *plain, str
 	return rc;
 }
 
-/* A text to a summary of size bytes, copied and malloc'd. */
-static int summarise(struct confined *c, enum confined_op op, const char *what, const void *text, size_t len,
-                     size_t size, void **out, struct sosie_err *err)
+/* A kind of text: the bytes of its summary before the lists, and how many are used, by what those say: never
+ * fewer than these, never more than a summary has. */
+struct reading {
+	enum confined_op op;
+	const char *what;
+	size_t header;
+	size_t (*used)(const void *header);
+};
+
+static size_t at_most(size_t count, size_t max, size_t item)
 {
-	struct question q = {.what = what, .in = text, .in_len = len};
+	return (count < max ? count : max) * item;
+}
+
+static size_t manifest_used(const void *header)
+{
+	const struct manifest_summary *s = header;
+	if (s->ask_count)
+		return offsetof(struct manifest_summary, asks) +
+		       at_most(s->ask_count, MANIFEST_ASKS_MAX, sizeof(*s->asks));
+	return offsetof(struct manifest_summary, parts) +
+	       at_most(s->part_count, SOSIE_PARTS_MAX, sizeof(*s->parts));
+}
+
+static size_t same_used(const void *header)
+{
+	const struct same_summary *s = header;
+	return offsetof(struct same_summary, groups) + at_most(s->count, SAME_GROUPS, sizeof(*s->groups));
+}
+
+static const struct reading manifests = {.op = CONFINED_MANIFEST,
+                                         .what = "the manifest",
+                                         .header = offsetof(struct manifest_summary, volumes),
+                                         .used = manifest_used};
+static const struct reading sames = {.op = CONFINED_SAME,
+                                     .what = "the \"same\" message",
+                                     .header = offsetof(struct same_summary, groups),
+                                     .used = same_used};
+
+/* The summary as far as it is used, malloc'd. Its header is taken once: what the child makes of it later
+ * changes nothing. */
+static int take_summary(const struct confined *c, const struct reading *r, void **out, struct sosie_err *err)
+{
+	const size_t at = offsetof(struct confined_area, out);
+	uint8_t *header = malloc(r->header), *whole;
+	size_t used;
+	*out = NULL;
+	if (!header)
+		return sosie_err_set(err, SOSIE_ENOMEM, "no memory to read %s", r->what);
+	sosie_child_take(c->child, at, header, r->header);
+	used = r->used(header);
+	whole = realloc(header, used);
+	if (!whole) {
+		free(header);
+		return sosie_err_set(err, SOSIE_ENOMEM, "no memory to read %s", r->what);
+	}
+	sosie_child_take(c->child, at + r->header, whole + r->header, used - r->header);
+	*out = whole;
+	return 0;
+}
+
+static int summarise(struct confined *c, const struct reading *r, const void *text, size_t len, void **out,
+                     struct sosie_err *err)
+{
+	struct question q = {.what = r->what, .in = text, .in_len = len};
 	*out = NULL;
 	if (len > CONFINED_IN)
-		return sosie_err_set(err, SOSIE_ECORRUPT, "%s is longer than 1 MiB", what);
-	q.m.word[CONFINED_WORD_OP] = op;
+		return sosie_err_set(err, SOSIE_ECORRUPT, "%s is longer than 1 MiB", r->what);
+	q.m.word[CONFINED_WORD_OP] = r->op;
 	q.m.word[CONFINED_WORD_LEN] = (uint32_t)len;
 	int rc = ask(c, &q, err);
-	if (!rc && !(*out = malloc(size)))
-		rc = sosie_err_set(err, SOSIE_ENOMEM, "no memory to read %s", what);
-	if (!rc)
-		sosie_child_take(c->child, offsetof(struct confined_area, out), *out, size);
-	return rc;
+	return rc ? rc : take_summary(c, r, out, err);
 }
 
 int confined_manifest(struct confined *c, const void *text, size_t len, struct sosie_manifest *out,
@@ -218,8 +274,7 @@ int confined_manifest(struct confined *c, const void *text, size_t len, struct s
 {
 	void *summary;
 	memset(out, 0, sizeof(*out));
-	int rc = summarise(c, CONFINED_MANIFEST, "the manifest", text, len, sizeof(struct manifest_summary),
-	                   &summary, err);
+	int rc = summarise(c, &manifests, text, len, &summary, err);
 	if (!rc)
 		rc = manifest_of_summary(summary, out, err);
 	if (!rc)
@@ -235,8 +290,7 @@ int confined_same(struct confined *c, const void *text, size_t len, struct same_
 {
 	void *summary;
 	memset(out, 0, sizeof(*out));
-	int rc = summarise(c, CONFINED_SAME, "the \"same\" message", text, len, sizeof(struct same_summary),
-	                   &summary, err);
+	int rc = summarise(c, &sames, text, len, &summary, err);
 	if (!rc)
 		rc = same_judge(summary, out, err);
 	free(summary);
