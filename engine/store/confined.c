@@ -380,7 +380,6 @@ int confined_get(struct confined_home *home, const char *tenant, struct confined
 
 void confined_put(struct confined_home *home, struct confined *c, int64_t now_ms)
 {
-	struct confined **at = &home->idle;
 	if (!c)
 		return;
 	if (sosie_child_pid(c->child) == 0 || c->answered != sosie_child_started(c->child)) {
@@ -391,6 +390,7 @@ void confined_put(struct confined_home *home, struct confined *c, int64_t now_ms
 	c->next = home->idle;
 	home->idle = c;
 	home->count++;
+	struct confined **at = &home->idle;
 	for (unsigned i = 0; i < CONFINED_IDLE && *at; i++)
 		at = &(*at)->next;
 	drop_behind(home, at);

@@ -12,7 +12,7 @@
 #define MIB (1u << 20)
 #define MS INT64_C(1000000)
 
-static uint8_t noise[MIB];
+static uint8_t noise[2 * MIB];
 
 static struct sosie_child_kind kind_of(void (*run)(int, void *))
 {
