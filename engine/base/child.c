@@ -43,6 +43,7 @@ struct sosie_child {
 	bool ready;      /* the child has said so */
 	clockid_t clock; /* its processor time */
 	uint32_t number; /* of the last question */
+	unsigned ticks;  /* of its wait */
 	int status;      /* of the last child that ended, as wait gives it; -1: nobody can tell */
 	uint64_t started;
 	int64_t spent_ns; /* processor time of the children that ended */
@@ -268,10 +269,11 @@ struct limits {
 };
 
 /* At a tick. ANSWERED: the wait goes on. */
-static enum sosie_child_result judge_wait(const struct sosie_child *c, struct limits *l, int64_t cpu_limit)
+static enum sosie_child_result judge_wait(struct sosie_child *c, struct limits *l, int64_t cpu_limit)
 {
 	const int64_t now = clock_ns(CLOCK_MONOTONIC), used = clock_ns(c->clock);
 
+	c->ticks++;
 	if (l->wall_end == 0) {
 		l->wall_end = now + c->kind->wall_ns;
 		l->cpu_end = cpu_limit == INT64_MAX || used < 0 ? INT64_MAX : used + cpu_limit;
@@ -287,6 +289,7 @@ static enum sosie_child_result await(struct sosie_child *c, int64_t cpu_limit, s
 	enum sosie_child_result waiting = SOSIE_CHILD_ANSWERED;
 	struct limits limits = {0};
 
+	c->ticks = 0;
 	while (waiting == SOSIE_CHILD_ANSWERED) {
 		ssize_t got = recv(c->socket, m, sizeof(*m), MSG_TRUNC);
 
@@ -335,6 +338,11 @@ enum sosie_child_result sosie_child_ask(struct sosie_child *c, struct sosie_chil
 		result = SOSIE_CHILD_NONSENSE;
 	}
 	return result;
+}
+
+unsigned sosie_child_ticks(const struct sosie_child *c)
+{
+	return c->ticks;
 }
 
 void sosie_child_take(const struct sosie_child *c, size_t offset, void *dst, size_t len)

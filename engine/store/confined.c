@@ -10,6 +10,8 @@
 #define MS INT64_C(1000000) /* ns */
 #define KILLED_TRIES 3u
 #define SILENT_TRIES 2u
+#define CPU_ALLOWANCE (50 * MS) /* of a question, free of debt: an honest one takes 20 ms at most */
+#define WAIT_ALLOWANCE_MS 1000  /* the same, where the machine has much else to do */
 
 static_assert(SOSIE_MANIFEST_MAX <= CONFINED_IN && SOSIE_RECORD_PLAIN_MAX <= CONFINED_IN &&
                       SAME_BYTES <= CONFINED_IN,
@@ -19,11 +21,14 @@ struct confined {
 	struct confined *next; /* idle: the one used before it */
 	struct sosie_name tenant;
 	struct sosie_child *child;
+	const struct confined_kind *kind;
+	int64_t cpu_ns, cpu_debt_ns, wait_debt_ms; /* processor time when debts were counted last, and they */
+	unsigned questions;                        /* since then */
 	uint64_t answered; /* the start that has answered: it is confined, and holds no descriptor of ours */
 	int64_t used_ms;   /* when it was put back */
 };
 struct confined_home {
-	const struct sosie_child_kind *kind;
+	const struct confined_kind *kind;
 	struct confined *idle; /* the last used first */
 	unsigned count;
 };
@@ -80,13 +85,15 @@ static void run(int socket, void *area)
 
 /* Memory: a manifest of 16,384 asks takes some 30 MiB as JSON. Time: the slowest honest record takes 20 ms.
  */
-const struct sosie_child_kind confined_kind = {
-        .name = "sosie-confined",
-        .area_bytes = sizeof(struct confined_area),
-        .memory_bytes = 64u << 20,
-        .wall_ns = 20000 * MS,
-        .cpu_ns = 2000 * MS,
-        .run = run,
+const struct confined_kind confined_kind = {
+        .child = {.name = "sosie-confined",
+                  .area_bytes = sizeof(struct confined_area),
+                  .memory_bytes = 64u << 20,
+                  .wall_ns = 20000 * MS,
+                  .cpu_ns = 2000 * MS,
+                  .run = run},
+        .cpu_debt_ns = 10000 * MS,
+        .wait_debt_ms = 60000,
 };
 
 /* --- questions
@@ -131,7 +138,7 @@ static int judge_code(struct confined *c, const struct question *q, uint32_t cod
 	if (code != SOSIE_ENOMEM)
 		return sosie_err_set(err, SOSIE_ECORRUPT, "%s made the child that reads it say nonsense",
 		                     q->what);
-	if (!memory_is_there(&confined_kind))
+	if (!memory_is_there(&c->kind->child))
 		return out_of_memory(err, q->what, "has no memory");
 	return sosie_err_set(err, SOSIE_ECORRUPT, "%s takes more memory to read than any honest one",
 	                     q->what);
@@ -146,6 +153,32 @@ static int judge_end(struct confined *c, const struct question *q, enum sosie_ch
 	if (result == SOSIE_CHILD_NONE || result == SOSIE_CHILD_KILLED)
 		return out_of_memory(err, q->what, why);
 	return sosie_err_set(err, SOSIE_ECORRUPT, "%s: the child that read it %s", q->what, why);
+}
+
+static int64_t sum_not_below_0(int64_t a, int64_t b)
+{
+	return a + b > 0 ? a + b : 0;
+}
+
+/* After an answer. Clocks are read only after slow ones: the others cannot have used more than a tick. */
+static int charge(struct confined *c, const struct question *q, struct sosie_err *err)
+{
+	const int64_t waited = (int64_t)sosie_child_ticks(c->child) * SOSIE_CHILD_TICK_MS;
+	c->questions++;
+	if (waited == 0)
+		return 0;
+	const int64_t now = sosie_child_cpu_ns(c->child), n = c->questions;
+	c->cpu_debt_ns = sum_not_below_0(c->cpu_debt_ns, now - c->cpu_ns - n * CPU_ALLOWANCE);
+	c->wait_debt_ms = sum_not_below_0(c->wait_debt_ms, waited - n * WAIT_ALLOWANCE_MS);
+	c->cpu_ns = now;
+	c->questions = 0;
+	if (c->cpu_debt_ns < c->kind->cpu_debt_ns && c->wait_debt_ms < c->kind->wait_debt_ms)
+		return 0;
+	sosie_child_end(c->child);
+	c->cpu_debt_ns = c->wait_debt_ms = 0;
+	return sosie_err_set(err, SOSIE_ECORRUPT,
+	                     "%s: what this source sends takes far longer to read than any honest source's",
+	                     q->what);
 }
 
 /* 0: the answer lies in the area's out. */
@@ -170,7 +203,8 @@ static int ask(struct confined *c, const struct question *q, struct sosie_err *e
 	if (result != SOSIE_CHILD_ANSWERED)
 		return judge_end(c, q, result, err);
 	c->answered = sosie_child_started(c->child);
-	return judge_code(c, q, m.word[CONFINED_WORD_CODE], err);
+	int rc = charge(c, q, err);
+	return rc ? rc : judge_code(c, q, m.word[CONFINED_WORD_CODE], err);
 }
 
 int confined_unpack(struct confined *c, const struct packed *p, void *plain, struct sosie_err *err)
@@ -300,7 +334,7 @@ int confined_same(struct confined *c, const void *text, size_t len, struct same_
 /* --- children and their home
  * ----------------------------------------------------------------------------------- */
 
-int confined_home_new(const struct sosie_child_kind *kind, struct confined_home **out, struct sosie_err *err)
+int confined_home_new(const struct confined_kind *kind, struct confined_home **out, struct sosie_err *err)
 {
 	*out = calloc(1, sizeof(**out));
 	if (!*out)
@@ -355,11 +389,12 @@ static int make_one(struct confined_home *home, const char *tenant, struct confi
 	int rc = c ? sosie_name_set(&c->tenant, SOSIE_NAME_TENANT, tenant, err)
 	           : sosie_err_set(err, SOSIE_ENOMEM, "no memory for a child");
 	if (!rc)
-		rc = sosie_child_new(home->kind, &c->child, err);
+		rc = sosie_child_new(&home->kind->child, &c->child, err);
 	if (rc) {
 		free(c);
 		return rc;
 	}
+	c->kind = home->kind;
 	*out = c;
 	return 0;
 }

@@ -10,6 +10,9 @@
  * killed from outside three times in a row, is ours: SOSIE_ENOMEM, to be tried again later. Memory that runs
  * out inside is the bytes' doing unless this process cannot have that much either.
  *
+ * Many slow answers are as bad as one: time beyond an allowance for each question adds up, and above a limit
+ * the bytes are refused too. So no source keeps the keeper for hours by records of seconds.
+ *
  * A child has bytes of one tenant only. Idle ones are kept for their tenant (CONFINED_IDLE of them,
  * CONFINED_REST_MS): a start costs milliseconds, a question microseconds.
  *
@@ -50,11 +53,17 @@ enum confined_word {
 	CONFINED_WORD_CODE = 0,
 };
 /* The child of this file. Tests put one of their own, with the same area, in its place. */
-extern const struct sosie_child_kind confined_kind;
+struct confined_kind {
+	struct sosie_child_kind child;
+	/* How much more than the allowance of each question all those of a child may take: processor time,
+	 * and time that the keeper waits. */
+	int64_t cpu_debt_ns, wait_debt_ms;
+};
+extern const struct confined_kind confined_kind;
 
 struct confined_home;
 /* kind is borrowed. */
-int confined_home_new(const struct sosie_child_kind *kind, struct confined_home **out, struct sosie_err *err);
+int confined_home_new(const struct confined_kind *kind, struct confined_home **out, struct sosie_err *err);
 void confined_home_free(struct confined_home *home); /* ends all that are idle; NULL is fine */
 /* Ends those that were not used for CONFINED_REST_MS. now_ms: monotonic. */
 void confined_home_rest(struct confined_home *home, int64_t now_ms);

@@ -14,9 +14,11 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <linux/futex.h>
 
 #include "engine/delta/record.h"
 #include "engine/store/core.h"
@@ -28,7 +30,7 @@
 
 static uint8_t noise[MIB], old[MIB], out[MIB], expected[MIB];
 
-static struct confined_home *home_of(const struct sosie_child_kind *kind)
+static struct confined_home *home_of(const struct confined_kind *kind)
 {
 	struct confined_home *home;
 	struct sosie_err err;
@@ -394,12 +396,12 @@ static void test_confined_same_message_keeps_what_is_in_order(void **state)
 /* --- children that are not as they should be
  * -------------------------------------------------------------------- */
 
-static struct sosie_child_kind kind_of(void (*run)(int, void *))
+static struct confined_kind kind_of(void (*run)(int, void *))
 {
-	struct sosie_child_kind kind = confined_kind;
-	kind.run = run;
-	kind.wall_ns = 60 * MS;
-	kind.cpu_ns = 60000 * MS;
+	struct confined_kind kind = confined_kind;
+	kind.child.run = run;
+	kind.child.wall_ns = 60 * MS;
+	kind.child.cpu_ns = 60000 * MS;
 	return kind;
 }
 
@@ -476,10 +478,10 @@ static void test_confined_child_that_ends_hangs_or_lies_refuses_the_bytes(void *
 	make_sample(&s, SOSIE_RECORD_PATCH, false);
 	make_text(&text, &len);
 	for (unsigned i = 0; i < sizeof(runs) / sizeof(*runs); i++, checked++) {
-		struct sosie_child_kind kind = kind_of(runs[i]);
+		struct confined_kind kind = kind_of(runs[i]);
 		if (runs[i] == run_spin) {
-			kind.wall_ns = 60000 * MS;
-			kind.cpu_ns = 40 * MS;
+			kind.child.wall_ns = 60000 * MS;
+			kind.child.cpu_ns = 40 * MS;
 		}
 		struct confined_home *home = home_of(&kind);
 		struct confined *c = get(home, "acme");
@@ -506,6 +508,85 @@ static void test_confined_child_that_ends_hangs_or_lies_refuses_the_bytes(void *
 	free(s.payload);
 }
 
+/* Each answer in time, all of them together not. */
+static void answer_slowly(void *arg, void *area, struct sosie_child_message *m)
+{
+	struct timespec now, end;
+	(void)arg;
+	(void)area;
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &end);
+	do
+		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+	while ((now.tv_sec - end.tv_sec) * 1000 + (now.tv_nsec - end.tv_nsec) / MS < 150);
+	m->word[CONFINED_WORD_CODE] = 0;
+}
+
+static void run_slow(int socket, void *area)
+{
+	sosie_child_serve(socket, area, answer_slowly, NULL);
+}
+
+/* A thousand records of a second each would keep the keeper for a quarter of an hour. */
+static void test_confined_answers_that_are_slow_all_the_time_are_refused(void **state)
+{
+	struct confined_kind kind = kind_of(run_slow);
+	unsigned taken = 0;
+	struct sosie_err err;
+	struct sample s;
+	int rc = 0;
+	(void)state;
+	kind.child.wall_ns = 60000 * MS;
+	kind.cpu_debt_ns = 500 * MS; /* 100 beyond the allowance each */
+	struct confined_home *home = home_of(&kind);
+	struct confined *c = get(home, "acme");
+	make_sample(&s, SOSIE_RECORD_DATA, false);
+	while (taken < 50 && (rc = confined_unpack(c, &s.packed, out, &err)) == 0)
+		taken++;
+	assert_int_equal(rc, -SOSIE_ECORRUPT);
+	assert_in_range(taken, 2, 5);
+	assert_non_null(strstr(err.what, "far longer"));
+	assert_int_equal(confined_pid(c), 0);
+	assert_int_equal(confined_unpack(c, &s.packed, out, &err), 0);
+	confined_put(home, c, 0);
+	confined_home_free(home);
+	free(s.payload);
+}
+
+/* Sleeps by one of the few calls that it has. */
+static void answer_late(void *arg, void *area, struct sosie_child_message *m)
+{
+	const struct timespec late = {.tv_sec = 1, .tv_nsec = 200 * MS};
+	uint32_t word = 0;
+	(void)arg;
+	(void)area;
+	syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, &late, NULL, 0);
+	m->word[CONFINED_WORD_CODE] = 0;
+}
+
+static void run_late(int socket, void *area)
+{
+	sosie_child_serve(socket, area, answer_late, NULL);
+}
+
+static void test_confined_answers_that_sleep_are_refused(void **state)
+{
+	struct confined_kind kind = kind_of(run_late);
+	struct sosie_err err;
+	struct sample s;
+	(void)state;
+	kind.child.wall_ns = 60000 * MS;
+	kind.wait_debt_ms = 40;
+	struct confined_home *home = home_of(&kind);
+	struct confined *c = get(home, "acme");
+	make_sample(&s, SOSIE_RECORD_DATA, false);
+	assert_int_equal(confined_unpack(c, &s.packed, out, &err), -SOSIE_ECORRUPT);
+	assert_non_null(strstr(err.what, "far longer"));
+	assert_true(confined_cpu_ns(c) < 500 * MS);
+	confined_put(home, c, 0);
+	confined_home_free(home);
+	free(s.payload);
+}
+
 static void run_nothing(int socket, void *area)
 {
 	(void)socket;
@@ -514,7 +595,7 @@ static void run_nothing(int socket, void *area)
 
 static void test_confined_child_that_cannot_start_is_our_own_fault(void **state)
 {
-	const struct sosie_child_kind kind = kind_of(run_nothing);
+	const struct confined_kind kind = kind_of(run_nothing);
 	struct confined_home *home = home_of(&kind);
 	struct confined *c = get(home, "acme");
 	struct sosie_err err;
@@ -555,12 +636,12 @@ static void *kill_children(void *arg)
 
 static int killed_times(unsigned wanted, struct sosie_err *err)
 {
-	struct sosie_child_kind hanging = kind_of(run_hang);
+	struct confined_kind hanging = kind_of(run_hang);
 	struct confined_home *home;
 	struct sample s;
 	struct killer k = {.parent_thread = (pid_t)syscall(SYS_gettid), .wanted = wanted};
 	pthread_t thread;
-	hanging.wall_ns = 2000 * MS;
+	hanging.child.wall_ns = 2000 * MS;
 	home = home_of(&hanging);
 	make_sample(&s, SOSIE_RECORD_DATA, false);
 	struct confined *c = get(home, "acme");
@@ -636,7 +717,7 @@ static void scribble(int socket, void *shared)
 
 static void test_confined_content_changed_behind_the_answer_never_passes(void **state)
 {
-	struct sosie_child_kind kind = kind_of(scribble);
+	struct confined_kind kind = kind_of(scribble);
 	struct sosie_clock_virtual clock;
 	struct decode_job *job = calloc(1, sizeof(*job));
 	struct sosie_digest ctx = {{0}};
@@ -647,7 +728,7 @@ static void test_confined_content_changed_behind_the_answer_never_passes(void **
 	struct sample s;
 	unsigned refused = 0, rounds = test_rounds(60, 500);
 	(void)state;
-	kind.wall_ns = 10000 * MS;
+	kind.child.wall_ns = 10000 * MS;
 	struct confined_home *home = home_of(&kind);
 	struct decode_place place = {
 	        .home = home, .clock = &clock.clock, .tenant = "acme", .group_ctx = &ctx};
@@ -757,6 +838,8 @@ int main(void)
 	        cmocka_unit_test(test_confined_json_bombs_are_refused),
 	        cmocka_unit_test(test_confined_same_message_keeps_what_is_in_order),
 	        cmocka_unit_test(test_confined_child_that_ends_hangs_or_lies_refuses_the_bytes),
+	        cmocka_unit_test(test_confined_answers_that_are_slow_all_the_time_are_refused),
+	        cmocka_unit_test(test_confined_answers_that_sleep_are_refused),
 	        cmocka_unit_test(test_confined_child_that_cannot_start_is_our_own_fault),
 	        cmocka_unit_test(test_confined_child_killed_from_outside_is_our_own_fault),
 	        cmocka_unit_test(test_confined_child_killed_once_is_asked_again),

@@ -14,11 +14,11 @@
 
 static uint8_t noise[2 * MIB];
 
-static struct sosie_child_kind kind_of(void (*run)(int, void *))
+static struct confined_kind kind_of(void (*run)(int, void *))
 {
-	struct sosie_child_kind kind = confined_kind;
-	kind.run = run;
-	kind.wall_ns = 60 * MS;
+	struct confined_kind kind = confined_kind;
+	kind.child.run = run;
+	kind.child.wall_ns = 60 * MS;
 	return kind;
 }
 
@@ -131,7 +131,7 @@ static void test_upload_whose_children_go_wrong_is_refused_and_the_next_is_taken
 	(void)state;
 	start(&l);
 	for (unsigned i = 0; i < sizeof(runs) / sizeof(*runs); i++) {
-		const struct sosie_child_kind kind = kind_of(runs[i]);
+		const struct confined_kind kind = kind_of(runs[i]);
 		const struct change c[] = {{0, MIB / 2, MIB, runs_of}};
 		struct confined_home *wrong;
 		struct model kept;
@@ -158,7 +158,7 @@ static void test_upload_whose_children_go_wrong_is_refused_and_the_next_is_taken
 /* No memory, no process: nobody's upload is refused for that. */
 static void test_upload_without_children_waits_for_them(void **state)
 {
-	const struct sosie_child_kind kind = kind_of(run_nothing);
+	const struct confined_kind kind = kind_of(run_nothing);
 	const struct change c[] = {{0, MIB / 2, MIB, noise + 1000}};
 	struct confined_home *none;
 	struct sosie_accept_result r;
