@@ -32,7 +32,9 @@
 #include "sosie/sandbox.h"
 
 #define SECOND INT64_C(1000000000) /* ns */
-#define NO_SANDBOX 97              /* exit code of a child that could not confine itself */
+#define TICK (SOSIE_CHILD_TICK_MS * (SECOND / 1000))
+#define LONG_TICK (10 * TICK) /* a longer one: the machine stood still, or had much else to do */
+#define NO_SANDBOX 97         /* exit code of a child that could not confine itself */
 
 struct sosie_child {
 	const struct sosie_child_kind *kind;
@@ -40,11 +42,11 @@ struct sosie_child {
 	int area_fd;
 	int socket;
 	pid_t pid;
-	bool ready;      /* the child has said so */
-	clockid_t clock; /* its processor time */
-	uint32_t number; /* of the last question */
-	unsigned ticks;  /* of its wait */
-	int status;      /* of the last child that ended, as wait gives it; -1: nobody can tell */
+	bool ready;        /* the child has said so */
+	clockid_t clock;   /* its processor time */
+	uint32_t number;   /* of the last question */
+	int64_t waited_ns; /* for its answer */
+	int status;        /* of the last child that ended, as wait gives it; -1: nobody can tell */
 	uint64_t started;
 	int64_t spent_ns; /* processor time of the children that ended */
 	int64_t told_ns;  /* what sosie_child_cpu_ns said last */
@@ -261,49 +263,47 @@ static enum sosie_child_result gone(struct sosie_child *c)
 	               : SOSIE_CHILD_DIED;
 }
 
-/* When a wait ends. Processor time counts from the first tick: what an answer took that came before is
- * nothing. */
-struct limits {
-	int64_t wall_end; /* monotonic ns; 0: not yet known */
-	int64_t cpu_end;  /* of the child's clock */
+/* Of a wait. Processor time counts from the first tick: what an answer took that came before is nothing. */
+struct waiting {
+	int64_t seen;    /* monotonic ns of the last tick; 0: none yet */
+	int64_t cpu_end; /* of the child's clock */
 };
 
 /* At a tick. ANSWERED: the wait goes on. */
-static enum sosie_child_result judge_wait(struct sosie_child *c, struct limits *l, int64_t cpu_limit)
+static enum sosie_child_result judge_wait(struct sosie_child *c, struct waiting *w, int64_t cpu_limit)
 {
-	const int64_t now = clock_ns(CLOCK_MONOTONIC), used = clock_ns(c->clock);
+	const int64_t now = clock_ns(CLOCK_MONOTONIC), used = clock_ns(c->clock), since = now - w->seen;
 
-	c->ticks++;
-	if (l->wall_end == 0) {
-		l->wall_end = now + c->kind->wall_ns;
-		l->cpu_end = cpu_limit == INT64_MAX || used < 0 ? INT64_MAX : used + cpu_limit;
-	}
-	if (used >= l->cpu_end)
+	if (w->seen == 0)
+		w->cpu_end = cpu_limit == INT64_MAX || used < 0 ? INT64_MAX : used + cpu_limit;
+	c->waited_ns += w->seen == 0 ? TICK : since < LONG_TICK ? since : LONG_TICK;
+	w->seen = now;
+	if (used >= w->cpu_end)
 		return SOSIE_CHILD_BUSY;
-	return now >= l->wall_end ? SOSIE_CHILD_SILENT : SOSIE_CHILD_ANSWERED;
+	return c->waited_ns >= c->kind->wall_ns ? SOSIE_CHILD_SILENT : SOSIE_CHILD_ANSWERED;
 }
 
 /* One message of the child's into *m. */
 static enum sosie_child_result await(struct sosie_child *c, int64_t cpu_limit, struct sosie_child_message *m)
 {
-	enum sosie_child_result waiting = SOSIE_CHILD_ANSWERED;
-	struct limits limits = {0};
+	enum sosie_child_result so_far = SOSIE_CHILD_ANSWERED;
+	struct waiting waiting = {0};
 
-	c->ticks = 0;
-	while (waiting == SOSIE_CHILD_ANSWERED) {
+	c->waited_ns = 0;
+	while (so_far == SOSIE_CHILD_ANSWERED) {
 		ssize_t got = recv(c->socket, m, sizeof(*m), MSG_TRUNC);
 
 		if (got == (ssize_t)sizeof(*m))
 			return SOSIE_CHILD_ANSWERED;
 		if (got > 0)
-			waiting = SOSIE_CHILD_NONSENSE;
+			so_far = SOSIE_CHILD_NONSENSE;
 		else if (got == 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
 			return gone(c);
 		else
-			waiting = judge_wait(c, &limits, cpu_limit);
+			so_far = judge_wait(c, &waiting, cpu_limit);
 	}
 	sosie_child_end(c);
-	return waiting;
+	return so_far;
 }
 
 /* The child's first word: it is confined. */
@@ -340,9 +340,9 @@ enum sosie_child_result sosie_child_ask(struct sosie_child *c, struct sosie_chil
 	return result;
 }
 
-unsigned sosie_child_ticks(const struct sosie_child *c)
+int64_t sosie_child_waited_ms(const struct sosie_child *c)
 {
-	return c->ticks;
+	return c->waited_ns / (SECOND / 1000);
 }
 
 void sosie_child_take(const struct sosie_child *c, size_t offset, void *dst, size_t len)

@@ -163,7 +163,7 @@ static int64_t sum_not_below_0(int64_t a, int64_t b)
 /* After an answer. Clocks are read only after slow ones: the others cannot have used more than a tick. */
 static int charge(struct confined *c, const struct question *q, struct sosie_err *err)
 {
-	const int64_t waited = (int64_t)sosie_child_ticks(c->child) * SOSIE_CHILD_TICK_MS;
+	const int64_t waited = sosie_child_waited_ms(c->child);
 	c->questions++;
 	if (waited == 0)
 		return 0;

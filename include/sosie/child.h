@@ -65,8 +65,9 @@ bool sosie_child_start(struct sosie_child *c);
 /* Asks the child, started when there is none, and waits: m->word are the question's, then the answer's. The
  * caller has filled the area. After any other result than ANSWERED the child is ended and reaped. */
 enum sosie_child_result sosie_child_ask(struct sosie_child *c, struct sosie_child_message *m);
-/* How often the last question's wait was looked at: it took at least that many SOSIE_CHILD_TICK_MS. */
-unsigned sosie_child_ticks(const struct sosie_child *c);
+/* How long the last question's answer was waited for; 0: less than a tick. Time in which this process did not
+ * run either (a machine that was suspended) does not count. */
+int64_t sosie_child_waited_ms(const struct sosie_child *c);
 /* Copies len bytes from the area's offset, so that no later write of the child's can change them. */
 void sosie_child_take(const struct sosie_child *c, size_t offset, void *dst, size_t len);
 void sosie_child_end(struct sosie_child *c);  /* by SIGKILL, reaped; none is fine */
