@@ -227,6 +227,29 @@ static void test_points_of_one_tenant_share_a_child(void **state)
 	lab_fini(&l);
 }
 
+static void test_children_that_nobody_needs_for_a_minute_are_ended(void **state)
+{
+	struct confined_home *own;
+	struct lab l;
+	(void)state;
+	lab_init(&l, 1u << 28, 0, true);
+	OK(&l, confined_home_new(&confined_kind, &own, &l.err));
+	struct confined_home *good = swap_home(&l, own);
+	const struct change c[] = {{0, 0, MIB, noise}};
+	lab_accept(&l);
+	model_add(&l.model, "root", 2 * MIB);
+	lab_point(&l, c, 1);
+	assert_int_equal(confined_home_idle(own), 1);
+	OK(&l, sosie_keeper_settle(l.store, "acme", "erp", &l.err));
+	assert_int_equal(confined_home_idle(own), 1);
+	l.clock.now_ms += CONFINED_REST_MS + 1;
+	OK(&l, sosie_keeper_settle(l.store, "acme", "erp", &l.err));
+	assert_int_equal(confined_home_idle(own), 0);
+	swap_home(&l, good);
+	confined_home_free(own);
+	lab_fini(&l);
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -243,6 +266,7 @@ int main(void)
 	        cmocka_unit_test(test_upload_without_children_waits_for_them),
 	        cmocka_unit_test(test_upload_with_a_manifest_written_otherwise_is_refused),
 	        cmocka_unit_test(test_points_of_one_tenant_share_a_child),
+	        cmocka_unit_test(test_children_that_nobody_needs_for_a_minute_are_ended),
 	};
 	printf("seed %u\n", SEED);
 	return cmocka_run_group_tests_name("confined accept", tests, setup, NULL);
