@@ -83,7 +83,9 @@ struct apply {
 	uint64_t read, total;
 };
 
-/* Not for children: there is other tenants' content in them, and forking is quicker without. */
+/* Not for children: a page that is being read into around the page cache must not be shared with one
+ * (open(2), O_DIRECT and fork: the bytes could land in the child's copy), other tenants' content is in them,
+ * and forking is quicker without. */
 static uint8_t *map_buffers(void)
 {
 	void *memory = mmap(NULL, POOL_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -217,6 +217,8 @@ int confined_unpack(struct confined *c, const struct packed *p, void *plain, str
 	if (p->payload_len > CONFINED_IN || q.basis_len > SOSIE_RECORD_PLAIN_MAX ||
 	    p->plain_len > SOSIE_RECORD_PLAIN_MAX)
 		return sosie_err_set(err, SOSIE_ECORRUPT, "record of an impossible length");
+	if (p->basis_len && !p->basis)
+		return sosie_err_set(err, SOSIE_EINTERNAL, "a patch or delta is decoded without its basis");
 	q.m.word[CONFINED_WORD_OP] = CONFINED_UNPACK;
 	q.m.word[CONFINED_WORD_LEN] = (uint32_t)p->payload_len;
 	q.m.word[CONFINED_WORD_KIND] = p->kind;

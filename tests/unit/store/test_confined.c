@@ -211,6 +211,9 @@ static void test_confined_bombs_end_at_their_length(void **state)
 	                    .basis_len = MIB,
 	                    .plain_len = 4096};
 	assert_int_equal(same_in_both(c, u, &p), -SOSIE_ECORRUPT);
+	p.basis = NULL;
+	assert_int_equal(confined_unpack(c, &p, out, &err), -SOSIE_EINTERNAL);
+	p.basis = old;
 	p.payload_len = MIB + 1;
 	assert_int_equal(confined_unpack(c, &p, out, &err), -SOSIE_ECORRUPT);
 	unpacker_free(u);
