@@ -60,6 +60,13 @@ int sosie_json_parse(const void *text, size_t len, size_t max, struct sosie_json
 	return 0;
 }
 
+/* The seed of the tables, from the system's randomness; jansson keeps the first for the life of the process.
+ */
+void sosie_json_ready(void)
+{
+	json_object_seed(0);
+}
+
 void sosie_json_free(struct sosie_json *doc)
 {
 	if (!doc)

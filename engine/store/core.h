@@ -6,6 +6,7 @@
 #ifndef SOSIE_STORE_CORE_H
 #define SOSIE_STORE_CORE_H
 
+#include "engine/store/confined.h"
 #include "engine/store/internal.h"
 #include "sosie/bytes.h"
 
@@ -114,22 +115,31 @@ struct decode_job {
 	 */
 	struct sosie_record record;
 	const uint8_t *payload;
-	const uint8_t *basis; /* what sosie_decode asks for; NULL where the record needs none */
+	const uint8_t *basis; /* what sosie_record_basis says; NULL where the record needs none */
 	uint8_t *plain;
-	/* Results, valid when waited for; sosie_decode's. */
+	/* Results, valid when waited for: as sosie_decode's, and SOSIE_ENOMEM where a child could not be had.
+	 */
 	struct sosie_digest leaves[DECODE_LEAVES];
 	int rc;
 	struct sosie_err err;
 };
 struct decode_pool;
+/* Whose records, and where their children live. All borrowed; home and clock for the pool's life. */
+struct decode_place {
+	struct confined_home *home;
+	struct sosie_clock *clock;
+	const char *tenant;
+	const struct sosie_digest *group_ctx;
+};
 /* volumes: borrowed. threads: at most one for each processor, 4 at most; without, or where none can be had,
- * the waiting thread decodes. Give, wait and free belong to one thread. */
-int decode_pool_new(const struct sosie_digest *group_ctx, const struct sosie_extent_volume *volumes,
-                    bool threads, struct decode_pool **out, struct sosie_err *err);
+ * the waiting thread decodes. New, give, wait and free belong to one thread, the home's. */
+int decode_pool_new(const struct decode_place *place, const struct sosie_extent_volume *volumes, bool threads,
+                    struct decode_pool **out, struct sosie_err *err);
 void decode_pool_give(struct decode_pool *pool, struct decode_job *job); /* the pool's until waited for */
 void decode_pool_wait(struct decode_pool *pool, struct decode_job *job); /* one that was given */
-/* Jobs that were given and not begun are dropped, those that are being decoded are finished. NULL is fine. */
-void decode_pool_free(struct decode_pool *pool);
+/* Jobs that were given and not begun are dropped, those that are being decoded are finished. NULL is fine.
+ * Returns the processor time of the children that it used, ns. */
+int64_t decode_pool_free(struct decode_pool *pool);
 
 /* --- images.c, apply.c
  * ----------------------------------------------------------------------------------------------------------
@@ -146,6 +156,7 @@ struct image {
 struct image_set {
 	struct sosie_store *store;
 	char dir[STORE_PATH], group_dir[STORE_PATH];
+	struct sosie_name tenant;
 	struct sosie_digest group_ctx;
 	struct sosie_hash *hash;
 	enum images_mode mode;
@@ -157,7 +168,8 @@ struct image_set {
 	                     written waits for the disk */
 	bool bounded; /* images_apply refuses a segment that costs what no honest one does: for uploads, not
 	                 for what was accepted once */
-	uint64_t applied; /* bytes written by the last images_apply */
+	uint64_t applied;  /* bytes written by the last images_apply */
+	int64_t unpack_ns; /* processor time of the children that unpacked for the last images_apply */
 };
 int images_open_mode(struct sosie_group *g, const char *dir, const struct sosie_manifest *m,
                      enum images_mode mode, struct image_set **out, struct sosie_err *err);

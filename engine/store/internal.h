@@ -26,6 +26,8 @@ struct sosie_store {
 	struct sosie_public standby;    /* its public key, as the store says; has_standby: it has one */
 	bool has_standby;
 	struct audit_log *audits; /* where audit logs end, and their keys (audit.c, keys.c) */
+	struct confined_home *home;     /* children that read what peers wrote, made when first needed */
+	bool home_lent;                 /* home is somebody else's: a test's, for many stores */
 };
 
 struct sosie_group {
@@ -41,6 +43,8 @@ struct sosie_group {
 };
 
 void same_free_all(struct sosie_store *store);
+/* The store's home of children (confined.h), for its process and thread. */
+int store_home(struct sosie_store *store, struct confined_home **out, struct sosie_err *err);
 
 /* printf into a buffer of STORE_PATH; SOSIE_EINTERNAL when it does not fit. */
 int store_path(char dst[STORE_PATH], struct sosie_err *err, const char *fmt, ...)

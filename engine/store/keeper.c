@@ -195,6 +195,8 @@ int sosie_keeper_settle(struct sosie_store *store, const char *tenant, const cha
 	int rc = memo_get(store, tenant, group, &memo, err);
 	if (!rc)
 		refusal_audit(store, memo, false);
+	if (store->home)
+		confined_home_rest(store->home, sosie_mono_ms(store->clock));
 	/* Opening reads the chain: not for nothing, for each group, every two seconds. */
 	if (!rc && memo->closed && !same_waits(store, tenant, memo))
 		return 0;

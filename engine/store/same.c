@@ -13,15 +13,13 @@
 #include <string.h>
 
 #include "engine/store/chain.h"
+#include "engine/store/confined.h"
 #include "engine/store/status.h"
 #include "sosie/audit.h"
 
-#define SAME_BYTES (1u << 20)
-#define SAME_GROUPS 16384u
 #define SAME_KEYS 1024u /* messages of so many keys are looked at */
 #define SETTLED_MS 1000 /* a change in the same tick of the file system's clock does not show */
 #define LOOK_MS 100     /* from one look for new keys, and at their messages, to the next */
-#define TIME_MAX_MS ((int64_t)1 << 53)
 /* With many groups each one's time is noted less often; status looks into the messages itself. */
 #define NOTE_MANY 100u
 #define NOTE_MANY_MS 5000
@@ -63,37 +61,15 @@ struct same_table {
 	bool keys_failed;
 };
 
-/* --- parsing: hostile bytes; anything odd is "no"
+/* --- parsing: in a child of the tenant's; anything odd is "no"
  * ------------------------------------------------------------- */
 
 /* What the standby's clock said when the message was made; the arrival where the message does not tell. */
-static int64_t message_time(const struct sosie_json *j, int64_t arrival)
+static int64_t message_time(const struct same_said *said, int64_t arrival)
 {
-	struct sosie_json *clock;
-	int64_t at, plus;
-	if (!sosie_json_has(j, "standby_clock"))
+	if (!said->has_clock || said->at_ms + said->plus_ms >= arrival)
 		return arrival;
-	if (sosie_json_obj(j, "standby_clock", &clock, NULL) || sosie_json_i64(clock, "at_ms", &at, NULL) ||
-	    sosie_json_i64(clock, "plus_ms", &plus, NULL) || at <= 0 || at > TIME_MAX_MS || plus < 0 ||
-	    plus > TIME_MAX_MS)
-		return 0;
-	return at + plus < arrival ? at + plus : arrival;
-}
-
-static bool parse_entry(const struct sosie_json *groups, size_t i, int64_t now, struct same_entry *out)
-{
-	struct sosie_json *one;
-	const char *name;
-	uint64_t ago = 0;
-	if (sosie_json_at(groups, i, &one, NULL) ||
-	    sosie_json_str(one, "group", SOSIE_NAME_MAX, &name, NULL) ||
-	    sosie_name_set(&out->group, SOSIE_NAME_GROUP, name, NULL) ||
-	    sosie_json_hex(one, "digest", out->digest.b, sizeof(out->digest.b), NULL) ||
-	    (sosie_json_has(one, "ago_ms") &&
-	     sosie_json_u64(one, "ago_ms", (uint64_t)TIME_MAX_MS, &ago, NULL)))
-		return false;
-	out->time_ms = now - (int64_t)ago;
-	return out->time_ms > 0;
+	return said->at_ms + said->plus_ms;
 }
 
 static int by_group(const void *a, const void *b)
@@ -102,28 +78,37 @@ static int by_group(const void *a, const void *b)
 	return strcmp(x->group.s, y->group.s);
 }
 
-static void parse_groups(struct same_message *m, const struct sosie_json *groups, size_t count, int64_t now)
+static void take_groups(struct same_message *m, const struct same_said *said)
 {
-	m->entries = calloc(count ? count : 1, sizeof(*m->entries));
-	for (size_t i = 0; m->entries && i < count; i++)
-		m->count += parse_entry(groups, i, now, &m->entries[m->count]);
+	const int64_t now = message_time(said, m->mtime_ms);
+	m->entries = calloc(said->count + 1u, sizeof(*m->entries));
+	for (unsigned i = 0; m->entries && i < said->count; i++) {
+		const struct same_group *from = &said->groups[i];
+		const int64_t time_ms = now - (int64_t)from->ago_ms;
+		if (time_ms > 0)
+			m->entries[m->count++] = (struct same_entry){from->group, from->digest, time_ms};
+	}
 	if (m->count > 1)
 		qsort(m->entries, m->count, sizeof(*m->entries), by_group);
 }
 
-static void parse(struct same_message *m, const char *text, size_t len)
+static int parse(struct sosie_store *store, const struct same_table *t, struct same_message *m,
+                 const char *text, size_t len)
 {
-	static const char *const keys[] = {"format", "kind", "cut_time", "standby_clock", "groups", NULL};
-	struct sosie_json *j = NULL, *groups;
-	const char *kind;
-	size_t count = 0;
-	uint64_t format;
-	if (!sosie_json_parse(text, len, SAME_BYTES, &j, NULL) && !sosie_json_only(j, keys, NULL) &&
-	    !sosie_json_u64(j, "format", STORE_FORMAT, &format, NULL) &&
-	    !sosie_json_str(j, "kind", 8, &kind, NULL) && strcmp(kind, "same") == 0 &&
-	    !sosie_json_arr(j, "groups", SAME_GROUPS, &groups, &count, NULL))
-		parse_groups(m, groups, count, message_time(j, m->mtime_ms));
-	sosie_json_free(j);
+	struct confined_home *home;
+	struct confined *child;
+	struct same_said said;
+	int rc = store_home(store, &home, NULL);
+	if (!rc)
+		rc = confined_get(home, t->tenant.s, &child, NULL);
+	if (rc)
+		return rc;
+	rc = confined_same(child, text, len, &said, NULL);
+	confined_put(home, child, sosie_mono_ms(store->clock));
+	if (!rc)
+		take_groups(m, &said);
+	free(said.groups);
+	return rc;
 }
 
 /* --- who may say it
@@ -200,7 +185,8 @@ static void read_message(struct sosie_store *store, const struct same_table *t, 
 	m->mtime_ms = st.mtime_ms;
 	m->ctime_ns = st.ctime_ns;
 	read_signature(m, text, len);
-	parse(m, text, sosie_signed_text(text, len));
+	if (parse(store, t, m, text, sosie_signed_text(text, len)) == -SOSIE_ENOMEM)
+		m->ino = 0; /* ours: it is looked at again */
 	free(text);
 	*fresh = true;
 }

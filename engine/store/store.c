@@ -131,6 +131,13 @@ int sosie_store_open(struct sosie_io *io, struct sosie_clock *clock, const char 
 	return 0;
 }
 
+int store_home(struct sosie_store *store, struct confined_home **out, struct sosie_err *err)
+{
+	int rc = store->home ? 0 : confined_home_new(&confined_kind, &store->home, err);
+	*out = store->home;
+	return rc;
+}
+
 void sosie_store_close(struct sosie_store *store)
 {
 	if (!store)
@@ -139,6 +146,8 @@ void sosie_store_close(struct sosie_store *store)
 	same_free_all(store);
 	audit_free_all(store);
 	apply_pool_free(store->pool);
+	if (!store->home_lent)
+		confined_home_free(store->home);
 	sosie_io_close(store->io, store->keeper_lock, NULL);
 	free(store->path);
 	free(store);

@@ -19,6 +19,9 @@ struct sosie_json; /* a document, an object, an array or a value; members are bo
  * sosie_json_free. */
 int sosie_json_parse(const void *text, size_t len, size_t max, struct sosie_json **out,
                      struct sosie_err *err);
+/* Before a process that will read JSON gives up opening files: what the first document needs of the system is
+ * fetched. More than once is fine, from any thread. */
+void sosie_json_ready(void);
 void sosie_json_free(struct sosie_json *doc); /* documents only, never borrowed members; NULL does nothing */
 
 bool sosie_json_has(const struct sosie_json *obj, const char *key);

@@ -123,7 +123,9 @@ unsigned sosie_record_basis(const struct sosie_record *record, const struct sosi
  * Decodes the payload of a data, patch or delta record into plain (record.plain_len bytes), computes the leaf
  * digests into leaves (at most 512 of them: 256 ranges with a short leaf each still fit 1 MiB) and compares
  * the record digest. For zero and discard only the digest is checked; for attachments plain gets the payload.
- * SOSIE_ECORRUPT otherwise. *leaf_count may be NULL. */
+ * SOSIE_ECORRUPT otherwise. *leaf_count may be NULL.
+ * All in this process: the keeper has payloads unpacked in children and does only the rest itself
+ * (engine/store/decoders.c); this is what tests compare that with. */
 int sosie_decode(struct sosie_decoder *dec, const struct sosie_record *record, const void *payload,
                  const void *basis, const struct sosie_extent_volume *volumes, void *plain,
                  struct sosie_digest *leaves, unsigned *leaf_count, struct sosie_err *err);

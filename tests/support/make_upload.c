@@ -252,23 +252,30 @@ static void add_change(struct making *k, struct part *p, const struct change *c)
 
 static void add_attachment(struct making *k, struct part *p)
 {
-	static struct sosie_manifest_attachment a;
+	static struct sosie_manifest_attachment list[SOSIE_ATTACHMENTS_MAX];
+	struct sosie_manifest_attachment *a = &list[0];
 	const char *text = k->u->attachment;
 	const void *bytes;
 	size_t len;
-	if (!text)
-		return;
-	memset(&a, 0, sizeof(a));
-	CHECK(sosie_name_set(&a.name, SOSIE_NAME_ATTACHMENT, "machine.xml", ERR));
-	a.size = strlen(text);
-	sosie_hash_plain(k->hash);
-	sosie_hash_add(k->hash, text, a.size);
-	sosie_hash_end(k->hash, &a.sha256);
-	CHECK(sosie_encode_attachment(k->encoder, 0, 0, text, a.size, &bytes, &len, ERR));
-	add_bytes(k, p, bytes, len);
-	k->m.plain += a.size + 12;
-	k->m.attachments = &a;
-	k->m.attachment_count = 1;
+	memset(list, 0, sizeof(list));
+	k->m.attachments = list;
+	if (text) {
+		CHECK(sosie_name_set(&a->name, SOSIE_NAME_ATTACHMENT, "machine.xml", ERR));
+		a->size = strlen(text);
+		sosie_hash_plain(k->hash);
+		sosie_hash_add(k->hash, text, a->size);
+		sosie_hash_end(k->hash, &a->sha256);
+		CHECK(sosie_encode_attachment(k->encoder, 0, 0, text, a->size, &bytes, &len, ERR));
+		add_bytes(k, p, bytes, len);
+		k->m.plain += a->size + 12;
+		k->m.attachment_count = 1;
+	}
+	for (unsigned i = 0; i < k->u->empty_attachments; i++) {
+		a = &list[k->m.attachment_count++];
+		snprintf(a->name.s, sizeof(a->name.s), "empty-%u", i);
+		sosie_hash_plain(k->hash);
+		sosie_hash_end(k->hash, &a->sha256);
+	}
 }
 
 static void start(struct making *k, struct make_upload *u, unsigned parts)
