@@ -30,6 +30,7 @@
 
 #include "sosie/child.h"
 #include "sosie/sandbox.h"
+#include "sosie/thread.h"
 
 #define SECOND INT64_C(1000000000) /* ns */
 #define TICK (SOSIE_CHILD_TICK_MS * (SECOND / 1000))
@@ -199,19 +200,13 @@ static noreturn void run_child(const struct sosie_child *c, int socket, pid_t pa
 	_exit(0);
 }
 
-/* No handler of the parent's may run in the child: its signals are blocked until they are reset there. */
-static pid_t fork_quietly(const struct sosie_child *c, int socket)
+/* Its signals are blocked until they are reset there. */
+static pid_t fork_child(const struct sosie_child *c, int socket)
 {
-	pid_t parent = getpid(), child;
-	sigset_t all, before;
+	pid_t parent = getpid(), child = sosie_fork();
 
-	sigfillset(&all);
-	if (pthread_sigmask(SIG_SETMASK, &all, &before) != 0)
-		return -1;
-	child = fork();
 	if (child == 0)
 		run_child(c, socket, parent);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return child;
 }
 
@@ -230,7 +225,7 @@ bool sosie_child_start(struct sosie_child *c)
 		return true;
 	if (!sosie_child_area(c) || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
 		return false;
-	c->pid = set_tick(pair[0]) ? fork_quietly(c, pair[1]) : -1;
+	c->pid = set_tick(pair[0]) ? fork_child(c, pair[1]) : -1;
 	close(pair[1]);
 	if (c->pid < 0) {
 		close(pair[0]);
