@@ -3,9 +3,16 @@
  * Ed25519 and SHA-512 over libcrypto's EVP. Raw keys; one call for the whole text, without a digest of its
  * own (EVP_SIGNATURE-ED25519(7)). libcrypto computes the public half from the seed itself and refuses
  * signatures whose second half is not reduced, so that nobody can make another out of a good one.
+ *
+ * A process that forks beside other threads copies the locks that they hold just then, for good. libcrypto
+ * takes its locks of a library context for writing with every key that it makes, and a forked child hung at
+ * once (measured: four threads that make keys, each child). So children have a context of their own. It was
+ * made, and everything in it used once, before the first fork; in the parent nobody touches it afterwards.
  */
+#include <pthread.h>
 #include <stdlib.h>
 
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 
@@ -14,6 +21,10 @@
 struct evp_key {
 	EVP_PKEY *pkey; /* its private half is wiped by libcrypto */
 };
+
+static pthread_once_t child_once = PTHREAD_ONCE_INIT;
+static OSSL_LIB_CTX *child_ctx; /* NULL: libcrypto refused */
+static OSSL_LIB_CTX *in_use;    /* NULL: the one of everybody; child_ctx in a child */
 
 static int refused(struct sosie_err *err, const char *what)
 {
@@ -29,15 +40,15 @@ int evp_sha512(const void *data, size_t len, uint8_t out[EVP_SHA512_LEN], struct
 	return 0;
 }
 
-int evp_key_new(const uint8_t seed[EVP_SEED_LEN], struct evp_key **out, struct sosie_public *public,
-                struct sosie_err *err)
+static int new_key(OSSL_LIB_CTX *ctx, const uint8_t seed[EVP_SEED_LEN], struct evp_key **out,
+                   struct sosie_public *public, struct sosie_err *err)
 {
 	struct evp_key *k = calloc(1, sizeof(*k));
 	size_t len = SOSIE_PUBLIC_LEN;
 
 	*out = NULL;
 	if (k)
-		k->pkey = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, seed, EVP_SEED_LEN);
+		k->pkey = EVP_PKEY_new_raw_private_key_ex(ctx, "ED25519", NULL, seed, EVP_SEED_LEN);
 	if (!k || !k->pkey || EVP_PKEY_get_raw_public_key(k->pkey, public->b, &len) != 1 ||
 	    len != SOSIE_PUBLIC_LEN) {
 		evp_key_free(k);
@@ -45,6 +56,24 @@ int evp_key_new(const uint8_t seed[EVP_SEED_LEN], struct evp_key **out, struct s
 	}
 	*out = k;
 	return 0;
+}
+
+static int sign_with(OSSL_LIB_CTX *libctx, const struct evp_key *k, const void *data, size_t len,
+                     uint8_t sig[EVP_SIG_LEN], struct sosie_err *err)
+{
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	size_t got = EVP_SIG_LEN;
+	bool made = ctx && EVP_DigestSignInit_ex(ctx, NULL, NULL, libctx, NULL, k->pkey, NULL) == 1 &&
+	            EVP_DigestSign(ctx, sig, &got, data, len) == 1 && got == EVP_SIG_LEN;
+
+	EVP_MD_CTX_free(ctx);
+	return made ? 0 : refused(err, "sign");
+}
+
+int evp_key_new(const uint8_t seed[EVP_SEED_LEN], struct evp_key **out, struct sosie_public *public,
+                struct sosie_err *err)
+{
+	return new_key(in_use, seed, out, public, err);
 }
 
 void evp_key_free(struct evp_key *k)
@@ -58,13 +87,38 @@ void evp_key_free(struct evp_key *k)
 int evp_key_sign(const struct evp_key *k, const void *data, size_t len, uint8_t sig[EVP_SIG_LEN],
                  struct sosie_err *err)
 {
-	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-	size_t got = EVP_SIG_LEN;
-	bool made = ctx && EVP_DigestSignInit(ctx, NULL, NULL, NULL, k->pkey) == 1 &&
-	            EVP_DigestSign(ctx, sig, &got, data, len) == 1 && got == EVP_SIG_LEN;
+	return sign_with(in_use, k, data, len, sig, err);
+}
 
-	EVP_MD_CTX_free(ctx);
-	return made ? 0 : refused(err, "sign");
+/* Makes and uses all that a child will: what is fetched at first use is there then. */
+static void make_child_ctx(void)
+{
+	static const uint8_t seed[EVP_SEED_LEN];
+	OSSL_LIB_CTX *ctx = OSSL_LIB_CTX_new();
+	struct sosie_public public;
+	uint8_t sig[EVP_SIG_LEN];
+	struct evp_key *key;
+	bool works = ctx && new_key(ctx, seed, &key, &public, NULL) == 0;
+
+	if (works) {
+		works = sign_with(ctx, key, seed, sizeof(seed), sig, NULL) == 0;
+		evp_key_free(key);
+	}
+	if (works)
+		child_ctx = ctx;
+	else
+		OSSL_LIB_CTX_free(ctx);
+}
+
+int evp_before_fork(struct sosie_err *err)
+{
+	pthread_once(&child_once, make_child_ctx);
+	return child_ctx ? 0 : refused(err, "prepare for a child");
+}
+
+void evp_in_child(void)
+{
+	in_use = child_ctx;
 }
 
 int evp_verify(const struct sosie_public *key, const void *data, size_t len, const uint8_t sig[EVP_SIG_LEN],

@@ -69,8 +69,10 @@ static bool await(int socket, void *dst, size_t len)
 static int fork_child(struct signer_fork *f, struct sosie_err *err)
 {
 	const pid_t parent = getpid();
-	int pair[2];
+	int pair[2], rc = evp_before_fork(err);
 
+	if (rc != 0)
+		return rc;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
 		return sosie_err_sys(err, errno, "cannot start the process that holds a key");
 	f->child = sosie_fork();
