@@ -61,6 +61,17 @@ int sosie_confine_enter(const struct sosie_confine *rules, struct sosie_err *err
 	return rc;
 }
 
+unsigned sosie_confine_layers(void)
+{
+	unsigned layers = PROCESS_UNDER_SANITIZER ? 0 : SOSIE_CONFINE_MEMORY;
+
+	if (!counts_coverage && !PROCESS_UNDER_SANITIZER)
+		layers |= SOSIE_CONFINE_SYSCALLS;
+	if (!counts_coverage && landlock_version() >= 1)
+		layers |= SOSIE_CONFINE_LANDLOCK;
+	return layers;
+}
+
 int sosie_confine_landlock(char *lacks, size_t size)
 {
 	const int version = landlock_version();

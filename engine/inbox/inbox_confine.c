@@ -3,8 +3,10 @@
  * What a receiver may do once a peer's bytes are near: work in one tenant's inbox, read its outbox, talk over
  * the descriptors that it was started with. The keys are only looked for (stat), so nothing is given there.
  *
- * The list of calls is what the posix back end and this folder use, and what glibc may make of it in other
- * releases. Left out on purpose, though the back end has them: ioctl, chmod, cutting and punching of files.
+ * The list of calls is what the posix back end, the channel and this folder use, and what glibc may make of
+ * it in other releases. Who uses a new call there adds it here, else the receiver dies of SIGSYS (strace -f
+ * tells at which); tests/unit/transport/test_receive_program.c asks every request of the real program. Left
+ * out on purpose, though the back end has them: ioctl, chmod, cutting and punching of files.
  */
 #include "engine/inbox/internal.h"
 

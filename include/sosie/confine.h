@@ -59,6 +59,14 @@ struct sosie_confine {
  */
 int sosie_confine_enter(const struct sosie_confine *rules, struct sosie_err *err);
 
+enum sosie_confine_layer {
+	SOSIE_CONFINE_LANDLOCK = 1, /* optional: not every kernel has it */
+	SOSIE_CONFINE_SYSCALLS = 2,
+	SOSIE_CONFINE_MEMORY = 4,
+};
+/* The layers that a program gets on this kernel in this build. */
+unsigned sosie_confine_layers(void);
+
 /* For "sosie store check" and logs: the Landlock interface of this kernel, 0: none. lacks, of size bytes,
  * gets what of it is missing here ("TCP, signals and abstract sockets"), empty when nothing is; 160 bytes
  * suffice.

@@ -444,13 +444,15 @@ static int giant_allocation(void)
 	               : ESCAPED;
 }
 
+static char *volatile held[512]; /* else a compiler may do without the memory */
+
 static int many_allocations(void)
 {
 	for (unsigned i = 0; i < 512; i++) {
-		char *p = malloc(1 << 20);
-		if (!p)
+		held[i] = malloc(1 << 20);
+		if (!held[i])
 			return errno;
-		p[0] = p[(1 << 20) - 1] = 1;
+		held[i][0] = 1;
 	}
 	return ESCAPED;
 }

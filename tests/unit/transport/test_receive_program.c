@@ -6,8 +6,8 @@
 #include "tests/unit/base/check.h"
 
 #include "sosie/bytes.h"
+#include "sosie/confine.h"
 #include "sosie/message.h"
-#include "sosie/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -295,7 +295,7 @@ static void test_receive_confines_itself_before_the_first_byte(void **state)
 	status_line(c.pid, "NoNewPrivs:", line);
 	assert_non_null(strchr(line, '1'));
 	status_line(c.pid, "Seccomp:", line);
-	if (sosie_sandbox_layers() & SOSIE_SANDBOX_SYSCALLS)
+	if (sosie_confine_layers() & SOSIE_CONFINE_SYSCALLS)
 		assert_non_null(strchr(line, '2'));
 	sosie_session_close(s);
 	assert_int_equal(finish(&c, said), 0);
@@ -310,7 +310,7 @@ static void test_receive_without_seccomp_serves_nobody(void **state)
 	lack = LACKS_SECCOMP;
 	start(&c, "acme", KEY);
 	lack = LACKS_NOTHING;
-	if (!(sosie_sandbox_layers() & SOSIE_SANDBOX_SYSCALLS)) { /* a sanitizer's build asks for none */
+	if (!(sosie_confine_layers() & SOSIE_CONFINE_SYSCALLS)) { /* a build that asks for none */
 		sosie_session_close(session_with(&c));
 		assert_int_equal(finish(&c, said), 0);
 		return;
@@ -335,7 +335,7 @@ static void test_receive_without_landlock_goes_on_and_says_nothing(void **state)
 	upload(s, &id);
 	assert_int_equal(sosie_session_commit(s, "erp", &id, "{}", 2, &keeper, &c.err), 0);
 	status_line(c.pid, "Seccomp_filters:", line);
-	if (sosie_sandbox_layers() & SOSIE_SANDBOX_SYSCALLS)
+	if (sosie_confine_layers() & SOSIE_CONFINE_SYSCALLS)
 		assert_non_null(strchr(line, '2'));
 	sosie_session_close(s);
 	assert_int_equal(finish(&c, said), 0);
