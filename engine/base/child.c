@@ -181,6 +181,29 @@ int64_t sosie_child_cpu_ns(struct sosie_child *c)
 /* --- starting
  * ---------------------------------------------------------------------------------------------------- */
 
+/* Signals that what a child computes over can lead to; abort(3) is the only one that it may send itself. */
+static const int own_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGABRT};
+
+static bool by_itself(int signal)
+{
+	for (size_t i = 0; i < sizeof(own_signals) / sizeof(*own_signals); i++)
+		if (own_signals[i] == signal)
+			return true;
+	return false;
+}
+
+/* Who ends a service or presses ^C signals its children too: they go on until their parent has no more need
+ * of them. */
+static void ignore_others(void)
+{
+	sigset_t others;
+
+	sigfillset(&others);
+	for (size_t i = 0; i < sizeof(own_signals) / sizeof(*own_signals); i++)
+		sigdelset(&others, own_signals[i]);
+	(void)sigprocmask(SIG_SETMASK, &others, NULL);
+}
+
 static noreturn void run_child(const struct sosie_child *c, int socket, pid_t parent)
 {
 	const size_t bytes = c->kind->area_bytes;
@@ -196,6 +219,7 @@ static noreturn void run_child(const struct sosie_child *c, int socket, pid_t pa
 
 	if (area == MAP_FAILED || sosie_sandbox_enter(&rules, &err) != 0)
 		_exit(NO_SANDBOX);
+	ignore_others();
 	run(socket, area);
 	_exit(0);
 }
@@ -253,7 +277,7 @@ static enum sosie_child_result gone(struct sosie_child *c)
 	sosie_child_end(c);
 	if (!closed)
 		return SOSIE_CHILD_NONSENSE;
-	return c->status != -1 && WIFSIGNALED(c->status) && WTERMSIG(c->status) == SIGKILL
+	return c->status != -1 && WIFSIGNALED(c->status) && !by_itself(WTERMSIG(c->status))
 	               ? SOSIE_CHILD_KILLED
 	               : SOSIE_CHILD_DIED;
 }

@@ -48,8 +48,8 @@ enum sosie_child_result {
 	SOSIE_CHILD_BUSY,     /* its processor time is used up */
 	SOSIE_CHILD_NONSENSE, /* what it said is no answer to this question */
 	SOSIE_CHILD_SILENT,   /* no answer in time, though it did not compute: it or the machine hangs */
-	SOSIE_CHILD_KILLED,   /* by SIGKILL, which the sandbox does not let it send: somebody from outside, or
-	                         the kernel for want of memory */
+	SOSIE_CHILD_KILLED,   /* by a signal that the sandbox does not let it send: somebody from outside, or
+	                         the   kernel for want of memory */
 	SOSIE_CHILD_NONE,     /* none could be started: no memory, no process, no sandbox */
 };
 

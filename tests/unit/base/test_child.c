@@ -38,6 +38,7 @@ enum deed {
 	ANSWER_AND_DIE,
 	OPEN_FILE,
 	SCRIBBLE,
+	LISTEN, /* to all signals from now on */
 };
 
 static void answer_wrongly(int socket, volatile uint8_t *area, struct sosie_child_message m)
@@ -79,6 +80,7 @@ static void answer_wrongly(int socket, volatile uint8_t *area, struct sosie_chil
 static void act(int socket, volatile uint8_t *area, const struct sosie_child_message *m)
 {
 	volatile unsigned counter = 0;
+	sigset_t none;
 	char more;
 
 	switch ((enum deed)m->word[0]) {
@@ -92,6 +94,11 @@ static void act(int socket, volatile uint8_t *area, const struct sosie_child_mes
 	case STAND:
 		for (;;)
 			(void)!read(socket, &more, sizeof(more));
+	case LISTEN:
+		sigemptyset(&none);
+		sigprocmask(SIG_SETMASK, &none, NULL);
+		(void)!write(socket, m, sizeof(*m));
+		break;
 	case OPEN_FILE:
 		_exit(open("/etc/passwd", O_RDONLY) < 0 ? 4 : 0);
 	default:
@@ -334,6 +341,41 @@ static void test_child_killed_by_another_is_told_apart(void **state)
 	sosie_child_free(c);
 }
 
+static const int stops[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGALRM, SIGPIPE};
+#define STOPS (sizeof(stops) / sizeof(*stops))
+
+/* "systemctl stop" and ^C reach all of a service: what its children were doing is finished. */
+static void test_child_goes_on_when_its_service_is_told_to_stop(void **state)
+{
+	struct sosie_child *c = make(&patient);
+
+	(void)state;
+	assert_adds(c);
+	for (unsigned i = 0; i < STOPS; i++) {
+		assert_int_equal(kill(sosie_child_pid(c), stops[i]), 0);
+		assert_adds(c);
+	}
+	assert_int_equal(sosie_child_started(c), 1);
+	sosie_child_free(c);
+}
+
+/* They are no word about what it computed over. */
+static void test_child_ended_by_such_a_signal_was_killed(void **state)
+{
+	struct sosie_child *c = make(&patient);
+	siginfo_t info;
+
+	(void)state;
+	for (unsigned i = 0; i < STOPS; i++) {
+		assert_int_equal(ask(c, LISTEN), SOSIE_CHILD_ANSWERED);
+		assert_int_equal(kill(sosie_child_pid(c), stops[i]), 0);
+		assert_int_equal(waitid(P_PID, (id_t)sosie_child_pid(c), &info, WEXITED | WNOWAIT), 0);
+		assert_int_equal(ask(c, ADD), SOSIE_CHILD_KILLED);
+	}
+	assert_int_equal(sosie_child_started(c), STOPS);
+	sosie_child_free(c);
+}
+
 struct asking {
 	struct sosie_child *child;
 	enum sosie_child_result result;
@@ -471,6 +513,8 @@ int main(void)
 	        cmocka_unit_test(test_child_that_computes_for_ever_ends_at_its_time),
 	        cmocka_unit_test(test_child_that_says_nothing_ends_at_the_wall_limit),
 	        cmocka_unit_test(test_child_killed_by_another_is_told_apart),
+	        cmocka_unit_test(test_child_goes_on_when_its_service_is_told_to_stop),
+	        cmocka_unit_test(test_child_ended_by_such_a_signal_was_killed),
 	        cmocka_unit_test(test_child_killed_while_it_works_is_told_apart),
 	        cmocka_unit_test(test_child_of_a_thread_that_ended_costs_a_start),
 	        cmocka_unit_test(test_child_that_cannot_start_is_none),
