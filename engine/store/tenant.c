@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "engine/store/core.h"
+#include "engine/store/policy.h"
 
 /* The FIFO cannot be made through the table of I/O operations, and a simulated disk has none: there, nobody
  * waits on it. */
@@ -89,6 +89,28 @@ static int read_tenant(struct sosie_store *s, const char *tenant, uint64_t *quot
 		rc = sosie_json_u64(j, "quota", INT64_MAX, quota, err);
 	sosie_json_free(j);
 	return rc;
+}
+
+int tenant_set_quota(struct sosie_store *store, const char *tenant, uint64_t quota, struct sosie_err *err)
+{
+	static const char *const keys[] = {"format", "tenant", "created", "quota", NULL};
+	char path[STORE_PATH];
+	int64_t created = 0;
+	struct sosie_json *j = NULL;
+	int rc = store_path(path, err, "%s/%s/tenant.json", store->path, tenant);
+	if (!rc)
+		rc = layout_read_json(store->io, path, keys, &j, err);
+	if (!rc)
+		rc = layout_json_time(j, "created", &created, err);
+	sosie_json_free(j);
+	if (rc)
+		return rc;
+	j = sosie_json_new();
+	sosie_json_set_u64(j, "format", STORE_FORMAT);
+	sosie_json_set_str(j, "tenant", tenant);
+	layout_set_time(j, "created", created);
+	sosie_json_set_u64(j, "quota", quota);
+	return layout_write_json(store->io, path, j, 0644, err);
 }
 
 static int already_there(struct sosie_store *s, const char *tenant, uint64_t quota, struct sosie_err *err)

@@ -4,13 +4,14 @@
 #ifndef SOSIE_STORE_VERIFY_H
 #define SOSIE_STORE_VERIFY_H
 
-#include "engine/store/core.h"
+#include "engine/store/pruned.h"
 
 struct verify {
 	struct sosie_group *g;
 	struct sosie_io *io;
 	struct sosie_verify *v;
 	struct sosie_digest group_ctx;
+	struct pruned gone; /* as of the last look */
 	uint8_t *ring, *scratch; /* for part_stream; ring is STREAM_BLOCKS * STORE_BLOCK, aligned to 4096 */
 	uint8_t *chunk;          /* SOSIE_CHUNK, aligned to 4096 */
 };
@@ -23,6 +24,8 @@ void verify_damage(struct verify *w, const char *where, const char *fmt, ...)
 int verify_failure(struct verify *w, int rc, const char *where, const struct sosie_err *failure,
                    struct sosie_err *err);
 
+/* Was the point let go, also since the last look? */
+bool verify_pruned(struct verify *w, uint64_t point);
 /* All part files of a point against its manifest. */
 int verify_parts(struct verify *w, uint64_t point, const struct sosie_manifest *m, struct sosie_err *err);
 /* Images and trees in dir against the manifest: sizes, trees in themselves, roots, and with v->full every

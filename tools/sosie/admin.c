@@ -99,9 +99,8 @@ static int explain_tenant(struct command *c, uint64_t quota, struct sosie_err *e
 	              "the tenant %s is there already, with another quota: %s, and %s was asked for",
 	              c->tenant.s, had, wanted);
 	return sosie_err_action(err,
-	                        "this release has no verb for it: edit \"quota\" (bytes, 0: none) in "
-	                        "%.120s/%s/tenant.json, then restart sosie-keeper",
-	                        c->store_path, c->tenant.s);
+	                        "change it with: sosie policy set --store %.120s %s quota=%llu", c->store_path,
+	                        c->tenant.s, (unsigned long long)quota);
 }
 
 int verb_tenant_add(struct command *c, struct sosie_err *err)
