@@ -16,7 +16,7 @@
 
 #include "engine/store/core.h"
 
-#define YIELD_MS 3000 /* how long a segment under way may keep a waiting command */
+#define YIELD_MS 3000         /* how long a segment under way may keep a waiting command */
 #define OPEN_IMAGES_MAX 2048u /* files that all open heads may hold between acceptances */
 
 struct accept {
@@ -133,11 +133,12 @@ static int check_parent(struct accept *a, struct sosie_err *err)
 	                                  a->g->name.s));
 }
 
-/* What is only wished may make room: the upload waits for it. False: nothing of the kind is there. */
-static bool room_may_come(struct accept *a, uint64_t need)
+/* What is only wished may make room for all of the upload: it waits for that. False: there is not so much of
+ * it, and none goes in vain. */
+static bool room_may_come(struct accept *a, uint64_t need, uint64_t missing)
 {
 	struct store_memo *memo = memo_find(a->g->store, a->g->tenant.s, a->g->name.s);
-	if (!memo || !prune_may_thin(a->g))
+	if (!memo || !prune_may_thin(a->g, missing))
 		return false;
 	memo->need_bytes = need;
 	memo->retain_ms = 0;
@@ -156,10 +157,12 @@ static int check_quota(struct accept *a, struct sosie_err *err)
 	if (sosie_add_u64(used, a->m.plain, &all) && sosie_add_u64(all, a->stored, &all) &&
 	    sosie_add_u64(all, a->u->manifest_len, &all) && all <= quota)
 		return 0;
-	if (sosie_add_u64(a->m.plain, a->stored, &need) && need < quota && room_may_come(a, need)) {
-		sosie_err_set(err, SOSIE_ENOSPACE,
-		              "the tenant %s may use %llu bytes, has %llu: points that are only wished make room",
-		              a->g->tenant.s, (unsigned long long)quota, (unsigned long long)used);
+	if (sosie_add_u64(a->m.plain, a->stored, &need) && need < quota &&
+	    room_may_come(a, need, used > quota - need ? used - (quota - need) : 0)) {
+		sosie_err_set(
+		        err, SOSIE_ENOSPACE,
+		        "the tenant %s may use %llu bytes, has %llu: points that are only wished make room",
+		        a->g->tenant.s, (unsigned long long)quota, (unsigned long long)used);
 		return sosie_err_action(err, "the upload is kept and taken when there is room");
 	}
 	sosie_err_set(err, SOSIE_EQUOTA,
@@ -193,7 +196,7 @@ static int check_space(struct accept *a, struct sosie_err *err)
 	if (sosie_add_u64(a->stored, a->m.plain, &need) &&
 	    sosie_add_u64(need, need / 64 + store_reserve(total), &need) && need <= left)
 		return 0;
-	room_may_come(a, need);
+	room_may_come(a, need, need > left ? need - left : 0);
 	sosie_err_set(err, SOSIE_ENOSPACE,
 	              "the standby's disk has %llu bytes left, the segment may take %llu",
 	              (unsigned long long)left, (unsigned long long)(a->stored + a->m.plain));

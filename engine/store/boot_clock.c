@@ -17,9 +17,9 @@
 #include "sosie/audit.h"
 #include "sosie/retention.h"
 
-#define STEP_MAX_MS 60000           /* within a boot, all steps together; and back across boots */
+#define STEP_MAX_MS 60000            /* within a boot, all steps together; and back across boots */
 #define AWAY_MAX_MS (7ll * 86400000) /* forward across boots */
-#define NOTE_MS 120000              /* how old a note may get */
+#define NOTE_MS 120000               /* how old a note may get */
 
 struct note {
 	bool there;
@@ -84,7 +84,8 @@ static int read_note(struct sosie_store *store, struct note *n, struct sosie_err
 	if (!rc)
 		return 0;
 	sosie_err_where(err, "%s", path);
-	return sosie_err_action(err, "nothing is pruned; when the clock is right, run \"sosie clock accept\"");
+	return sosie_err_action(err,
+	                        "nothing is pruned; when the clock is right, run \"sosie clock accept\"");
 }
 
 static int write_note(struct sosie_store *store, const struct note *n, struct sosie_err *err)

@@ -57,8 +57,8 @@ struct store_memo {
 	/* Usage, valid while the newest point is `counted_point`. */
 	bool counted;
 	uint64_t counted_point, counted_generation, journal_bytes, since_bytes;
-	/* Pruning (prune.c): when it is looked at next (monotonic), when it is due next, whether it was broken
-	 * off; what an upload that waits needs. */
+	/* Pruning (prune.c): when it is looked at next (monotonic), when it is due next, whether it was
+	 * broken off; what an upload that waits needs. */
 	int64_t retain_ms, prune_ms;
 	bool prune_more;
 	uint64_t need_bytes;
@@ -226,7 +226,7 @@ int journal_take(struct sosie_group *g, uint64_t point, unsigned part, struct so
 int journal_sync(struct sosie_group *g, struct sosie_err *err);
 /* Each file's point and bytes, in no order. */
 int journal_files(struct sosie_group *g, void (*fn)(void *arg, uint64_t point, uint64_t bytes), void *arg,
-                 struct sosie_err *err);
+                  struct sosie_err *err);
 /* Removes the files of points for which gone says so. stop (may be NULL) is asked between files. */
 int journal_sweep(struct sosie_group *g, bool (*gone)(void *arg, uint64_t point), bool (*stop)(void *arg),
                   void *arg, struct sosie_err *err);
@@ -291,8 +291,8 @@ int same_take(struct sosie_group *g, struct sosie_err *err);
  */
 /* What acceptance leaves free of a disk of that size, so that a fold, a prune and a cutover have room. */
 uint64_t store_reserve(uint64_t total);
-/* Whether points of the group may go for want of room. */
-bool prune_may_thin(struct sosie_group *g);
+/* Whether points of the group that may go for want of room hold as much as that: for less none goes. */
+bool prune_may_thin(struct sosie_group *g, uint64_t bytes);
 
 /* --- accept.c
  * ---------------------------------------------------------------------------------------------------------------------

@@ -198,7 +198,7 @@ static int tell_one(void *arg, const char *name, enum sosie_file_kind kind)
 }
 
 int journal_files(struct sosie_group *g, void (*fn)(void *arg, uint64_t point, uint64_t bytes), void *arg,
-                 struct sosie_err *err)
+                  struct sosie_err *err)
 {
 	struct telling t = {.g = g, .fn = fn, .arg = arg};
 	char dir[STORE_PATH];

@@ -6,7 +6,8 @@
 
 #include "engine/store/pruned.h"
 
-#define PRUNED_UNDER_US 3 /* how often the way may be looked for anew, because a prune took the nearest one */
+/* How often the way is looked for anew, because a prune took the generation that was tried. */
+#define PRUNED_UNDER_US 3
 
 struct stop {
 	bool (*fn)(void *arg);
@@ -111,10 +112,11 @@ static int attempt(struct sosie_group *g, uint64_t generation, uint64_t point, c
 
 static int no_way(const struct sosie_group *g, uint64_t generation, uint64_t point, struct sosie_err *err)
 {
-	sosie_err_set(err, SOSIE_ECORRUPT,
-	              "%s/%s: the generation that point %llu is made of is missing: points between %llu and it "
-	              "were pruned",
-	              g->tenant.s, g->name.s, (unsigned long long)point, (unsigned long long)generation);
+	sosie_err_set(
+	        err, SOSIE_ECORRUPT,
+	        "%s/%s: the generation that point %llu is made of is missing: points between %llu and it "
+	        "were pruned",
+	        g->tenant.s, g->name.s, (unsigned long long)point, (unsigned long long)generation);
 	return sosie_err_action(err, "see what else is missing: sosie verify %s/%s", g->tenant.s, g->name.s);
 }
 

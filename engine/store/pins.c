@@ -240,7 +240,8 @@ static bool same_pins(const struct pins *a, const struct pins *b)
 }
 
 /* --- asking
- * --------------------------------------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 /* What is over goes; the caller has the list. */
 static void keep_valid(struct pins *p, int64_t good_ms)
@@ -295,7 +296,8 @@ int pins_of_log(struct sosie_group *g, int64_t good_ms, struct sosie_pin **pins,
 }
 
 /* --- changing
- * ----------------------------------------------------------------------------------------------------------- */
+ * -----------------------------------------------------------------------------------------------------------
+ */
 
 static int tell_log(struct sosie_group *g, enum sosie_audit_kind kind, uint64_t point, const char *reason,
                     int64_t from_ms, struct sosie_err *err)
@@ -348,7 +350,8 @@ static int check_reason(const char *reason, struct sosie_err *err)
 		plain = reason[i] >= ' ' && reason[i] <= '~';
 	return plain ? 0
 	             : sosie_err_set(err, SOSIE_EUSAGE,
-	                             "a reason is at most %u printable ASCII characters long", SOSIE_PIN_REASON);
+	                             "a reason is at most %u printable ASCII characters long",
+	                             SOSIE_PIN_REASON);
 }
 
 int sosie_pin_add(struct sosie_group *g, uint64_t point, const char *reason, struct sosie_err *err)

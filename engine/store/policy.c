@@ -18,7 +18,7 @@
 #define DELAY_MS (7ull * 86400000)
 #define LOCK_POLL_MS 20
 #define LOCK_WAIT_MS 10000
-#define SLOTS_MAX 100000u                       /* of hours, days … */
+#define SLOTS_MAX 100000u                      /* of hours, days … */
 #define SPAN_MAX_MS (1000ull * 366 * 86400000) /* durations: a thousand years */
 
 static const struct {
@@ -97,8 +97,9 @@ int sosie_policy_parse(const char *text, enum sosie_policy_key *key, uint64_t *v
 	if (!equals || !find_key(text, (size_t)(equals - text), key)) {
 		sosie_err_set(err, SOSIE_EUSAGE, "\"%s\" is no KEY=VALUE of a policy",
 		              sosie_escape(shown, sizeof(shown), text, strlen(text)));
-		return sosie_err_action(err, "keys: floor. or wish. with all, hourly, daily, weekly, monthly; "
-		                             "rpo, quota, fold_bytes, fold_points, delay");
+		return sosie_err_action(err,
+		                        "keys: floor. or wish. with all, hourly, daily, weekly, monthly; "
+		                        "rpo, quota, fold_bytes, fold_points, delay");
 	}
 	*inherit = strcmp(equals + 1, "inherit") == 0;
 	return *inherit ? 0 : parse_value(*key, equals + 1, value, err);
@@ -118,7 +119,8 @@ const char *sosie_policy_text(char *dst, size_t size, enum sosie_policy_key key,
 }
 
 /* --- one file
- * --------------------------------------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 struct level {
 	enum sosie_policy_level level;
@@ -344,8 +346,7 @@ static struct sosie_policy_value value_at(const struct levels *l, enum sosie_pol
 		uint64_t value;
 		if (!level_value(&l->at[i], key, at_ms, &value))
 			continue;
-		v = (struct sosie_policy_value){
-		        .value = value, .set = true, .level = l->at[i].level};
+		v = (struct sosie_policy_value){.value = value, .set = true, .level = l->at[i].level};
 		break;
 	}
 	return v;
@@ -364,7 +365,8 @@ static void view_at(const struct levels *l, int64_t at_ms, struct sosie_policy_v
 	}
 	for (unsigned k = 0; k < 3; k++)
 		for (unsigned i = 0; i < l->at[k].change_count; i++)
-			if (l->at[k].changes[i].from_ms > at_ms || l->at[k].changes[i].key == SOSIE_POLICY_QUOTA)
+			if (l->at[k].changes[i].from_ms > at_ms ||
+			    l->at[k].changes[i].key == SOSIE_POLICY_QUOTA)
 				out->changes[out->change_count++] = l->at[k].changes[i];
 }
 
@@ -394,7 +396,8 @@ int policy_of_group(struct sosie_group *g, int64_t good_ms, struct sosie_policy_
 	return read_view(g->store, g->tenant.s, g->name.s, good_ms, out, err);
 }
 
-static void rule_of(const struct sosie_policy_view *view, enum sosie_policy_key first, struct retain_rule *out)
+static void rule_of(const struct sosie_policy_view *view, enum sosie_policy_key first,
+                    struct retain_rule *out)
 {
 	memset(out, 0, sizeof(*out));
 	for (unsigned i = 0; i <= RETAIN_PERIODS; i++)
@@ -524,7 +527,8 @@ static int reach_all(struct reach *r, const char *tenant, const char *group)
 }
 
 /* --- changing
- * --------------------------------------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 int policy_lock(struct sosie_store *store, bool exclusive, int64_t wait_ms, struct sosie_file **out,
                 struct sosie_err *err)
@@ -534,7 +538,8 @@ int policy_lock(struct sosie_store *store, bool exclusive, int64_t wait_ms, stru
 	*out = NULL;
 	int rc = store_path(path, err, "%s/policy.lock", store->path);
 	if (!rc)
-		rc = sosie_io_openat(store->io, path, SOSIE_READ | SOSIE_WRITE | SOSIE_CREATE, 0640, out, err);
+		rc = sosie_io_openat(store->io, path, SOSIE_READ | SOSIE_WRITE | SOSIE_CREATE, 0640, out,
+		                     err);
 	if (rc)
 		return rc;
 	rc = sosie_io_lock(store->io, *out, exclusive, err);
@@ -575,7 +580,8 @@ static int check_level(struct sosie_store *store, const char *tenant, const char
 {
 	char dir[STORE_PATH];
 	if (key == SOSIE_POLICY_QUOTA && (!tenant || group || inherit)) {
-		sosie_err_set(err, SOSIE_EUSAGE, "a quota belongs to a tenant as a whole, and is not inherited");
+		sosie_err_set(err, SOSIE_EUSAGE,
+		              "a quota belongs to a tenant as a whole, and is not inherited");
 		return sosie_err_action(err, "sosie policy set TENANT quota=SIZE; 0 for none");
 	}
 	if (!group)
@@ -588,8 +594,8 @@ static int check_level(struct sosie_store *store, const char *tenant, const char
 	                             "it from then on");
 }
 
-/* The change into its file: as a value at once, or among those that wait; it takes the place of one of its key
- * that waits. */
+/* The change into its file: as a value at once, or among those that wait; it takes the place of one of its
+ * key that waits. */
 static int store_change(struct sosie_store *store, struct level *l, const struct sosie_policy_change *c,
                         int64_t good_ms, struct sosie_err *err)
 {

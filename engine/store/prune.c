@@ -26,11 +26,11 @@
 #include "engine/store/pruned.h"
 #include "sosie/audit.h"
 
-#define BUDGET_MS 2000          /* of making generations, in one step */
-#define LOOK_MS 60000           /* from one look at a group to the next */
-#define DUE_MS 3600000          /* from one prune to the next */
-#define AUDIT_RANGES_MAX 300u   /* in one entry */
-#define QUOTA_HEADROOM 16u      /* a sixteenth of a quota is kept free of what is only wished */
+#define BUDGET_MS 2000        /* of making generations, in one step */
+#define LOOK_MS 60000         /* from one look at a group to the next */
+#define DUE_MS 3600000        /* from one prune to the next */
+#define AUDIT_RANGES_MAX 300u /* in one entry */
+#define QUOTA_HEADROOM 16u    /* a sixteenth of a quota is kept free of what is only wished */
 
 struct plan {
 	struct sosie_group *g;
@@ -189,11 +189,11 @@ static void keep_ways(struct plan *p)
 		if (!p->points[i].by)
 			continue;
 		while (k > 0 && k - 1 != last && !has_generation(p, p->points[k].point) &&
-		       p->points[k - 1].point + 1 == p->points[k].point &&
-		       weight <= p->image_bytes)
+		       p->points[k - 1].point + 1 == p->points[k].point && weight <= p->image_bytes)
 			weight += p->bytes[--k];
-		const bool based = has_generation(p, p->points[k].point) || p->points[k].point == 1 ||
-		                   (k > 0 && k - 1 == last && p->points[k - 1].point + 1 == p->points[k].point);
+		const bool based =
+		        has_generation(p, p->points[k].point) || p->points[k].point == 1 ||
+		        (k > 0 && k - 1 == last && p->points[k - 1].point + 1 == p->points[k].point);
 		for (; based && weight < p->image_bytes && k < i; k++)
 			p->points[k].by |= SOSIE_KEPT_WAY;
 		last = i;
@@ -325,8 +325,8 @@ static int check_generations(struct plan *p, struct sosie_err *err)
 			continue; /* it lost its way before */
 		rc = generation_check(p->g, p->points[i].point, err);
 		if (rc == -SOSIE_ECORRUPT || rc == -SOSIE_ENOTFOUND) {
-			sosie_err_wrap(err, "%s/%s: nothing is pruned: generation %llu is damaged", p->g->tenant.s,
-			               p->g->name.s, (unsigned long long)p->points[i].point);
+			sosie_err_wrap(err, "%s/%s: nothing is pruned: generation %llu is damaged",
+			               p->g->tenant.s, p->g->name.s, (unsigned long long)p->points[i].point);
 			rc = sosie_err_action(err, "see what else is: sosie verify --full %s/%s",
 			                      p->g->tenant.s, p->g->name.s);
 		}
@@ -341,7 +341,8 @@ static int make_all(struct plan *p, int64_t until_ms, uint64_t *made, struct sos
 }
 
 /* --- record
- * -------------------------------------------------------------------------------------------------------------- */
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 /* The points that go as ranges; malloc'd. */
 static int going_ranges(const struct plan *p, struct sosie_pruned **out, size_t *count, struct sosie_err *err)
@@ -415,7 +416,8 @@ static int close_head(struct sosie_group *g, struct sosie_err *err)
 }
 
 /* --- unlink
- * -------------------------------------------------------------------------------------------------------------- */
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 struct sweeping {
 	struct sosie_group *g;
@@ -451,7 +453,8 @@ static int unlink_gone(struct plan *p, struct sosie_err *err)
 }
 
 /* --- a step
- * -------------------------------------------------------------------------------------------------------------- */
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 static int plan_and_record(struct plan *p, uint64_t short_bytes, int64_t until_ms, struct sosie_prune *out,
                            struct sosie_err *err)
@@ -553,7 +556,8 @@ int sosie_group_prune(struct sosie_group *g, struct sosie_prune *p, struct sosie
 }
 
 /* --- looking
- * ----------------------------------------------------------------------------------------------------------- */
+ * -----------------------------------------------------------------------------------------------------------
+ */
 
 int sosie_group_kept(struct sosie_group *g, struct sosie_kept **points, size_t *count, struct sosie_err *err)
 {
@@ -577,19 +581,20 @@ int sosie_group_kept(struct sosie_group *g, struct sosie_kept **points, size_t *
 	return rc;
 }
 
-bool prune_may_thin(struct sosie_group *g)
+bool prune_may_thin(struct sosie_group *g, uint64_t bytes)
 {
 	struct sosie_clock_state clock;
-	struct sosie_kept *points;
-	size_t count;
-	bool may = false;
-	if (sosie_clock_look(g->store, &clock, NULL) || clock.jumped ||
-	    sosie_group_kept(g, &points, &count, NULL))
+	struct plan p = {.g = g};
+	uint64_t found = 0;
+	if (sosie_clock_look(g->store, &clock, NULL) || clock.jumped)
 		return false;
-	for (size_t i = 0; !may && i < count; i++)
-		may = !points[i].by || retain_thin_rank(&points[i]) > 0;
-	free(points);
-	return may;
+	p.now_ms = clock.good_ms;
+	if (!plan_make(&p, 0, NULL))
+		for (size_t i = 0; i < p.count; i++)
+			if (!p.points[i].by || retain_thin_rank(&p.points[i]) > 0)
+				found += weight_of(&p, i);
+	plan_fini(&p);
+	return found >= bytes && found > 0;
 }
 
 const char *sosie_kept_text(char dst[SOSIE_KEPT_TEXT], unsigned by)
@@ -597,9 +602,12 @@ const char *sosie_kept_text(char dst[SOSIE_KEPT_TEXT], unsigned by)
 	static const struct {
 		unsigned bit;
 		const char *name;
-	} words[] = {{SOSIE_KEPT_NEWEST, "newest"},         {SOSIE_KEPT_PIN, "pinned"},
-	             {SOSIE_KEPT_CUTOVER, "cutover"},       {SOSIE_KEPT_WAY, "on the way to a later one"},
-	             {SOSIE_KEPT_EVERYTHING, "everything"}, {SOSIE_KEPT_WISHED, "everything, while there is room"}};
+	} words[] = {{SOSIE_KEPT_NEWEST, "newest"},
+	             {SOSIE_KEPT_PIN, "pinned"},
+	             {SOSIE_KEPT_CUTOVER, "cutover"},
+	             {SOSIE_KEPT_WAY, "on the way to a later one"},
+	             {SOSIE_KEPT_EVERYTHING, "everything"},
+	             {SOSIE_KEPT_WISHED, "everything, while there is room"}};
 	size_t len = 0;
 	dst[0] = '\0';
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
@@ -620,7 +628,8 @@ const char *sosie_kept_text(char dst[SOSIE_KEPT_TEXT], unsigned by)
 }
 
 /* --- the keeper
- * ------------------------------------------------------------------------------------------------------------ */
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 /* Is there anything to look for? Without opening the group, which reads its chain. */
 static int look(struct sosie_store *store, const char *tenant, const char *group, bool *something,

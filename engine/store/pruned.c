@@ -146,8 +146,9 @@ int pruned_add(struct pruned *p, const struct sosie_pruned *ranges, size_t count
 	if (!all)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for %zu ranges of points", count);
 	while (i < p->count || k < count)
-		all[n++] = k == count || (i < p->count && p->ranges[i].first < ranges[k].first) ? p->ranges[i++]
-		                                                                               : ranges[k++];
+		all[n++] = k == count || (i < p->count && p->ranges[i].first < ranges[k].first)
+		                   ? p->ranges[i++]
+		                   : ranges[k++];
 	free(p->ranges);
 	p->ranges = all;
 	p->count = n;
@@ -215,8 +216,8 @@ int sosie_group_reachable(struct sosie_group *g, uint64_t point, struct sosie_er
 {
 	struct pruned p;
 	if (point == 0 || point > chain_newest_point(g->chain)) {
-		sosie_err_set(err, SOSIE_ENOTFOUND, "%s/%s has no point %llu: the newest is %llu", g->tenant.s,
-		              g->name.s, (unsigned long long)point,
+		sosie_err_set(err, SOSIE_ENOTFOUND, "%s/%s has no point %llu: the newest is %llu",
+		              g->tenant.s, g->name.s, (unsigned long long)point,
 		              (unsigned long long)chain_newest_point(g->chain));
 		return sosie_err_action(err, "see them with: sosie points %s/%s", g->tenant.s, g->name.s);
 	}

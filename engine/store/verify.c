@@ -368,9 +368,10 @@ static int verify_ways(struct verify *w, const struct generations *n, struct sos
 			continue;
 		rc = store_path(where, err, "%s/generations/%llu", w->g->dir, (unsigned long long)point);
 		if (rc == 0)
-			verify_damage(w, where,
-			              "it is missing: point %llu cannot be made, since those before it were pruned",
-			              (unsigned long long)point);
+			verify_damage(
+			        w, where,
+			        "it is missing: point %llu cannot be made, since those before it were pruned",
+			        (unsigned long long)point);
 	}
 	return rc;
 }
@@ -403,9 +404,9 @@ static int verify_generations(struct verify *w, struct sosie_err *err)
 	if (rc == 0)
 		rc = verify_ways(w, &n, err);
 	for (size_t i = 0; rc == 0 && i < n.count; i++)
-		rc = pruned_find(&w->gone, n.list[i])               ? 0
+		rc = pruned_find(&w->gone, n.list[i])        ? 0
 		     : n.list[i] <= sosie_group_points(w->g) ? verify_generation(w, n.list[i], err)
-		                                           : verify_newer_generation(w, n.list[i], err);
+		                                             : verify_newer_generation(w, n.list[i], err);
 	free(n.list);
 	return rc;
 }

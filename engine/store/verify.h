@@ -11,7 +11,7 @@ struct verify {
 	struct sosie_io *io;
 	struct sosie_verify *v;
 	struct sosie_digest group_ctx;
-	struct pruned gone; /* as of the last look */
+	struct pruned gone;      /* as of the last look */
 	uint8_t *ring, *scratch; /* for part_stream; ring is STREAM_BLOCKS * STORE_BLOCK, aligned to 4096 */
 	uint8_t *chunk;          /* SOSIE_CHUNK, aligned to 4096 */
 };

@@ -19,7 +19,8 @@ struct sosie_clock_ops {
 	int (*random)(struct sosie_clock *clock, void *dst, size_t len,
 	              struct sosie_err *err);          /* from getrandom(2) */
 	int64_t (*boot_ms)(struct sosie_clock *clock); /* CLOCK_BOOTTIME: goes on while the machine sleeps */
-	void (*boot_id)(struct sosie_clock *clock, char dst[SOSIE_BOOT_ID]); /* of this boot; empty: not known */
+	void (*boot_id)(struct sosie_clock *clock,
+	                char dst[SOSIE_BOOT_ID]); /* of this boot; empty: not known */
 };
 struct sosie_clock {
 	const struct sosie_clock_ops *ops;

@@ -14,7 +14,7 @@
 /* --- policy ------------------------------------------------------------------------------------------------
  */
 enum sosie_policy_key {
-	SOSIE_POLICY_FLOOR_ALL, /* ms: every point of so long; held whatever comes */
+	SOSIE_POLICY_FLOOR_ALL,    /* ms: every point of so long; held whatever comes */
 	SOSIE_POLICY_FLOOR_HOURLY, /* the newest point of each of so many hours (UTC) that have one */
 	SOSIE_POLICY_FLOOR_DAILY,
 	SOSIE_POLICY_FLOOR_WEEKLY, /* ISO weeks */
@@ -24,8 +24,8 @@ enum sosie_policy_key {
 	SOSIE_POLICY_WISH_DAILY,
 	SOSIE_POLICY_WISH_WEEKLY,
 	SOSIE_POLICY_WISH_MONTHLY,
-	SOSIE_POLICY_RPO,         /* ms: objective for the age of the newest point */
-	SOSIE_POLICY_FOLD_BYTES,  /* as in struct sosie_policy */
+	SOSIE_POLICY_RPO,        /* ms: objective for the age of the newest point */
+	SOSIE_POLICY_FOLD_BYTES, /* as in struct sosie_policy */
 	SOSIE_POLICY_FOLD_POINTS,
 	SOSIE_POLICY_DELAY, /* ms: how long what shortens waits */
 	SOSIE_POLICY_QUOTA, /* bytes, 0: none; of a tenant only, and kept in its tenant.json */
@@ -59,8 +59,8 @@ struct sosie_policy_change {
 #define SOSIE_POLICY_PENDING_MAX 64u /* of a level */
 struct sosie_policy_view {
 	struct sosie_policy_value values[SOSIE_POLICY_KEYS];
-	bool keeps_all; /* no floor and no wish: nothing is ever pruned */
-	bool wishes_all; /* no wish: everything is kept while there is room */
+	bool keeps_all;        /* no floor and no wish: nothing is ever pruned */
+	bool wishes_all;       /* no wish: everything is kept while there is room */
 	unsigned change_count; /* that wait, at this level and those above */
 	struct sosie_policy_change changes[3 * SOSIE_POLICY_PENDING_MAX];
 };
@@ -77,13 +77,14 @@ int sosie_policy_set(struct sosie_store *store, const char *tenant, const char *
 int sosie_policy_cancel(struct sosie_store *store, const char *id, struct sosie_policy_change *out,
                         struct sosie_err *err);
 
-/* --- the clock -------------------------------------------------------------------------------------------- */
+/* --- the clock --------------------------------------------------------------------------------------------
+ */
 struct sosie_clock_state {
-	bool known;         /* the store has a note of the clock */
-	bool jumped;        /* nothing is pruned, no change ripens, until it is accepted */
-	int64_t good_ms;    /* wall time up to which changes ripen: now, or the last that is trusted */
-	int64_t found_ms;   /* when the jump was noted, by the wall clock then; 0: only just seen */
-	char what[200];     /* "the clock went forward by 8 d while …", or empty */
+	bool known;       /* the store has a note of the clock */
+	bool jumped;      /* nothing is pruned, no change ripens, until it is accepted */
+	int64_t good_ms;  /* wall time up to which changes ripen: now, or the last that is trusted */
+	int64_t found_ms; /* when the jump was noted, by the wall clock then; 0: only just seen */
+	char what[200];   /* "the clock went forward by 8 d while …", or empty */
 };
 /* Looks only. */
 int sosie_clock_look(struct sosie_store *store, struct sosie_clock_state *out, struct sosie_err *err);
@@ -93,7 +94,8 @@ int sosie_clock_note(struct sosie_store *store, struct sosie_clock_state *out, s
 /* An operator says that the clock is right now. */
 int sosie_clock_accept(struct sosie_store *store, const char *reason, struct sosie_err *err);
 
-/* --- pins -------------------------------------------------------------------------------------------------- */
+/* --- pins --------------------------------------------------------------------------------------------------
+ */
 #define SOSIE_PINS_MAX 1000u /* of a group */
 #define SOSIE_PIN_REASON 120u
 struct sosie_pin {
@@ -109,15 +111,16 @@ int sosie_pin_add(struct sosie_group *g, uint64_t point, const char *reason, str
 int sosie_pin_remove(struct sosie_group *g, uint64_t point, const char *reason, int64_t *from_ms,
                      struct sosie_err *err);
 
-/* --- points ------------------------------------------------------------------------------------------------ */
+/* --- points ------------------------------------------------------------------------------------------------
+ */
 /* Why a point is kept, as bits. */
 #define SOSIE_KEPT_NEWEST 0x1u
 #define SOSIE_KEPT_PIN 0x2u
-#define SOSIE_KEPT_CUTOVER 0x4u    /* a cutover under way or done is to it */
-#define SOSIE_KEPT_WAY 0x8u        /* another kept point is reached through it */
+#define SOSIE_KEPT_CUTOVER 0x4u     /* a cutover under way or done is to it */
+#define SOSIE_KEPT_WAY 0x8u         /* another kept point is reached through it */
 #define SOSIE_KEPT_EVERYTHING 0x10u /* the policy lets nothing go */
-#define SOSIE_KEPT_WISHED 0x20u    /* there is no wish: everything is wished */
-#define SOSIE_KEPT_FLOOR_BIT 8u    /* and four more: all, hourly, daily, weekly, monthly */
+#define SOSIE_KEPT_WISHED 0x20u     /* there is no wish: everything is wished */
+#define SOSIE_KEPT_FLOOR_BIT 8u     /* and four more: all, hourly, daily, weekly, monthly */
 #define SOSIE_KEPT_WISH_BIT 16u
 #define SOSIE_KEPT_FLOOR (0x1fu << SOSIE_KEPT_FLOOR_BIT)
 #define SOSIE_KEPT_WISH (0x1fu << SOSIE_KEPT_WISH_BIT)
@@ -145,11 +148,12 @@ int sosie_group_pruned(struct sosie_group *g, struct sosie_pruned **ranges, size
  * that are there. */
 int sosie_group_reachable(struct sosie_group *g, uint64_t point, struct sosie_err *err);
 
-/* --- pruning ----------------------------------------------------------------------------------------------- */
+/* --- pruning -----------------------------------------------------------------------------------------------
+ */
 struct sosie_prune {
 	bool dry_run;
-	bool more;   /* there is more to do: call again */
-	bool looked; /* sosie_keeper_retain: it was time to look */
+	bool more;              /* there is more to do: call again */
+	bool looked;            /* sosie_keeper_retain: it was time to look */
 	uint64_t points, bytes; /* that went, or would; bytes estimated */
 	uint64_t generations;   /* that were made, or would have to be */
 	bool keeps_all;         /* the policy lets nothing go */

@@ -19,8 +19,8 @@
 
 #define SCAN_MS 2000
 #define IDLE_MS 2000
-#define SAME_MS 250   /* at least, from one look for "same" to the next */
-#define SAME_SHARE 10 /* and so many times what the last look took */
+#define SAME_MS 250     /* at least, from one look for "same" to the next */
+#define SAME_SHARE 10   /* and so many times what the last look took */
 #define ONCE_STEPS 1000 /* of pruning, in a run that ends */
 #define BACKOFF_MIN_MS 1000
 #define BACKOFF_MAX_MS 60000

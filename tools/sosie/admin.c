@@ -98,9 +98,8 @@ static int explain_tenant(struct command *c, uint64_t quota, struct sosie_err *e
 	sosie_err_set(err, SOSIE_EEXISTS,
 	              "the tenant %s is there already, with another quota: %s, and %s was asked for",
 	              c->tenant.s, had, wanted);
-	return sosie_err_action(err,
-	                        "change it with: sosie policy set --store %.120s %s quota=%llu", c->store_path,
-	                        c->tenant.s, (unsigned long long)quota);
+	return sosie_err_action(err, "change it with: sosie policy set --store %.120s %s quota=%llu",
+	                        c->store_path, c->tenant.s, (unsigned long long)quota);
 }
 
 int verb_tenant_add(struct command *c, struct sosie_err *err)

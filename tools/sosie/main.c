@@ -114,7 +114,8 @@ static const struct verb verbs[] = {
                 .schema = "points",
                 .synopsis = "points [--store STORE] TENANT/GROUP [--last N] [--json]",
                 .summary = "list the recovery points",
-                .text = "Oldest first. WHOLE: the digests of all volumes were those that the source named when\n"
+                .text = "Oldest first. WHOLE: the digests of all volumes were those that the source named "
+                        "when\n"
                         "it was accepted; that says that nothing is missing, not that nothing bad is in it.\n"
                         "BYTES is what the point's segment takes in the journal. KEPT: why it stays.",
                 .specs = points_options,
@@ -221,7 +222,8 @@ static const struct verb verbs[] = {
                 .summary = "say which points are kept",
                 .text = "Keys: floor.all (points of so long), floor.hourly, floor.daily, floor.weekly,\n"
                         "floor.monthly (the newest point of each of so many such periods that have one):\n"
-                        "kept whatever comes. wish.all and so on: kept while there is room. rpo: how old the\n"
+                        "kept whatever comes. wish.all and so on: kept while there is room. rpo: how old "
+                        "the\n"
                         "newest point may be. quota (of a tenant), fold_bytes, fold_points. delay: how long\n"
                         "a change waits by which points may go. KEY=inherit takes a value away. Times:\n"
                         "90m, 36h, 30d. With no floor and no wish every point is kept.",
@@ -315,7 +317,8 @@ static const struct verb verbs[] = {
                 .schema = "clock-accept",
                 .synopsis = "clock accept [--store STORE] [--reason TEXT] [--json]",
                 .summary = "say that the wall clock is right, after it has jumped",
-                .text = "Until then nothing is pruned, and no change of a policy takes effect. Look at \"date\"\n"
+                .text = "Until then nothing is pruned, and no change of a policy takes effect. Look at "
+                        "\"date\"\n"
                         "first, and pin the points that must not go.",
                 .specs = clock_options,
                 .spec_count = COUNT(clock_options),

@@ -33,7 +33,8 @@ static int take_target(struct command *c, const char *text, struct target *t, st
 		return rc;
 	t->tenant = c->tenant.s;
 	t->group = strchr(text, '/') ? c->name.s : NULL;
-	snprintf(t->text, sizeof(t->text), "%s%s%s", t->tenant, t->group ? "/" : "", t->group ? t->group : "");
+	snprintf(t->text, sizeof(t->text), "%s%s%s", t->tenant, t->group ? "/" : "",
+	         t->group ? t->group : "");
 	return 0;
 }
 
@@ -45,7 +46,8 @@ static void document_target(struct command *c, const struct target *t)
 }
 
 /* --- show
- * ----------------------------------------------------------------------------------------------------------- */
+ * -----------------------------------------------------------------------------------------------------------
+ */
 
 static void show_value(struct command *c, struct sosie_json *values, enum sosie_policy_key key,
                        const struct sosie_policy_value *v)
@@ -152,7 +154,8 @@ int verb_policy_show(struct command *c, struct sosie_err *err)
 }
 
 /* --- set
- * ------------------------------------------------------------------------------------------------------------ */
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 static int set_one(struct command *c, const struct target *t, const char *text, struct sosie_json *list,
                    struct sosie_err *err)
@@ -181,7 +184,8 @@ static int set_one(struct command *c, const struct target *t, const char *text, 
 		printf("%s: %s holds now\n", t->text, text);
 	else
 		printf("%s: %s holds from %s on: points may go by it.\n"
-		       "  Until then \"sosie policy show\" lists it, and \"sosie policy cancel\" takes it back\n",
+		       "  Until then \"sosie policy show\" lists it, and \"sosie policy cancel\" takes it "
+		       "back\n",
 		       t->text, text, command_time(time, from_ms));
 	return 0;
 }

@@ -39,7 +39,8 @@ static void show_run(const struct sosie_kept *first, const struct sosie_kept *la
 		       command_time(time, last->time_ms));
 	else
 		printf("  %-16s goes: %s (accepted %s)\n", numbers,
-		       first->space ? "room is short, and it is only wished" : "no rule of the policy keeps it",
+		       first->space ? "room is short, and it is only wished"
+		                    : "no rule of the policy keeps it",
 		       command_time(time, last->time_ms));
 }
 
@@ -75,7 +76,8 @@ static int show_points(struct pruning *p, struct sosie_group *g, struct sosie_js
 }
 
 /* --- pruning
- * --------------------------------------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 /* Step after step; between them who waits gets the group. */
 static int prune_all(struct sosie_group *g, struct sosie_prune *sum, struct sosie_err *err)
@@ -122,8 +124,7 @@ static void show_sum(const struct pruning *p, const char *group, const struct so
 	printf("%s/%s: %s %s, about %s; %s %s made for points that stay\n", p->tenant, group,
 	       command_count(points, sum->points, "point"), p->dry_run ? "would go" : "went",
 	       sosie_size_text(size, sizeof(size), sum->bytes),
-	       command_count(generations, sum->generations, "generation"),
-	       p->dry_run ? "would be" : "were");
+	       command_count(generations, sum->generations, "generation"), p->dry_run ? "would be" : "were");
 }
 
 static int prune_group(void *arg, const struct sosie_name *name)

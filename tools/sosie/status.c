@@ -62,7 +62,8 @@ static const char *rpo_none(const struct sosie_group_status *s)
 }
 
 /* --- retention
- * ---------------------------------------------------------------------------------------------------------- */
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 /* What stays of a group. */
 struct retention {
@@ -140,7 +141,8 @@ static void show_retention(const struct retention *r)
 	char points[COMMAND_COUNT], waiting[COMMAND_COUNT], line[1100];
 
 	if (!r->known) {
-		printf("  retention      cannot be told: %s\n", sosie_err_line(&r->failure, line, sizeof(line)));
+		printf("  retention      cannot be told: %s\n",
+		       sosie_err_line(&r->failure, line, sizeof(line)));
 		return;
 	}
 	printf("  retention      %s kept%s, %llu pruned", command_count(points, r->kept, "point"),
