@@ -594,6 +594,15 @@ static int check_level(struct sosie_store *store, const char *tenant, const char
 	                             "it from then on");
 }
 
+/* Receivers are told at once what is left of it. */
+static int put_quota(struct sosie_store *store, const char *tenant, uint64_t quota, struct sosie_err *err)
+{
+	int rc = tenant_set_quota(store, tenant, quota, err);
+	if (!rc)
+		sosie_keeper_tenant(store, tenant, NULL);
+	return rc;
+}
+
 /* The change into its file: as a value at once, or among those that wait; it takes the place of one of its
  * key that waits. */
 static int store_change(struct sosie_store *store, struct level *l, const struct sosie_policy_change *c,
@@ -633,7 +642,7 @@ static int set_locked(struct reach *r, const char *tenant, const char *group, st
 	if (!rc)
 		rc = levels_read(store, tenant, group, r->levels, err);
 	if (!rc && c->key == SOSIE_POLICY_QUOTA && c->from_ms == 0)
-		rc = tenant_set_quota(store, tenant, c->value, err);
+		rc = put_quota(store, tenant, c->value, err);
 	return rc ? rc : store_change(store, &r->levels->at[r->index], c, clock.good_ms, err);
 }
 
@@ -679,7 +688,7 @@ int policy_ripen_quota(struct sosie_store *store, const char *tenant, int64_t go
 			rc = levels_read(store, tenant, NULL, l, err);
 		if (!rc && i < l->at[1].change_count && l->at[1].changes[i].key == SOSIE_POLICY_QUOTA &&
 		    l->at[1].changes[i].from_ms <= good_ms) {
-			rc = tenant_set_quota(store, tenant, l->at[1].changes[i].value, err);
+			rc = put_quota(store, tenant, l->at[1].changes[i].value, err);
 			drop_change(&l->at[1], i);
 			if (!rc)
 				rc = level_write(store, &l->at[1], err);

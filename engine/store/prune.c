@@ -692,5 +692,7 @@ int sosie_keeper_retain(struct sosie_store *store, const char *tenant, const cha
 	if (g)
 		rc = retain_locked(g, memo, out, err);
 	sosie_group_close(g);
+	if (out->points)
+		sosie_keeper_tenant(store, tenant, NULL); /* receivers turn uploads away by it */
 	return rc == -SOSIE_EBUSY ? 0 : rc;
 }

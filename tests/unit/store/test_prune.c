@@ -521,6 +521,19 @@ static void test_failed_call_anywhere_in_prune_loses_nothing(void **state)
 /* --- a flood, and want of room
  * ------------------------------------------------------------------------------------------------ */
 
+/* What the receivers are told that the inbox may hold. */
+static uint64_t limit_told(struct lab *l)
+{
+	char *text;
+	size_t len;
+	unsigned long long told = 0;
+	OK(l, sosie_io_read_file(l->io, "/s/acme/_outbox/limits", 4096, &text, &len, &l->err));
+	const char *at = strstr(text, "upload_bytes=");
+	assert_true(at && sscanf(at, "upload_bytes=%llu", &told) == 1);
+	free(text);
+	return told;
+}
+
 static void test_upload_over_quota_waits_until_wishes_made_room(void **state)
 {
 	struct lab l;
@@ -535,6 +548,7 @@ static void test_upload_over_quota_waits_until_wishes_made_room(void **state)
 		struct sosie_tenant_info info;
 		OK(&l, sosie_tenant_info(l.store, "acme", &info, &l.err));
 		OK(&l, tenant_set_quota(l.store, "acme", info.used + 590000, &l.err));
+		OK(&l, sosie_keeper_tenant(l.store, "acme", &l.err));
 		struct make_upload u = lab_upload(&l, big, 1);
 		make_upload(&u);
 		if (floor) {
@@ -545,9 +559,11 @@ static void test_upload_over_quota_waits_until_wishes_made_room(void **state)
 		r = lab_accept(&l);
 		if (r.waiting != 1)
 			fail_msg("accepted %u: %s", r.accepted, r.last.what);
+		uint64_t told = limit_told(&l);
 		OK(&l, sosie_keeper_retain(l.store, "acme", "erp", &p, &l.err));
 		assert_true(p.points > 0);
 		assert_true(is_pruned(&l, 1));
+		assert_true(limit_told(&l) > told + 100000); /* receivers turn uploads away by it */
 		r = lab_accept(&l);
 		assert_int_equal(r.accepted, 1);
 		lab_keep_point(&l);
