@@ -232,8 +232,7 @@ static int plan_new(struct sosie_group *g, struct sosie_cutover *c, const struct
 	}
 	if (c->point == 0)
 		c->point = newest;
-	/* A record that cannot be read keeps nobody from the newest, which is never pruned. */
-	rc = c->point == newest ? 0 : sosie_group_reachable(g, c->point, err);
+	rc = sosie_group_reachable(g, c->point, err);
 	if (rc == 0)
 		rc = describe_points(g, c, c->point, err);
 	if (rc < 0)

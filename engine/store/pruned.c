@@ -221,9 +221,7 @@ int sosie_group_reachable(struct sosie_group *g, uint64_t point, struct sosie_er
 		              (unsigned long long)chain_newest_point(g->chain));
 		return sosie_err_action(err, "see them with: sosie points %s/%s", g->tenant.s, g->name.s);
 	}
-	int rc = pruned_read(g, &p, err);
-	if (!rc && pruned_find(&p, point))
-		rc = pruned_refuse(g, &p, point, err);
+	int rc = pruned_read(g, &p, NULL) ? 0 : pruned_find(&p, point) ? pruned_refuse(g, &p, point, err) : 0;
 	pruned_fini(&p);
 	return rc;
 }

@@ -145,7 +145,7 @@ struct sosie_pruned {
 int sosie_group_pruned(struct sosie_group *g, struct sosie_pruned **ranges, size_t *count,
                        struct sosie_err *err);
 /* 0, or SOSIE_ENOTFOUND: the point does not exist, or was pruned; says when, why, and which are the nearest
- * that are there. */
+ * that are there. A record that cannot be read keeps nobody from trying. */
 int sosie_group_reachable(struct sosie_group *g, uint64_t point, struct sosie_err *err);
 
 /* --- pruning -----------------------------------------------------------------------------------------------

@@ -420,6 +420,177 @@ static void test_every_change_and_prune_is_in_the_audit_log(void **state)
 	lab_fini(&l);
 }
 
+/* --- beside readers, and who waits
+ * --------------------------------------------------------------------------------------------- */
+
+/* A prune by another process, the moment somebody opens this name. */
+static const struct sosie_io_ops *real_ops;
+static struct sosie_io_ops racing_ops;
+static struct lab *racing;
+static const char *race_name;
+static uint64_t race_points;
+
+static int racing_open(struct sosie_io *io, const char *path, unsigned flags, uint32_t mode,
+                       struct sosie_file **out, struct sosie_err *err)
+{
+	if (race_name && strstr(path, race_name)) {
+		struct lab other = *racing;
+		struct sosie_prune sum;
+		race_name = NULL;
+		other.io = NULL;
+		other.store = NULL;
+		lab_open(&other);
+		OK(&other, prune_rc(&other, &sum));
+		race_points = sum.points;
+		lab_close(&other);
+	}
+	return real_ops->open(io, path, flags, mode, out, err);
+}
+
+static void race_at(struct lab *l, const char *name)
+{
+	real_ops = l->io->ops;
+	racing_ops = *real_ops;
+	racing_ops.open = racing_open;
+	racing = l;
+	race_name = name;
+	race_points = 0;
+	l->io->ops = &racing_ops;
+}
+
+static void race_over(struct lab *l)
+{
+	l->io->ops = real_ops;
+	assert_null(race_name);
+	assert_int_equal(race_points, SERIES - 3);
+}
+
+/* The readers take no lock: what goes under them is told as gone, what stays is found another way. */
+static void test_readers_beside_a_prune_see_points_whole_or_pruned(void **state)
+{
+	static const struct {
+		uint64_t point; /* 0: verify */
+		const char *at;
+		int rc;
+	} cases[] = {{6, "generations/3/root.raw", 0},
+	             {6, "journal/5.seg", 0},
+	             {5, "generations/3/root.raw", -SOSIE_ENOTFOUND},
+	             {5, "journal/4.seg", -SOSIE_ENOTFOUND},
+	             {0, "journal/5.seg", 0},
+	             {0, "generations/3/generation.json", 0},
+	             {0, "generations/3/root.tree", 0},
+	             {0, "generations/3/root.raw", 0}};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct lab l;
+		struct sosie_image *images = NULL;
+		unsigned count;
+		series(&l, true);
+		struct sosie_group *g = lab_group(&l);
+		OK(&l, sosie_group_lock(g, "test", 0, &l.err));
+		OK(&l, generation_make_at(g, 3, NULL, NULL, NULL, &l.err));
+		sosie_group_unlock(g);
+		set_and_wait(&l, "wish.hourly=3");
+		race_at(&l, cases[i].at);
+		if (cases[i].point == 0) {
+			struct sosie_verify v = {.full = true, .damage = say_damage};
+			OK(&l, sosie_group_verify(g, &v, &l.err));
+			assert_int_equal(v.damaged, 0);
+		} else {
+			int rc = sosie_group_export(g, cases[i].point, "/race", NULL, &images, &count, &l.err);
+			if (rc != cases[i].rc)
+				fail_msg("point %llu, at %s: %d %s", (unsigned long long)cases[i].point,
+				         cases[i].at, rc, l.err.what);
+			if (rc)
+				assert_non_null(strstr(l.err.what, "was pruned"));
+			else
+				lab_compare_dir(&l, "/race", &l.points[cases[i].point - 1]);
+			free(images);
+		}
+		race_over(&l);
+		sosie_group_close(g);
+		lab_fini(&l);
+	}
+}
+
+static void test_prune_yields_to_who_waits_and_goes_on_later(void **state)
+{
+	struct lab l;
+	struct sosie_prune p = {0};
+	struct sosie_file *want;
+	(void)state;
+	series(&l, true);
+	set_and_wait(&l, "wish.hourly=3");
+	OK(&l, sosie_io_openat(l.io, "/s/acme/erp/state/want", SOSIE_READ | SOSIE_WRITE | SOSIE_CREATE, 0640,
+	                       &want, &l.err));
+	OK(&l, sosie_io_lock(l.io, want, true, &l.err));
+	struct sosie_group *g = lab_group(&l);
+	OK(&l, sosie_group_lock(g, "test", 0, &l.err));
+	assert_int_equal(sosie_group_prune(g, &p, &l.err), -SOSIE_EBUSY);
+	assert_true(p.more);
+	assert_int_equal(p.points, 0);
+	sosie_group_close(g);
+	assert_int_equal(check_kept(&l), SERIES);
+	sosie_io_close(l.io, want, NULL);
+	assert_int_equal(prune(&l).points, SERIES - 3);
+	check_kept(&l);
+	lab_fini(&l);
+}
+
+/* The policy that was read is the one that the record is made by: who changes it waits, or the prune does. */
+static void test_prune_waits_while_a_policy_is_changed(void **state)
+{
+	struct lab l;
+	struct sosie_prune p = {0};
+	struct sosie_file *lock;
+	(void)state;
+	series(&l, true);
+	set_and_wait(&l, "wish.hourly=3");
+	OK(&l, policy_lock(l.store, true, 0, &lock, &l.err));
+	struct sosie_group *g = lab_group(&l);
+	OK(&l, sosie_group_lock(g, "test", 0, &l.err));
+	assert_int_equal(sosie_group_prune(g, &p, &l.err), -SOSIE_EBUSY);
+	assert_true(p.more);
+	sosie_io_close(l.io, lock, NULL);
+	OK(&l, sosie_group_prune(g, &p, &l.err));
+	assert_int_equal(p.points, SERIES - 3);
+	sosie_group_close(g);
+	lab_fini(&l);
+}
+
+/* A record that makes no sense stops pruning, and keeps nobody from what is there. */
+static void test_damaged_record_of_prunes_stops_pruning_not_export(void **state)
+{
+	static const char *const texts[] = {
+	        "", "{", "[]", "{\"format\":1}",
+	        "{\"format\":1,\"ranges\":[{\"first\":0,\"last\":1,\"time\":\"2026-11-22T00:00:00.000Z\",\"why\":\"policy\"}]}",
+	        "{\"format\":1,\"ranges\":[{\"first\":3,\"last\":2,\"time\":\"2026-11-22T00:00:00.000Z\",\"why\":\"policy\"}]}",
+	        "{\"format\":1,\"ranges\":[{\"first\":3,\"last\":3,\"time\":\"soon\",\"why\":\"policy\"}]}",
+	        "{\"format\":1,\"ranges\":[{\"first\":3,\"last\":4,\"time\":\"2026-11-22T00:00:00.000Z\",\"why\":\"policy\"},"
+	        "{\"first\":4,\"last\":5,\"time\":\"2026-11-22T00:00:00.000Z\",\"why\":\"policy\"}]}",
+	        "{\"format\":1,\"ranges\":[{\"first\":3,\"last\":99999999999999999999,\"time\":\"2026-11-22T00:00:00.000Z\",\"why\":\"policy\"}]}"};
+	struct lab l;
+	struct sosie_prune sum;
+	(void)state;
+	series(&l, true);
+	set_and_wait(&l, "wish.hourly=3");
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		OK(&l, sosie_io_write_file(l.io, "/s/acme/erp/state/pruned.json", texts[i], strlen(texts[i]),
+		                           0644, &l.err));
+		assert_true(prune_rc(&l, &sum) < 0);
+		assert_true(damage(&l) > 0);
+		struct sosie_group *g = lab_group(&l);
+		struct sosie_image *images;
+		unsigned count;
+		OK(&l, sosie_group_export(g, 4, "/out", NULL, &images, &count, &l.err));
+		free(images);
+		lab_compare_dir(&l, "/out", &l.points[3]);
+		OK(&l, sosie_io_remove_tree(l.io, "/out", &l.err));
+		sosie_group_close(g);
+	}
+	lab_fini(&l);
+}
+
 /* --- power cuts and failing calls
  * ------------------------------------------------------------------------------------------ */
 
@@ -626,6 +797,10 @@ int main(void)
 	        cmocka_unit_test(test_verify_finds_what_is_missing_and_not_pruned),
 	        cmocka_unit_test(test_damaged_generation_stops_the_prune),
 	        cmocka_unit_test(test_every_change_and_prune_is_in_the_audit_log),
+	        cmocka_unit_test(test_readers_beside_a_prune_see_points_whole_or_pruned),
+	        cmocka_unit_test(test_prune_yields_to_who_waits_and_goes_on_later),
+	        cmocka_unit_test(test_prune_waits_while_a_policy_is_changed),
+	        cmocka_unit_test(test_damaged_record_of_prunes_stops_pruning_not_export),
 	        cmocka_unit_test(test_upload_over_quota_waits_until_wishes_made_room),
 	        cmocka_unit_test(test_keeper_prunes_when_due_and_not_before),
 	        cmocka_unit_test(test_power_cut_in_prune_leaves_points_whole_or_recorded),
