@@ -338,8 +338,8 @@ static void print_overview(FILE *out)
 {
 	fprintf(out, "sosie " SOSIE_VERSION ": a running double of volumes, and the cutover to it\n\n");
 	for (size_t i = 0; i < COUNT(verbs); i++)
-		fprintf(out, "  sosie %-12s %s\n", verbs[i].name, verbs[i].summary);
-	fprintf(out, "  sosie %-12s %s\n\n", "replicate", "replicate volumes to a standby (runs sosied)");
+		fprintf(out, "  sosie %-13s %s\n", verbs[i].name, verbs[i].summary);
+	fprintf(out, "  sosie %-13s %s\n\n", "replicate", "replicate volumes to a standby (runs sosied)");
 	fprintf(out, "sosie VERB --help tells more about a verb; sosie --version; sosie(1).\n%s", exits);
 }
 

@@ -497,7 +497,8 @@ static void test_readers_beside_a_prune_see_points_whole_or_pruned(void **state)
 			OK(&l, sosie_group_verify(g, &v, &l.err));
 			assert_int_equal(v.damaged, 0);
 		} else {
-			int rc = sosie_group_export(g, cases[i].point, "/race", NULL, &images, &count, &l.err);
+			int rc =
+			        sosie_group_export(g, cases[i].point, "/race", NULL, &images, &count, &l.err);
 			if (rc != cases[i].rc)
 				fail_msg("point %llu, at %s: %d %s", (unsigned long long)cases[i].point,
 				         cases[i].at, rc, l.err.what);
@@ -562,13 +563,20 @@ static void test_prune_waits_while_a_policy_is_changed(void **state)
 static void test_damaged_record_of_prunes_stops_pruning_not_export(void **state)
 {
 	static const char *const texts[] = {
-	        "", "{", "[]", "{\"format\":1}",
-	        "{\"format\":1,\"ranges\":[{\"first\":0,\"last\":1,\"time\":\"2026-11-22T00:00:00.000Z\",\"why\":\"policy\"}]}",
-	        "{\"format\":1,\"ranges\":[{\"first\":3,\"last\":2,\"time\":\"2026-11-22T00:00:00.000Z\",\"why\":\"policy\"}]}",
+	        "",
+	        "{",
+	        "[]",
+	        "{\"format\":1}",
+	        "{\"format\":1,\"ranges\":[{\"first\":0,\"last\":1,\"time\":\"2026-11-22T00:00:00.000Z\","
+	        "\"why\":\"policy\"}]}",
+	        "{\"format\":1,\"ranges\":[{\"first\":3,\"last\":2,\"time\":\"2026-11-22T00:00:00.000Z\","
+	        "\"why\":\"policy\"}]}",
 	        "{\"format\":1,\"ranges\":[{\"first\":3,\"last\":3,\"time\":\"soon\",\"why\":\"policy\"}]}",
-	        "{\"format\":1,\"ranges\":[{\"first\":3,\"last\":4,\"time\":\"2026-11-22T00:00:00.000Z\",\"why\":\"policy\"},"
+	        "{\"format\":1,\"ranges\":[{\"first\":3,\"last\":4,\"time\":\"2026-11-22T00:00:00.000Z\","
+	        "\"why\":\"policy\"},"
 	        "{\"first\":4,\"last\":5,\"time\":\"2026-11-22T00:00:00.000Z\",\"why\":\"policy\"}]}",
-	        "{\"format\":1,\"ranges\":[{\"first\":3,\"last\":99999999999999999999,\"time\":\"2026-11-22T00:00:00.000Z\",\"why\":\"policy\"}]}"};
+	        "{\"format\":1,\"ranges\":[{\"first\":3,\"last\":99999999999999999999,\"time\":\"2026-11-"
+	        "22T00:00:00.000Z\",\"why\":\"policy\"}]}"};
 	struct lab l;
 	struct sosie_prune sum;
 	(void)state;
