@@ -16,8 +16,7 @@
 
 #include "engine/store/core.h"
 
-#define YIELD_MS 3000 /* how long a segment under way may keep a waiting command */
-#define SPACE_SLACK (1u << 20)
+#define YIELD_MS 3000         /* how long a segment under way may keep a waiting command */
 #define OPEN_IMAGES_MAX 2048u /* files that all open heads may hold between acceptances */
 
 struct accept {
@@ -159,9 +158,21 @@ static int check_parent(struct accept *a, struct sosie_err *err)
 	                                  a->g->name.s));
 }
 
+/* What is only wished may make room for all of the upload: it waits for that. False: there is not so much of
+ * it, and none goes in vain. */
+static bool room_may_come(struct accept *a, uint64_t need, uint64_t missing)
+{
+	struct store_memo *memo = memo_find(a->g->store, a->g->tenant.s, a->g->name.s);
+	if (!memo || !prune_may_thin(a->g, missing))
+		return false;
+	memo->need_bytes = need;
+	memo->retain_ms = 0;
+	return true;
+}
+
 static int check_quota(struct accept *a, struct sosie_err *err)
 {
-	uint64_t quota, used, all;
+	uint64_t quota, used, all, need;
 	int rc = tenant_quota(a->g->store, a->g->tenant.s, &quota, err);
 	if (rc || quota == 0)
 		return rc;
@@ -171,6 +182,14 @@ static int check_quota(struct accept *a, struct sosie_err *err)
 	if (sosie_add_u64(used, a->m.plain, &all) && sosie_add_u64(all, a->stored, &all) &&
 	    sosie_add_u64(all, a->u->manifest_len, &all) && all <= quota)
 		return 0;
+	if (sosie_add_u64(a->m.plain, a->stored, &need) && need < quota &&
+	    room_may_come(a, need, used > quota - need ? used - (quota - need) : 0)) {
+		sosie_err_set(
+		        err, SOSIE_ENOSPACE,
+		        "the tenant %s may use %llu bytes, has %llu: points that are only wished make room",
+		        a->g->tenant.s, (unsigned long long)quota, (unsigned long long)used);
+		return sosie_err_action(err, "the upload is kept and taken when there is room");
+	}
 	sosie_err_set(err, SOSIE_EQUOTA,
 	              "the tenant %s may use %llu bytes, has %llu, and this segment may take %llu more",
 	              a->g->tenant.s, (unsigned long long)quota, (unsigned long long)used,
@@ -200,8 +219,9 @@ static int check_space(struct accept *a, struct sosie_err *err)
 	if (rc)
 		return rc;
 	if (sosie_add_u64(a->stored, a->m.plain, &need) &&
-	    sosie_add_u64(need, need / 64 + SPACE_SLACK, &need) && need <= left)
+	    sosie_add_u64(need, need / 64 + store_reserve(total), &need) && need <= left)
 		return 0;
+	room_may_come(a, need, need > left ? need - left : 0);
 	sosie_err_set(err, SOSIE_ENOSPACE,
 	              "the standby's disk has %llu bytes left, the segment may take %llu",
 	              (unsigned long long)left, (unsigned long long)(a->stored + a->m.plain));
@@ -351,6 +371,8 @@ static bool crowded(const struct sosie_store *store)
 static void after_acceptance(struct accept *a)
 {
 	struct store_memo *memo = memo_find(a->g->store, a->g->tenant.s, a->g->name.s);
+	if (memo)
+		memo->need_bytes = 0;
 	if (memo && memo->counted && memo->counted_point + 1 == a->point) {
 		memo->counted_point = a->point;
 		memo->journal_bytes += a->stored;

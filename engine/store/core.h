@@ -17,6 +17,8 @@
 #define HEAD_CLEAN_BYTES (256ull << 20) /* applied bytes after which an open head is made durable */
 #define KEEPER_UPLOADS 16u
 #define UPLOAD_HEX 32u
+#define RESERVE_MIN (1ull << 20) /* of the disk: store_reserve */
+#define RESERVE_MAX (1ull << 30)
 
 /* --- layout.c
  * ---------------------------------------------------------------------------------------------------------
@@ -64,6 +66,11 @@ struct store_memo {
 	/* Usage, valid while the newest point is `counted_point`. */
 	bool counted;
 	uint64_t counted_point, counted_generation, journal_bytes, since_bytes;
+	/* Pruning (prune.c): when it is looked at next (monotonic), when it is due next, whether it was
+	 * broken off; what an upload that waits needs. */
+	int64_t retain_ms, prune_ms;
+	bool prune_more;
+	uint64_t need_bytes;
 	/* Of "same" messages: the chain's end when the group was opened last for them, and its files then. */
 	bool same_known;
 	struct sosie_digest same_digest;
@@ -238,6 +245,12 @@ int journal_remove(struct sosie_group *g, uint64_t point, struct sosie_err *err)
 int journal_take(struct sosie_group *g, uint64_t point, unsigned part, struct sosie_file *src,
                  uint64_t length, struct sosie_err *err);
 int journal_sync(struct sosie_group *g, struct sosie_err *err);
+/* Each file's point and bytes, in no order. */
+int journal_files(struct sosie_group *g, void (*fn)(void *arg, uint64_t point, uint64_t bytes), void *arg,
+                  struct sosie_err *err);
+/* Removes the files of points for which gone says so. stop (may be NULL) is asked between files. */
+int journal_sweep(struct sosie_group *g, bool (*gone)(void *arg, uint64_t point), bool (*stop)(void *arg),
+                  void *arg, struct sosie_err *err);
 
 /* --- tenant.c
  * -------------------------------------------------------------------------------------------------------------------
@@ -316,6 +329,14 @@ int signing_acceptance(struct sosie_group *g, const struct acceptance *a, char *
  * ours. */
 int signing_check(struct sosie_store *store, const char *tenant, const char *group, const char *name_space,
                   const void *bytes, size_t len, bool *bad, struct sosie_err *err);
+
+/* --- prune.c
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
+/* What acceptance leaves free of a disk of that size, so that a fold, a prune and a cutover have room. */
+uint64_t store_reserve(uint64_t total);
+/* Whether points of the group that may go for want of room hold as much as that: for less none goes. */
+bool prune_may_thin(struct sosie_group *g, uint64_t bytes);
 
 /* --- accept.c
  * ---------------------------------------------------------------------------------------------------------------------

@@ -125,6 +125,9 @@ int images_sync(struct image_set *set, struct sosie_err *err); /* fsync of all i
  * dir is removed. */
 int images_materialise(struct sosie_group *g, uint64_t point, const char *dir,
                        struct sosie_progress *progress, struct sosie_err *err);
+/* The same; stop (may be NULL) is asked between records: true ends with SOSIE_EBUSY. */
+int images_materialise_until(struct sosie_group *g, uint64_t point, const char *dir, bool (*stop)(void *arg),
+                             void *arg, struct sosie_progress *progress, struct sosie_err *err);
 
 /* --- head.c
  * ------------------------------------------------------------------------------------------------------- */
@@ -140,6 +143,17 @@ int head_state(struct sosie_group *g, int *state, uint64_t *point,
 /* generation.c: makes generations/N from head/ (which is at N and ready). */
 int generation_make(struct sosie_group *g, struct sosie_progress *progress, struct sosie_err *err);
 int generation_due(struct sosie_group *g, bool *due, struct sosie_err *err);
+/* The same of an older point, out of the nearest generation before it and the journal. stop as above. */
+int generation_make_at(struct sosie_group *g, uint64_t point, bool (*stop)(void *arg), void *arg,
+                       struct sosie_progress *progress, struct sosie_err *err);
+/* Its trees have the roots of the point's manifest: SOSIE_ECORRUPT, SOSIE_ENOTFOUND otherwise. Images are not
+ * read. */
+int generation_check(struct sosie_group *g, uint64_t point, struct sosie_err *err);
+/* Numbers of those that are there, ascending; malloc'd. A group that has none has an empty list. */
+int generation_list(struct sosie_group *g, uint64_t **list, size_t *count, struct sosie_err *err);
+/* Takes away a generation, at once for who looks by its number, then its files; and what a crash left. */
+int generation_remove(struct sosie_group *g, uint64_t point, struct sosie_err *err);
+int generation_sweep(struct sosie_group *g, struct sosie_err *err);
 /* journal.c */
 int journal_part_path(const struct sosie_group *g, uint64_t point, unsigned part, char dst[STORE_PATH],
                       struct sosie_err *err);

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "engine/store/core.h"
+#include "engine/store/policy.h"
 #include "sosie/door.h"
 
 /* The FIFO cannot be made through the table of I/O operations, and a simulated disk has none: there, nobody
@@ -127,6 +127,17 @@ static int read_tenant(struct sosie_store *s, const char *tenant, struct tenant_
 		rc = read_user(j, t, err);
 	sosie_json_free(j);
 	return rc;
+}
+
+int tenant_set_quota(struct sosie_store *store, const char *tenant, uint64_t quota, struct sosie_err *err)
+{
+	char dir[STORE_PATH];
+	struct tenant_file t;
+	int rc = read_tenant(store, tenant, &t, err);
+	t.quota = quota;
+	if (!rc)
+		rc = store_path(dir, err, "%s/%s", store->path, tenant);
+	return rc ? rc : write_tenant(store, dir, tenant, &t, err);
 }
 
 static int already_there(struct sosie_store *s, const char *tenant, uint64_t quota, struct sosie_err *err)

@@ -4,7 +4,7 @@
 #ifndef SOSIE_STORE_VERIFY_H
 #define SOSIE_STORE_VERIFY_H
 
-#include "engine/store/core.h"
+#include "engine/store/pruned.h"
 #include "sosie/audit.h"
 
 /* Who must have signed. From the first signed entry of the chain on all must be: what was signed once does
@@ -23,6 +23,7 @@ struct verify {
 	struct sosie_io *io;
 	struct sosie_verify *v;
 	struct sosie_digest group_ctx;
+	struct pruned gone;      /* as of the last look */
 	uint8_t *ring, *scratch; /* for part_stream; ring is STREAM_BLOCKS * STORE_BLOCK, aligned to 4096 */
 	uint8_t *chunk;          /* SOSIE_CHUNK, aligned to 4096 */
 	struct verify_keys keys;
@@ -45,6 +46,8 @@ int verify_source(struct verify *w, uint64_t point, const void *manifest, uint32
 /* That of an acceptance or epoch. */
 int verify_standby(struct verify *w, const void *text, uint32_t len, struct sosie_err *err);
 
+/* Was the point let go, also since the last look? */
+bool verify_pruned(struct verify *w, uint64_t point);
 /* All part files of a point against its manifest. */
 int verify_parts(struct verify *w, uint64_t point, const struct sosie_manifest *m, struct sosie_err *err);
 /* The tenant's audit log, and the store's. */

@@ -196,6 +196,8 @@ static int check_part(struct part *p, uint64_t point, struct sosie_err *err)
 		return rc;
 	p->w->v->parts++;
 	rc = sosie_io_openat(p->w->io, p->path, SOSIE_READ, 0, &p->file, &failure);
+	if (rc == -SOSIE_ENOTFOUND && verify_pruned(p->w, point))
+		return 0;
 	if (rc == -SOSIE_ENOTFOUND) {
 		verify_damage(p->w, p->path, "it is missing: point %llu cannot be made from the journal",
 		              (unsigned long long)point);

@@ -15,10 +15,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "sosie/retention.h"
+
 #define SCAN_MS 2000
 #define IDLE_MS 2000
-#define SAME_MS 250   /* at least, from one look for "same" to the next */
-#define SAME_SHARE 10 /* and so many times what the last look took */
+#define SAME_MS 250     /* at least, from one look for "same" to the next */
+#define SAME_SHARE 10   /* and so many times what the last look took */
+#define ONCE_STEPS 1000 /* of pruning, in a run that ends */
 #define BACKOFF_MIN_MS 1000
 #define BACKOFF_MAX_MS 60000
 
@@ -27,6 +30,7 @@ struct watched_group {
 	struct sosie_name name;
 	int64_t retry_ms, delay_ms; /* not before; 0: at once */
 	int64_t touched_ms;         /* last acceptance; 0: settled */
+	enum sosie_code not_pruned; /* why, as told last */
 };
 struct watched_tenant {
 	struct watched_tenant *next;
@@ -248,6 +252,46 @@ static void settle(struct loop *l, bool all)
 		}
 }
 
+static void log_pruned(const char *tenant, const char *group, const struct sosie_prune *p)
+{
+	char size[32];
+	if (p->points)
+		sosie_log(SOSIE_LOG_INFO, "%s/%s: %llu points pruned, about %s freed", tenant, group,
+		          (unsigned long long)p->points, sosie_size_text(size, sizeof(size), p->bytes));
+	if (p->generations)
+		sosie_log(SOSIE_LOG_INFO, "%s/%s: %llu generations made for points that stay", tenant, group,
+		          (unsigned long long)p->generations);
+}
+
+/* A jump of the clock is told when it is found, not at each look. */
+static void log_not_pruned(struct watched_group *g, const char *tenant, const struct sosie_err *err)
+{
+	if (g->not_pruned != err->code)
+		log_trouble(tenant, g->name.s, "not pruned", err);
+	g->not_pruned = err->code;
+}
+
+/* Idle work: a bounded step for each group for which one is due. True: some group has more to do. */
+static bool retain(struct loop *l)
+{
+	bool more = false;
+	struct sosie_prune p;
+	struct sosie_err err;
+	for (struct watched_tenant *t = l->tenants; t && !stopping(l); t = t->next)
+		for (struct watched_group *g = t->groups; g && !stopping(l); g = g->next) {
+			sosie_err_clear(&err);
+			if (sosie_keeper_retain(l->store, t->name.s, g->name.s, &p, &err))
+				log_not_pruned(g, t->name.s, &err);
+			else if (p.looked)
+				g->not_pruned = SOSIE_OK;
+			log_pruned(t->name.s, g->name.s, &p);
+			if (p.points)
+				g->retry_ms = 0; /* an upload may have waited for the room */
+			more |= p.more;
+		}
+	return more;
+}
+
 /* A poke may mean "same": the RPO that status shows must not wait for the next scan. Settling tells of
  * errors. */
 static void take_same(struct loop *l, struct watched_tenant *t)
@@ -293,12 +337,26 @@ static void wait_pokes(struct loop *l, int64_t deadline)
 	free(fds);
 }
 
+/* Uploads that waited for room are looked at again when there is some. */
+static void accept_pruned(struct loop *l)
+{
+	for (struct watched_tenant *t = l->tenants; t && !stopping(l); t = t->next)
+		for (struct watched_group *g = t->groups; g && !stopping(l); g = g->next) {
+			l->now = t;
+			if (g->delay_ms && g->retry_ms == 0)
+				accept_group(l, t, g);
+		}
+}
+
 int loop_once(struct sosie_store *store, struct sosie_err *err)
 {
 	struct loop l = {.store = store, .clock = sosie_clock_real()};
 	(void)err;
 	scan(&l, true);
 	settle(&l, true);
+	for (unsigned i = 0; i < ONCE_STEPS && retain(&l); i++)
+		;
+	accept_pruned(&l);
 	free_all(&l);
 	return 0;
 }
@@ -315,6 +373,7 @@ int loop_run(struct sosie_store *store, bool (*stop)(void), struct sosie_err *er
 		if (!stopping(&l)) {
 			scan(&l, false);
 			settle(&l, false);
+			retain(&l);
 		}
 	}
 	settle(&l, true);

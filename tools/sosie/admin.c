@@ -117,10 +117,8 @@ static int explain_tenant(struct command *c, uint64_t quota, struct sosie_err *e
 	sosie_err_set(err, SOSIE_EEXISTS,
 	              "the tenant %s is there already, with another quota: %s, and %s was asked for",
 	              c->tenant.s, had, wanted);
-	return sosie_err_action(err,
-	                        "this release has no verb for it: edit \"quota\" (bytes, 0: none) in "
-	                        "%.120s/%s/tenant.json, then restart sosie-keeper",
-	                        c->store_path, c->tenant.s);
+	return sosie_err_action(err, "change it with: sosie policy set --store %.120s %s quota=%llu",
+	                        c->store_path, c->tenant.s, (unsigned long long)quota);
 }
 
 /* In its own log, and in the store's, which stays when its folder goes. */

@@ -117,6 +117,14 @@ int verb_verify(struct command *c, struct sosie_err *err);
 int verb_export(struct command *c, struct sosie_err *err);
 int verb_cutover(struct command *c, struct sosie_err *err);
 int verb_status(struct command *c, struct sosie_err *err);
+int verb_policy_show(struct command *c, struct sosie_err *err);
+int verb_policy_set(struct command *c, struct sosie_err *err);
+int verb_policy_cancel(struct command *c, struct sosie_err *err);
+int verb_pin(struct command *c, struct sosie_err *err);
+int verb_unpin(struct command *c, struct sosie_err *err);
+int verb_pin_list(struct command *c, struct sosie_err *err);
+int verb_prune(struct command *c, struct sosie_err *err);
+int verb_clock_accept(struct command *c, struct sosie_err *err);
 /* status --config FILE, --state DIR: of the source's daemon. One of both is given. */
 int status_of_source(struct command *c, const char *file, const char *state, struct sosie_err *err);
 /* Does not return when sosied could be run. */

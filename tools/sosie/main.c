@@ -76,6 +76,16 @@ static const struct option_spec cutover_options[] = {
         {"yes", NULL, NULL, false, "do not ask for the group's name"},
         {"digest", NULL, NULL, false, "read the images, tell their SHA-256"},
         JSON_OPTION};
+static const struct option_spec store_options[] = {STORE_OPTION, JSON_OPTION};
+static const struct option_spec pin_options[] = {
+        STORE_OPTION,
+        {"point", "N|latest", NULL, false, "which point"},
+        {"reason", "TEXT", NULL, false, "why, for the audit log and the list"},
+        JSON_OPTION};
+static const struct option_spec prune_options[] = {
+        STORE_OPTION, {"dry-run", NULL, NULL, false, "only say what would go, and why"}, JSON_OPTION};
+static const struct option_spec clock_options[] = {
+        STORE_OPTION, {"reason", "TEXT", NULL, false, "why, for the audit log"}, JSON_OPTION};
 static const struct option_spec status_options[] = {
         STORE_OPTION,
         {"config", "FILE", NULL, false, "of the source: ask the sosied that runs with FILE"},
@@ -273,7 +283,10 @@ static const struct verb verbs[] = {
                 .schema = "points",
                 .synopsis = "points [--store STORE] TENANT/GROUP [--last N] [--json]",
                 .summary = "list the recovery points",
-                .text = "Oldest first. BYTES is what the point's segment takes in the journal.",
+                .text = "Oldest first. WHOLE: the digests of all volumes were those that the source named "
+                        "when\n"
+                        "it was accepted; that says that nothing is missing, not that nothing bad is in it.\n"
+                        "BYTES is what the point's segment takes in the journal. KEPT: why it stays.",
                 .specs = points_options,
                 .spec_count = COUNT(points_options),
                 .min = 1,
@@ -360,6 +373,135 @@ static const struct verb verbs[] = {
                 .interrupted = "nothing was changed",
                 .run = verb_status,
         },
+        {
+                .name = "policy show",
+                .schema = "policy-show",
+                .synopsis = "policy show [--store STORE] [TENANT[/GROUP]] [--json]",
+                .summary = "which points are kept, and what waits to change that",
+                .text = "For the store, a tenant or a group; each value with the level that it comes from.",
+                .specs = store_options,
+                .spec_count = COUNT(store_options),
+                .min = 0,
+                .max = 1,
+                .operand_names = "TENANT[/GROUP]",
+                .writes = false,
+                .interrupted = "nothing was changed",
+                .run = verb_policy_show,
+        },
+        {
+                .name = "policy set",
+                .schema = "policy-set",
+                .synopsis = "policy set [--store STORE] [TENANT[/GROUP]] KEY=VALUE... [--json]",
+                .summary = "say which points are kept",
+                .text = "Keys: floor.all (points of so long), floor.hourly, floor.daily, floor.weekly,\n"
+                        "floor.monthly (the newest point of each of so many such periods that have one):\n"
+                        "kept whatever comes. wish.all and so on: kept while there is room. rpo: how old "
+                        "the\n"
+                        "newest point may be. quota (of a tenant), fold_bytes, fold_points. delay: how long\n"
+                        "a change waits by which points may go. KEY=inherit takes a value away. Times:\n"
+                        "90m, 36h, 30d. With no floor and no wish every point is kept.",
+                .specs = store_options,
+                .spec_count = COUNT(store_options),
+                .min = 1,
+                .max = 16,
+                .operand_names = "[TENANT[/GROUP]] KEY=VALUE...",
+                .writes = true,
+                .interrupted = "see \"sosie policy show\" for what holds; the same command can be run again",
+                .run = verb_policy_set,
+        },
+        {
+                .name = "policy cancel",
+                .schema = "policy-cancel",
+                .synopsis = "policy cancel [--store STORE] ID [--json]",
+                .summary = "take back a change that waits",
+                .text = "\"sosie policy show\" lists them with their IDs.",
+                .specs = store_options,
+                .spec_count = COUNT(store_options),
+                .min = 1,
+                .max = 1,
+                .operand_names = "ID",
+                .writes = true,
+                .interrupted = "the same command can be run again",
+                .run = verb_policy_cancel,
+        },
+        {
+                .name = "pin list",
+                .schema = "pin-list",
+                .synopsis = "pin list [--store STORE] [TENANT/GROUP] [--json]",
+                .summary = "list the pinned points",
+                .text = "Of a group, or of all.",
+                .specs = store_options,
+                .spec_count = COUNT(store_options),
+                .min = 0,
+                .max = 1,
+                .operand_names = "TENANT/GROUP",
+                .writes = false,
+                .interrupted = "nothing was changed",
+                .run = verb_pin_list,
+        },
+        {
+                .name = "pin",
+                .schema = "pin",
+                .synopsis = "pin [--store STORE] TENANT/GROUP --point N|latest [--reason TEXT] [--json]",
+                .summary = "keep a point until it is unpinned",
+                .text = "Whatever the policy says. Pinning again takes back an unpin that waits.",
+                .specs = pin_options,
+                .spec_count = COUNT(pin_options),
+                .min = 1,
+                .max = 1,
+                .operand_names = "TENANT/GROUP",
+                .writes = true,
+                .interrupted = "the same command can be run again",
+                .run = verb_pin,
+        },
+        {
+                .name = "unpin",
+                .schema = "unpin",
+                .synopsis = "unpin [--store STORE] TENANT/GROUP --point N [--reason TEXT] [--json]",
+                .summary = "let a pinned point go, after the delay",
+                .text = "It holds after the policy's delay; until then \"sosie pin\" takes it back.",
+                .specs = pin_options,
+                .spec_count = COUNT(pin_options),
+                .min = 1,
+                .max = 1,
+                .operand_names = "TENANT/GROUP",
+                .writes = true,
+                .interrupted = "the same command can be run again",
+                .run = verb_unpin,
+        },
+        {
+                .name = "prune",
+                .schema = "prune",
+                .synopsis = "prune [--store STORE] [TENANT[/GROUP]] [--dry-run] [--json]",
+                .summary = "let go of points that the policy does not keep",
+                .text = "A running keeper does it by itself each hour, and when room is short. --dry-run\n"
+                        "says of each point why it stays or goes, and changes nothing.",
+                .specs = prune_options,
+                .spec_count = COUNT(prune_options),
+                .min = 0,
+                .max = 1,
+                .operand_names = "TENANT[/GROUP]",
+                .writes = true,
+                .interrupted = "the same command goes on",
+                .run = verb_prune,
+        },
+        {
+                .name = "clock accept",
+                .schema = "clock-accept",
+                .synopsis = "clock accept [--store STORE] [--reason TEXT] [--json]",
+                .summary = "say that the wall clock is right, after it has jumped",
+                .text = "Until then nothing is pruned, and no change of a policy takes effect. Look at "
+                        "\"date\"\n"
+                        "first, and pin the points that must not go.",
+                .specs = clock_options,
+                .spec_count = COUNT(clock_options),
+                .min = 0,
+                .max = 0,
+                .operand_names = "",
+                .writes = true,
+                .interrupted = "the same command can be run again",
+                .run = verb_clock_accept,
+        },
 };
 
 static const char exits[] = "Exit: 0 done, 1 failed, 2 usage, 3 refused: needs you, 4 temporary: try again,\n"
@@ -369,8 +511,8 @@ static void print_overview(FILE *out)
 {
 	fprintf(out, "sosie " SOSIE_VERSION ": a running double of volumes, and the cutover to it\n\n");
 	for (size_t i = 0; i < COUNT(verbs); i++)
-		fprintf(out, "  sosie %-12s %s\n", verbs[i].name, verbs[i].summary);
-	fprintf(out, "  sosie %-12s %s\n\n", "replicate", "replicate volumes to a standby (runs sosied)");
+		fprintf(out, "  sosie %-13s %s\n", verbs[i].name, verbs[i].summary);
+	fprintf(out, "  sosie %-13s %s\n\n", "replicate", "replicate volumes to a standby (runs sosied)");
 	fprintf(out, "sosie VERB --help tells more about a verb; sosie --version; sosie(1).\n%s", exits);
 }
 
@@ -467,6 +609,10 @@ static int usage(int argc, char **argv)
 
 	if (argc == 0)
 		sosie_err_set(&err, SOSIE_EUSAGE, "a verb is missing");
+	else if (strcmp(argv[0], "policy") == 0)
+		sosie_err_set(&err, SOSIE_EUSAGE, "sosie policy needs a second word: show, set or cancel");
+	else if (strcmp(argv[0], "clock") == 0)
+		sosie_err_set(&err, SOSIE_EUSAGE, "sosie clock needs a second word: sosie clock accept");
 	else if (strcmp(argv[0], "store") == 0 || strcmp(argv[0], "tenant") == 0 ||
 	         strcmp(argv[0], "key") == 0)
 		sosie_err_set(&err, SOSIE_EUSAGE, "sosie %s needs a second word: sosie %s %s", argv[0],
