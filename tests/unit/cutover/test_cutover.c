@@ -45,6 +45,8 @@ static int cut_over(struct build *b, struct sosie_io *io, const struct way *w, s
 	snprintf(c.into, sizeof(c.into), "%s", w->into);
 	rc = sosie_store_open(io, &b->clock.clock, "/store", &store, err);
 	if (rc == 0)
+		build_lend(store);
+	if (rc == 0)
 		rc = sosie_group_open(store, "acme", "erp", &g, err);
 	if (rc == 0)
 		rc = sosie_cutover_plan(g, &c, err);
@@ -274,6 +276,7 @@ static void start_with_inbox(struct build *b)
 	must(sosie_io_sim(b->disk, &b->io, &err), &err);
 	must(sosie_store_init(b->io, &b->clock.clock, "/store", &err), &err);
 	must(sosie_store_open(b->io, &b->clock.clock, "/store", &b->store, &err), &err);
+	build_lend(b->store);
 	must(sosie_tenant_add(b->store, "acme", 0, &err), &err);
 }
 
