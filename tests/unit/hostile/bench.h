@@ -28,8 +28,8 @@
 
 #define SEED 20261122u
 #define BENCH_CAPACITY (1ull << 28)
-#define BENCH_KEPT 4u       /* points of each group before the attack */
-#define BENCH_CALLS 6000u   /* of the disk's table, in one round of the keeper */
+#define BENCH_KEPT 4u     /* points of each group before the attack */
+#define BENCH_CALLS 6000u /* of the disk's table, in one round of the keeper */
 #define BENCH_START_MS 1790000000000
 #define BENCH_SMALL 20001u  /* the second volume: its last leaf is short */
 #define BENCH_LARGE 196608u /* the first */
@@ -93,7 +93,8 @@ static int counted_mkdir(struct sosie_io *io, const char *path, uint32_t mode, s
 	return counted.kept->mkdir(io, path, mode, err);
 }
 
-static int counted_truncate(struct sosie_io *io, struct sosie_file *file, uint64_t size, struct sosie_err *err)
+static int counted_truncate(struct sosie_io *io, struct sosie_file *file, uint64_t size,
+                            struct sosie_err *err)
 {
 	counted.calls++;
 	return counted.kept->truncate(io, file, size, err);
@@ -195,13 +196,14 @@ static inline uint64_t bench_head(struct bench *b, enum bench_group g, struct so
 	return point;
 }
 
-/* One round for one group, as the keeper's loop does it. It may refuse; it may not fail, and not cost much. */
+/* One round for one group, as the keeper's loop does it. It may refuse; it may not fail, and not cost much.
+ */
 static inline struct sosie_accept_result bench_keep(struct bench *b, enum bench_group g)
 {
 	uint64_t calls = counted.calls;
 	b->clock.now_ms += 5;
-	OK(b, sosie_keeper_accept(b->store, bench_names[g].tenant, bench_names[g].group, &b->result,
-	                          &b->err));
+	OK(b,
+	   sosie_keeper_accept(b->store, bench_names[g].tenant, bench_names[g].group, &b->result, &b->err));
 	if (counted.calls - calls > BENCH_CALLS)
 		fail_msg("a round of the keeper cost %llu calls: others wait for them",
 		         (unsigned long long)(counted.calls - calls));
@@ -258,7 +260,8 @@ static inline void bench_equal_dir(struct bench *b, const char *dir, const struc
 }
 
 /* The point, made anew from generation and journal. */
-static inline void bench_equal_point(struct bench *b, enum bench_group g, uint64_t point, const struct model *m)
+static inline void bench_equal_point(struct bench *b, enum bench_group g, uint64_t point,
+                                     const struct model *m)
 {
 	struct sosie_group *group = bench_group(b, g);
 	OK(b, images_materialise(group, point, "/s/made", NULL, &b->err));
@@ -377,8 +380,7 @@ static inline void bench_unchanged_but(struct bench *b, enum bench_group but)
 		struct sosie_digest now;
 		struct sosie_stat st;
 		OK(b, sosie_io_stat(b->io, f->path, &st, &b->err));
-		if (st.size != f->size &&
-		    !(f->chain && (f->of == ERP || f->of == but) && st.size > f->size))
+		if (st.size != f->size && !(f->chain && (f->of == ERP || f->of == but) && st.size > f->size))
 			fail_msg("%s has another length", f->path);
 		bench_hash(b, f->path, f->size, &now);
 		if (!sosie_digest_equal(&now, &f->digest))
@@ -500,8 +502,8 @@ static inline void bench_fill(struct bench *b, enum bench_group g)
 	model_init(&b->now[g], bench_names[g].tenant, bench_names[g].group);
 	model_add(&b->now[g], "root", BENCH_LARGE);
 	model_add(&b->now[g], "data.0", BENCH_SMALL);
-	OK(b, sosie_keeper_accept(b->store, bench_names[g].tenant, bench_names[g].group, &b->result,
-	                          &b->err));
+	OK(b,
+	   sosie_keeper_accept(b->store, bench_names[g].tenant, bench_names[g].group, &b->result, &b->err));
 	bench_point(b, g, all, 2, MAKE_DATA, "<domain/>");
 	bench_point(b, g, some, 2, MAKE_PATCH, NULL);
 	bench_point(b, g, few, 1, MAKE_DELTA, NULL);

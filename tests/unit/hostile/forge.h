@@ -131,7 +131,7 @@ static inline void forge_digest(struct forge *f, const struct forged_record *r, 
 		for (uint32_t k = 0; k < r->ranges[i].leaves; k++) {
 			uint64_t size = f->model.volumes[r->ranges[i].volume].size,
 			         start = (r->ranges[i].leaf + k) * SOSIE_LEAF;
-			size_t len = start >= size              ? SOSIE_LEAF
+			size_t len = start >= size               ? SOSIE_LEAF
 			             : size - start < SOSIE_LEAF ? (size_t)(size - start)
 			                                         : SOSIE_LEAF;
 			assert_true(n < 2 * SOSIE_RECORD_RANGES_MAX);
@@ -178,11 +178,12 @@ static inline void forge_leaves(struct forge *f, uint16_t volume, uint64_t leaf,
 	const struct sosie_range range = {.leaf = leaf, .leaves = leaves, .volume = volume};
 	const uint32_t len = (uint32_t)sosie_range_bytes(&range, v->size);
 	const uint8_t *plain = v->bytes + leaf * SOSIE_LEAF;
-	forge_record(f, &(struct forged_record){SOSIE_RECORD_DATA, RECORD_RAW, &range, 1, plain, len, plain,
-	                                        len});
+	forge_record(
+	        f, &(struct forged_record){SOSIE_RECORD_DATA, RECORD_RAW, &range, 1, plain, len, plain, len});
 }
 
-/* --- the manifest's text ---------------------------------------------------------------------------------- */
+/* --- the manifest's text ----------------------------------------------------------------------------------
+ */
 
 /* Where the value behind a colon ends: strings, lists and objects whole. */
 static inline size_t json_value_len(const char *at)
@@ -243,8 +244,8 @@ static inline void forge_text(struct forge *f)
 			model_root(&f->model, i, &f->volumes[i].root);
 	}
 	for (unsigned i = 0; i < f->part_count; i++)
-		f->list[i] = (struct sosie_manifest_part){f->parts[i].len, f->parts[i].records,
-		                                          f->parts[i].chain};
+		f->list[i] =
+		        (struct sosie_manifest_part){f->parts[i].len, f->parts[i].records, f->parts[i].chain};
 	f->m.volumes = f->volumes;
 	f->m.parts = f->list;
 	f->m.part_count = f->part_count;
@@ -256,7 +257,8 @@ static inline void forge_text(struct forge *f)
 		const struct forge_edit *e = &f->edits[i];
 		char *next = json_replaced(f->text, e->member, e->nth, e->text);
 		if (!next)
-			fail_msg("the manifest has no %s %u, or it is %s already", e->member, e->nth, e->text);
+			fail_msg("the manifest has no %s %u, or it is %s already", e->member, e->nth,
+			         e->text);
 		free(f->text);
 		f->text = next;
 	}
@@ -287,7 +289,8 @@ static inline void forge_send(struct forge *f)
 	forge_put(f->b, "erp", &f->id, "manifest", f->text, f->text_len);
 }
 
-/* --- what becomes of it ---------------------------------------------------------------------------------- */
+/* --- what becomes of it ----------------------------------------------------------------------------------
+ */
 
 static inline void forge_refused(struct bench *b, const char *name)
 {

@@ -22,8 +22,8 @@ static void full(struct forge *f)
 	struct sosie_manifest_attachment *a = &f->attachments[f->m.attachment_count++];
 	honest(f);
 	memcpy(payload + 12, "<domain/>", 9);
-	forge_record(f, &(struct forged_record){SOSIE_RECORD_ATTACHMENT, RECORD_RAW, NULL, 0, NULL, 21, payload,
-	                                        21});
+	forge_record(f, &(struct forged_record){SOSIE_RECORD_ATTACHMENT, RECORD_RAW, NULL, 0, NULL, 21,
+	                                        payload, 21});
 	OK(f->b, sosie_name_set(&a->name, SOSIE_NAME_ATTACHMENT, "vm.xml", &f->b->err));
 	a->size = 9;
 	sosie_hash_plain(f->hash);
@@ -31,7 +31,8 @@ static void full(struct forge *f)
 	sosie_hash_end(f->hash, &a->sha256);
 }
 
-/* --- members of a segment's manifest ----------------------------------------------------------------------- */
+/* --- members of a segment's manifest -----------------------------------------------------------------------
+ */
 
 static const struct member {
 	const char *name;
@@ -124,20 +125,25 @@ static const char *const names[] = {
         "\"root\"",
         "\"data.0\"",
         "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"", /* 64 */
-        "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+        "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+        "aaaaaaa"
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+        "aaaaaaaa"
         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"",
 };
 static const char *const hexes[] = {
-        HEX64, "\"00\"",
+        HEX64,
+        "\"00\"",
         "\"00000000000000000000000000000000000000000000000000000000000000FF\"",
         "\"zz000000000000000000000000000000000000000000000000000000000000ff\"",
         "\"0000000000000000000000000000000000000000000000000000000000000000ff\"",
 };
 static const char *const times[] = {
-        "\"1970-01-01T00:00:00.000Z\"", "\"0000-01-01T00:00:00.000Z\"", "\"9999-12-31T23:59:59.999Z\"",
-        "\"2026-13-01T00:00:00.000Z\"", "\"2026-02-30T00:00:00.000Z\"", "\"2026-11-22T25:00:00.000Z\"",
-        "\"99999-12-31T23:59:59.999Z\"", "\"now\"", "\"2026-11-22T03:27:00.123+01\"",
+        "\"1970-01-01T00:00:00.000Z\"",   "\"0000-01-01T00:00:00.000Z\"",
+        "\"9999-12-31T23:59:59.999Z\"",   "\"2026-13-01T00:00:00.000Z\"",
+        "\"2026-02-30T00:00:00.000Z\"",   "\"2026-11-22T25:00:00.000Z\"",
+        "\"99999-12-31T23:59:59.999Z\"",  "\"now\"",
+        "\"2026-11-22T03:27:00.123+01\"",
 };
 static const char *const texts[] = {
         "\"compare\"", "\"Segment\"", "\"crash\"", "\"fuzzy\"", "\"\\n\"", "\"\\u001b[31m\"", "\"%n%n%n\"",
@@ -173,8 +179,8 @@ static void expect_refused_or_same(struct forge *f, const struct member *m, cons
 	if (r.refused == 1 && r.point == before)
 		return;
 	if (r.accepted != 1 || !m->free)
-		fail_msg("%s %u = %s: %u refused, %u waiting, %u answered, %u accepted", m->name, m->nth, value,
-		         r.refused, r.waiting, r.answered, r.accepted);
+		fail_msg("%s %u = %s: %u refused, %u waiting, %u answered, %u accepted", m->name, m->nth,
+		         value, r.refused, r.waiting, r.answered, r.accepted);
 	bench_equal_point(b, ERP, r.point, &f->model);
 	model_fini(&b->now[ERP]);
 	model_copy(&b->now[ERP], &f->model);
@@ -300,7 +306,8 @@ static void test_segment_of_another_group_is_refused(void **state)
 	bench_free(b);
 }
 
-/* --- times ------------------------------------------------------------------------------------------------------ */
+/* --- times
+ * ------------------------------------------------------------------------------------------------------ */
 
 static void check_times(struct bench *b, uint64_t points)
 {
@@ -385,11 +392,12 @@ static void test_lies_of_same_are_bounded(void **state)
 	sosie_hex(hex, head.b, sizeof(head.b));
 	OK(b, sosie_inbox_open(b->io, &b->clock.clock, "/s", "acme", b->keys[0], &in, &b->err));
 	for (unsigned i = 0; i < COUNT(clocks) * COUNT(agos); i++, ran++) {
-		int n = snprintf(text, sizeof(text),
-		                 "{\"format\":1,\"kind\":\"same\",%s\"groups\":[{\"group\":\"erp\",\"digest\":"
-		                 "\"%s\",\"ago_ms\":%s},{\"group\":\"../web\",\"digest\":\"%s\"},{\"group\":"
-		                 "\"web\",\"digest\":\"%s\"}]}",
-		                 clocks[i / COUNT(agos)], hex, agos[i % COUNT(agos)], hex, hex);
+		int n = snprintf(
+		        text, sizeof(text),
+		        "{\"format\":1,\"kind\":\"same\",%s\"groups\":[{\"group\":\"erp\",\"digest\":"
+		        "\"%s\",\"ago_ms\":%s},{\"group\":\"../web\",\"digest\":\"%s\"},{\"group\":"
+		        "\"web\",\"digest\":\"%s\"}]}",
+		        clocks[i / COUNT(agos)], hex, agos[i % COUNT(agos)], hex, hex);
 		OK(b, sosie_inbox_same(in, text, (size_t)n, &b->err));
 		b->clock.now_ms += 6000;
 		OK(b, sosie_keeper_settle(b->store, "acme", "erp", &b->err));
@@ -409,7 +417,8 @@ static void test_lies_of_same_are_bounded(void **state)
 	bench_free(b);
 }
 
-/* --- comparisons --------------------------------------------------------------------------------------------- */
+/* --- comparisons
+ * --------------------------------------------------------------------------------------------- */
 
 /* Lists level-0 blocks of volume 0 as of the model, honest. */
 static void compare(struct forge *f, unsigned level, uint64_t first, uint64_t count)
@@ -422,8 +431,7 @@ static void compare(struct forge *f, unsigned level, uint64_t first, uint64_t co
 static void entry(struct forge *f, unsigned volume, unsigned level, uint64_t block, bool guess)
 {
 	uint8_t bytes[SOSIE_COMPARE_ENTRY];
-	struct sosie_compare_entry e = {
-	        .volume = (uint16_t)volume, .level = (uint16_t)level, .block = block};
+	struct sosie_compare_entry e = {.volume = (uint16_t)volume, .level = (uint16_t)level, .block = block};
 	for (unsigned i = 0; guess && i < BENCH_LARGE / SOSIE_LEAF; i++)
 		sosie_digest_leaf(f->hash, &f->vctx[0], i, f->model.volumes[0].bytes + i * SOSIE_LEAF,
 		                  SOSIE_LEAF, &e.children[i]);
@@ -453,7 +461,8 @@ static unsigned answered(struct forge *f, const char *name, unsigned entries)
 	return bits;
 }
 
-/* An honest comparison says nothing differs; a guess of one leaf tells of that leaf, and of no other group. */
+/* An honest comparison says nothing differs; a guess of one leaf tells of that leaf, and of no other group.
+ */
 static void test_comparison_tells_of_the_own_group_only(void **state)
 {
 	struct bench *b = bench_new(BENCH_CAPACITY, 0);
@@ -613,7 +622,8 @@ static void test_every_number_of_a_comparison_is_checked(void **state)
 		compare(f, 0, 0, 1);
 		entry(f, 0, 0, 0, true);
 		forge_text(f);
-		char *text = json_replaced(f->text, asked[i / COUNT(numbers)], 0, numbers[i % COUNT(numbers)]);
+		char *text =
+		        json_replaced(f->text, asked[i / COUNT(numbers)], 0, numbers[i % COUNT(numbers)]);
 		if (text) {
 			free(f->text);
 			f->text = text;

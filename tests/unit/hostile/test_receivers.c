@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a holder of a key can try with many sessions, with time, and with the length of what it sends: silence,
- * bytes that drip, data without end, two senders on one upload in every order, keys of others, floods of
- * begun uploads, groups and answers. Time is the virtual clock's.
+ * What a holder of a key can try with many sessions, with time, and with the length of what it sends:
+ * silence, bytes that drip, data without end, two senders on one upload in every order, keys of others,
+ * floods of begun uploads, groups and answers. Time is the virtual clock's.
  */
 #include "tests/unit/hostile/forge.h"
 #include "tests/unit/hostile/wire.h"
@@ -31,7 +31,8 @@ static unsigned inbox_names(struct bench *b)
 	return sosie_io_exists(b->io, "/s/acme/_inbox/erp") ? bench_names_in(b, "/s/acme/_inbox/erp") : 0;
 }
 
-/* --- time ------------------------------------------------------------------------------------------------- */
+/* --- time -------------------------------------------------------------------------------------------------
+ */
 
 /* Silence after each frame of a session: its end is the receiver's own limit. */
 static void test_silence_after_any_frame_ends_the_session(void **state)
@@ -117,7 +118,8 @@ static void test_uploads_begun_and_left_are_bounded(void **state)
 	bench_free(b);
 }
 
-/* --- length ----------------------------------------------------------------------------------------------- */
+/* --- length -----------------------------------------------------------------------------------------------
+ */
 
 static void add_endless(struct script *s, const struct recording *r)
 {
@@ -188,7 +190,8 @@ static void test_data_without_end_on_a_full_disk_leaves_room_again(void **state)
 	endless(0, 48 * MIB, "no-space");
 }
 
-/* --- two at once ------------------------------------------------------------------------------------------ */
+/* --- two at once ------------------------------------------------------------------------------------------
+ */
 
 /* What one sender does with an upload, step by step, at the inbox itself: sessions end when they like. */
 struct sender {
@@ -301,11 +304,13 @@ static void test_two_senders_of_one_group_in_every_order(void **state)
 	all_interleavings(false);
 }
 
-/* --- keys ------------------------------------------------------------------------------------------------- */
+/* --- keys -------------------------------------------------------------------------------------------------
+ */
 
 static void test_key_of_another_tenant_opens_nothing(void **state)
 {
-	static const char *const keys[] = {"", "..", "../../beta/_keys/x", "0000000000000000", "ABCDEF0123456789"};
+	static const char *const keys[] = {"", "..", "../../beta/_keys/x", "0000000000000000",
+	                                   "ABCDEF0123456789"};
 	static const char *const tenants[] = {"..", "beta/../acme", "_keys", "", "acme/erp", "nobody"};
 	struct bench *b = bench_new(BENCH_CAPACITY, 0);
 	struct sosie_inbox *in;
@@ -315,7 +320,8 @@ static void test_key_of_another_tenant_opens_nothing(void **state)
 	rc = sosie_inbox_open(b->io, &b->clock.clock, "/s", "beta", b->keys[0], &in, &b->err);
 	assert_int_equal(rc, -SOSIE_EAUTH);
 	for (unsigned i = 0; i < sizeof(keys) / sizeof(*keys); i++)
-		assert_true(sosie_inbox_open(b->io, &b->clock.clock, "/s", "acme", keys[i], &in, &b->err) < 0);
+		assert_true(sosie_inbox_open(b->io, &b->clock.clock, "/s", "acme", keys[i], &in, &b->err) <
+		            0);
 	for (unsigned i = 0; i < sizeof(tenants) / sizeof(*tenants); i++)
 		assert_true(sosie_inbox_open(b->io, &b->clock.clock, "/s", tenants[i], b->keys[0], &in,
 		                             &b->err) < 0);
@@ -323,7 +329,8 @@ static void test_key_of_another_tenant_opens_nothing(void **state)
 	bench_free(b);
 }
 
-/* --- floods ----------------------------------------------------------------------------------------------- */
+/* --- floods -----------------------------------------------------------------------------------------------
+ */
 
 struct due {
 	struct bench *b;
@@ -428,7 +435,8 @@ static void test_flood_of_refusals_is_bounded(void **state)
 		assert_true(text[i] == '\n' || (text[i] >= ' ' && text[i] <= '~'));
 	}
 	free(text);
-	print_message("%u refused: %u verdicts kept, %u lines of %zu bytes\n", rounds, t.verdicts, lines, len);
+	print_message("%u refused: %u verdicts kept, %u lines of %zu bytes\n", rounds, t.verdicts, lines,
+	              len);
 	assert_int_equal(lines, STORE_REFUSALS_KEPT);
 	assert_int_equal(inbox_names(b), 0);
 	bench_intact(b);
@@ -454,8 +462,8 @@ static void test_flood_of_tiny_points_costs_the_same_each(void **state)
 			*size += counted.bytes - bytes;
 		}
 	}
-	print_message("%u tiny points: %llu calls each at first, %llu at last; %llu and %llu bytes moved\n", points,
-	              (unsigned long long)first / 100, (unsigned long long)last / 100,
+	print_message("%u tiny points: %llu calls each at first, %llu at last; %llu and %llu bytes moved\n",
+	              points, (unsigned long long)first / 100, (unsigned long long)last / 100,
 	              (unsigned long long)bytes_first / 100, (unsigned long long)bytes_last / 100);
 	assert_true(last <= first + first / 4);
 	bench_intact(b);

@@ -14,7 +14,8 @@
 static uint8_t scratch[2 * SOSIE_RECORD_MAX];
 static uint8_t zeros[SOSIE_RECORD_PLAIN_MAX];
 
-/* --- frames and deltas by hand ---------------------------------------------------------------------------- */
+/* --- frames and deltas by hand ----------------------------------------------------------------------------
+ */
 
 static size_t put_le(uint8_t *at, uint64_t v, unsigned width)
 {
@@ -75,7 +76,8 @@ static void delta_of(struct forge *f, const uint8_t *delta, size_t len)
 	                                        delta, (uint32_t)len});
 }
 
-/* --- attacks ------------------------------------------------------------------------------------------------ */
+/* --- attacks
+ * ------------------------------------------------------------------------------------------------ */
 
 static void honest(struct forge *f)
 {
@@ -170,7 +172,8 @@ static void lie_of_frame(struct forge *f, const struct frame_lie *lie)
 	uint64_t plain = f->m.plain;
 	packed_leaf(f, scratch, n, lie->plain_len ? lie->plain_len : SOSIE_LEAF);
 	/* The manifest can be written: it is not what lies here. */
-	f->m.plain = f->m.data = plain + (lie->plain_len && lie->plain_len <= MIB ? lie->plain_len : SOSIE_LEAF);
+	f->m.plain = f->m.data =
+	        plain + (lie->plain_len && lie->plain_len <= MIB ? lie->plain_len : SOSIE_LEAF);
 }
 
 /* What stands around a good frame. */
@@ -212,11 +215,12 @@ static void frame_without_size(struct forge *f)
 	packed_leaf(f, scratch, n, SOSIE_LEAF);
 }
 
-/* --- deltas --------------------------------------------------------------------------------------------------- */
+/* --- deltas
+ * --------------------------------------------------------------------------------------------------- */
 
 static const struct delta_lie {
 	const char *name;
-	unsigned len; /* 0: up to the end of `bytes` as text */
+	unsigned len;      /* 0: up to the end of `bytes` as text */
 	const char *bytes; /* behind the magic */
 } delta_lies[] = {
         {"a copy past the basis", 8, "\x4e\x00\x02\xf0\x01\x20\x00\x00"},
@@ -305,14 +309,15 @@ static void patch_on_wrong_base(struct forge *f)
 	free(old);
 }
 
-/* --- digests, parts, sizes ---------------------------------------------------------------------------------- */
+/* --- digests, parts, sizes
+ * ---------------------------------------------------------------------------------- */
 
 static void digest_of_record(struct forge *f)
 {
 	static const struct sosie_range range = {.leaf = 3, .leaves = 1, .volume = 0};
 	const uint8_t *plain = f->model.volumes[0].bytes + 3 * SOSIE_LEAF;
-	const struct forged_record r = {SOSIE_RECORD_DATA, RECORD_RAW, &range, 1, plain, SOSIE_LEAF, plain,
-	                                SOSIE_LEAF};
+	const struct forged_record r = {SOSIE_RECORD_DATA, RECORD_RAW, &range,    1, plain,
+	                                SOSIE_LEAF,        plain,      SOSIE_LEAF};
 	size_t n = forge_bytes(f, &r, scratch, sizeof(scratch));
 	scratch[16] ^= 1;
 	forge_raw(f, scratch, n);
@@ -408,8 +413,8 @@ static void zeros_over_and_over(struct forge *f)
 	const struct sosie_range all = {.leaf = 0, .leaves = LEAVES, .volume = 0};
 	memset(f->model.volumes[0].bytes, 0, BENCH_LARGE);
 	for (unsigned i = 0; i < 4000; i++) /* 4000 x 192 KiB: more than 64 MiB and four times the volumes */
-		forge_record(f, &(struct forged_record){SOSIE_RECORD_ZERO, RECORD_RAW, &all, 1, NULL, 0, NULL,
-		                                        0});
+		forge_record(
+		        f, &(struct forged_record){SOSIE_RECORD_ZERO, RECORD_RAW, &all, 1, NULL, 0, NULL, 0});
 }
 
 static void volumes_of_another_order(struct forge *f)
@@ -425,7 +430,8 @@ static void volumes_of_another_order(struct forge *f)
 	f->model.volumes[0] = v;
 }
 
-/* --- attachments ------------------------------------------------------------------------------------------------ */
+/* --- attachments
+ * ------------------------------------------------------------------------------------------------ */
 
 static size_t put_attachment(uint8_t *dst, uint32_t index, uint64_t offset, const char *text)
 {
@@ -606,7 +612,8 @@ static const struct attack {
 };
 #define ATTACKS (sizeof(attacks) / sizeof(*attacks))
 
-/* --- tests -------------------------------------------------------------------------------------------------------- */
+/* --- tests
+ * -------------------------------------------------------------------------------------------------------- */
 
 static void finish(struct bench *b, const char *what, unsigned ran, unsigned least)
 {
@@ -718,8 +725,8 @@ static unsigned number_lies(struct bench *b, unsigned field)
 		const uint8_t *plain = f->model.volumes[0].bytes + 3 * SOSIE_LEAF;
 		uint8_t before[8];
 		size_t n = forge_bytes(f,
-		                       &(struct forged_record){SOSIE_RECORD_DATA, RECORD_RAW, &range, 1, plain,
-		                                               2 * SOSIE_LEAF, plain, 2 * SOSIE_LEAF},
+		                       &(struct forged_record){SOSIE_RECORD_DATA, RECORD_RAW, &range, 1,
+		                                               plain, 2 * SOSIE_LEAF, plain, 2 * SOSIE_LEAF},
 		                       scratch, sizeof(scratch));
 		memcpy(before, scratch + offset, width);
 		put_le(scratch + offset, values[i], width);
@@ -754,8 +761,8 @@ static void test_every_number_of_a_record_is_checked(void **state)
 /* Volumes that become huge and tiny and come and go: points of what they say, at a bounded price. */
 static void test_absurd_shapes_of_volumes_cost_little(void **state)
 {
-	static const uint64_t sizes[] = {1,        4095,      4097,      1ull << 20, 1ull << 31,
-	                                 1ull << 40, 1ull << 50, BENCH_SMALL};
+	static const uint64_t sizes[] = {1,          4095,       4097,       1ull << 20,
+	                                 1ull << 31, 1ull << 40, 1ull << 50, BENCH_SMALL};
 	struct bench *b = bench_new(BENCH_CAPACITY, 0);
 	unsigned ran = 0;
 	(void)state;

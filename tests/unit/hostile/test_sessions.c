@@ -7,7 +7,8 @@
 #include "tests/support/sample_message.h"
 #include "tests/unit/hostile/wire.h"
 
-/* --- the engine: a mutation is a function of its number --------------------------------------------------- */
+/* --- the engine: a mutation is a function of its number ---------------------------------------------------
+ */
 
 struct mutated {
 	struct script script;
@@ -75,7 +76,8 @@ static void name_it(struct mutated *m, const char *what, const struct recording 
 	         frame);
 }
 
-/* --- frames ----------------------------------------------------------------------------------------------- */
+/* --- frames -----------------------------------------------------------------------------------------------
+ */
 
 static enum mutation drop_frame(const struct recording *r, unsigned n, struct mutated *m)
 {
@@ -155,7 +157,8 @@ static enum mutation insert_type(const struct recording *r, unsigned n, struct m
 	return MUTATION_DONE;
 }
 
-/* --- numbers ---------------------------------------------------------------------------------------------- */
+/* --- numbers ----------------------------------------------------------------------------------------------
+ */
 
 /* A field of a frame: its header's, or of a payload. Offsets count behind the group's name where there is
  * one. */
@@ -204,7 +207,8 @@ static uint64_t value_of(const struct field *f, unsigned i)
 	return values[i];
 }
 
-/* n counts frames, fields and values; fields that the frame does not have, and values that it has, are none. */
+/* n counts frames, fields and values; fields that the frame does not have, and values that it has, are none.
+ */
 static enum mutation set_field(const struct recording *r, unsigned n, struct mutated *m)
 {
 	const struct field *f = &fields[n / VALUES % FIELDS];
@@ -233,7 +237,8 @@ static enum mutation set_field(const struct recording *r, unsigned n, struct mut
 	return MUTATION_DONE;
 }
 
-/* --- names ------------------------------------------------------------------------------------------------ */
+/* --- names ------------------------------------------------------------------------------------------------
+ */
 
 static const struct {
 	const char *bytes;
@@ -302,9 +307,9 @@ static void replace_string(struct script *out, const uint8_t *frame, size_t len,
 
 static enum mutation set_name(const struct recording *r, unsigned n, struct mutated *m)
 {
-	static const unsigned with_group = 1u << SOSIE_MSG_HEAD | 1u << SOSIE_MSG_BEGIN | 1u << SOSIE_MSG_JOIN |
-	                                   1u << SOSIE_MSG_PART | 1u << SOSIE_MSG_COMMIT |
-	                                   1u << SOSIE_MSG_WAIT;
+	static const unsigned with_group = 1u << SOSIE_MSG_HEAD | 1u << SOSIE_MSG_BEGIN |
+	                                   1u << SOSIE_MSG_JOIN | 1u << SOSIE_MSG_PART |
+	                                   1u << SOSIE_MSG_COMMIT | 1u << SOSIE_MSG_WAIT;
 	const unsigned names = BAD_NAMES + LONG_NAMES, frame = n / names;
 	size_t len, name_len;
 	if (frame == r->frames.count)
@@ -321,7 +326,8 @@ static enum mutation set_name(const struct recording *r, unsigned n, struct muta
 	return MUTATION_DONE;
 }
 
-/* --- tests ------------------------------------------------------------------------------------------------ */
+/* --- tests ------------------------------------------------------------------------------------------------
+ */
 
 /* The engine itself: unchanged frames make the honest point. */
 static void test_recording_played_as_it_is_makes_its_point(void **state)

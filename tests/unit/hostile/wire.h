@@ -16,7 +16,8 @@
 
 #define PIECES 64u
 
-/* --- a script -------------------------------------------------------------------------------------------- */
+/* --- a script --------------------------------------------------------------------------------------------
+ */
 
 struct script {
 	uint8_t *bytes;
@@ -69,7 +70,8 @@ static inline void script_message(struct script *s, const struct sosie_message *
 	script_add(s, frame, SOSIE_FRAME_HEADER + len);
 }
 
-/* --- playing it ------------------------------------------------------------------------------------------- */
+/* --- playing it -------------------------------------------------------------------------------------------
+ */
 
 enum play_end {
 	PLAY_CLOSE,  /* the peer closes */
