@@ -45,7 +45,7 @@ static const char *const bench_key_lines[2] = {
 };
 
 struct bench_file {
-	char path[256];
+	char path[600];
 	bool chain; /* may grow */
 	enum bench_group of;
 	uint64_t size;
