@@ -435,6 +435,10 @@ static int decide(struct accept *a, enum accept_outcome *outcome, struct sosie_e
 	rc = find_repeat(a, &repeat, why);
 	if (rc)
 		return rc;
+	if (a->u->beside && !repeat && !sosie_digest_equal(chain_head(a->g->chain), &a->m.parent)) {
+		*outcome = ACCEPT_WAITING;
+		return 0;
+	}
 	*outcome = repeat ? ACCEPT_REPEAT : ACCEPT_POINT;
 	return repeat ? conclude_repeat(a, why) : accept_segment(a, why);
 }

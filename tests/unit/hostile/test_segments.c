@@ -368,7 +368,7 @@ static void length_more_than_there(struct forge *f)
 
 static void lengths_sum_over_2_63(struct forge *f)
 {
-	char list[2000] = "[";
+	char list[4000] = "[";
 	honest(f);
 	for (unsigned i = 0; i < 16; i++)
 		snprintf(list + strlen(list), sizeof(list) - strlen(list),
@@ -804,6 +804,57 @@ static void test_volumes_that_shrink_and_grow_are_what_they_say(void **state)
 	finish(b, "shrunk and grown", ran, sizeof(sizes) / sizeof(*sizes));
 }
 
+/* A small upload that claims nearly the whole disk waits for room. It is not to keep the group from its honest
+ * sender, who builds on the same head. */
+static void test_claim_of_room_does_not_hold_the_group(void **state)
+{
+	const struct sosie_range range = {.leaf = 0, .leaves = 1, .volume = 0};
+	struct bench *b = bench_new(BENCH_CAPACITY, 0);
+	struct forge *f = forge_new(b);
+	(void)state;
+	for (unsigned i = 0; i < 256; i++) /* each could hold 1 MiB */
+		forge_record(f, &(struct forged_record){SOSIE_RECORD_ZERO, RECORD_RAW, &range, 1, NULL, 0, NULL,
+		                                        0});
+	forge_edit(f, "plain", 0, "267000000");
+	forge_send(f);
+	struct sosie_accept_result r = bench_keep(b, ERP);
+	assert_int_equal(r.waiting, 1);
+	assert_int_equal(r.last.code, SOSIE_ENOSPACE);
+	bench_honest(b, ERP);
+	forge_refused(b, "the claim, behind the honest point");
+	forge_free(f);
+	bench_intact(b);
+	bench_free(b);
+}
+
+/* What builds on one that waits is not taken for another writer's. */
+static void test_uploads_behind_one_that_waits_wait_too(void **state)
+{
+	const struct sosie_range range = {.leaf = 0, .leaves = 1, .volume = 0};
+	struct bench *b = bench_new(BENCH_CAPACITY, 0);
+	struct forge *f = forge_new(b), *behind = forge_new(b);
+	(void)state;
+	for (unsigned i = 0; i < 256; i++)
+		forge_record(f, &(struct forged_record){SOSIE_RECORD_ZERO, RECORD_RAW, &range, 1, NULL, 0, NULL,
+		                                        0});
+	forge_edit(f, "plain", 0, "267000000");
+	forge_send(f);
+	behind->m.parent.b[0] ^= 1;
+	honest(behind);
+	forge_send(behind);
+	for (unsigned i = 0; i < 3; i++) {
+		struct sosie_accept_result r = bench_keep(b, ERP);
+		assert_int_equal(r.waiting, 1);
+		assert_int_equal(r.refused + r.accepted, 0);
+		assert_int_equal(r.last.code, SOSIE_ENOSPACE);
+	}
+	forge_free(f);
+	forge_free(behind);
+	bench_honest(b, ERP);
+	bench_intact(b);
+	bench_free(b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -814,6 +865,8 @@ int main(void)
 	        cmocka_unit_test(test_every_number_of_a_record_is_checked),
 	        cmocka_unit_test(test_absurd_shapes_of_volumes_cost_little),
 	        cmocka_unit_test(test_volumes_that_shrink_and_grow_are_what_they_say),
+	        cmocka_unit_test(test_claim_of_room_does_not_hold_the_group),
+	        cmocka_unit_test(test_uploads_behind_one_that_waits_wait_too),
 	};
 	printf("seed %u\n", SEED);
 	return cmocka_run_group_tests_name("hostile segments", tests, NULL, NULL);

@@ -149,7 +149,8 @@ static inline bool play_next(struct play *p)
 	free(p->now);
 	p->now = malloc(len + 1);
 	assert_non_null(p->now);
-	memcpy(p->now, bytes, len);
+	if (len)
+		memcpy(p->now, bytes, len);
 	p->now_len = len;
 	p->now_at = 0;
 	play_patch(p);
