@@ -48,6 +48,12 @@ done_with killed 1
 must "50 sessions at once" attack sessions
 done_with sessions 50
 
+# More than the keeper takes in one turn: it goes on with the rest at once, not at its next look.
+inbox=$SOSIE_STORE/acme/_inbox/erp
+for i in $(seq 400); do echo '{}' >"$inbox/$(printf '%032x' "$i").manifest"; done
+no_manifest() { [ -z "$(find "$inbox" -name '*.manifest')" ]; }
+within 20 "400 uploads of nothing are refused" no_manifest
+
 # It waits for the rest of a frame as long as its limit allows, and not a moment longer than its input is open.
 mkfifo "$work/fifo"
 attack drip "$work/fifo" "$work/drip" &

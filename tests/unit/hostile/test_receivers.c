@@ -443,6 +443,33 @@ static void test_flood_of_refusals_is_bounded(void **state)
 	bench_free(b);
 }
 
+/* Hundreds of committed uploads of one group: the keeper takes sixteen, and others have their turn. */
+static void test_flood_of_commits_lets_others_in_between(void **state)
+{
+	const unsigned uploads = 200;
+	struct bench *b = bench_new(BENCH_CAPACITY, 0);
+	unsigned refused = 0, rounds = 0;
+	bool more = true;
+	(void)state;
+	for (unsigned i = 0; i < uploads; i++) {
+		struct sosie_upload_id id;
+		OK(b, sosie_random(&b->clock.clock, id.b, sizeof(id.b), &b->err));
+		forge_put(b, "erp", &id, "manifest", "{}", 2);
+	}
+	for (; more; rounds++) {
+		struct sosie_accept_result r = bench_keep(b, ERP);
+		assert_in_range(r.refused, 1, 16);
+		refused += r.refused;
+		more = r.more;
+		bench_honest(b, WEB);
+	}
+	print_message("%u uploads in %u rounds\n", refused, rounds);
+	assert_int_equal(refused, uploads);
+	assert_int_equal(rounds, (uploads + 15) / 16);
+	bench_intact_but(b, WEB);
+	bench_free(b);
+}
+
 /* Points of nothing at all: each is one, as honest ones are, and the hundredth costs what the first did. */
 static void test_flood_of_tiny_points_costs_the_same_each(void **state)
 {
@@ -486,6 +513,7 @@ int main(void)
 	        cmocka_unit_test(test_key_of_another_tenant_opens_nothing),
 	        cmocka_unit_test(test_flood_of_groups_is_bounded),
 	        cmocka_unit_test(test_flood_of_refusals_is_bounded),
+	        cmocka_unit_test(test_flood_of_commits_lets_others_in_between),
 	        cmocka_unit_test(test_flood_of_tiny_points_costs_the_same_each),
 	};
 	printf("seed %u\n", SEED);

@@ -408,8 +408,10 @@ static void test_replayed_session_makes_no_second_point(void **state)
 		assert_int_equal(p.errors, 0);
 		bench_keep(b, ERP);
 		assert_int_equal(bench_head(b, ERP, NULL), before + (i == 0));
-		if (i == 0)
+		if (i == 0) {
+			model_fini(&b->now[ERP]);
 			model_copy(&b->now[ERP], &r.next);
+		}
 		if (i == 2)
 			bench_honest(b, ERP);
 	}
