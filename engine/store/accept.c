@@ -118,9 +118,9 @@ static int check_epoch(struct accept *a, struct sosie_err *err)
 	int rc = check_fenced(a, err);
 	if (rc || a->m.epoch == epoch)
 		return rc;
-	return refuse(a, sosie_err_set(err, SOSIE_EPROTO,
-	                               "the segment is of epoch %llu, the standby is at %llu",
-	                               (unsigned long long)a->m.epoch, (unsigned long long)epoch));
+	return refuse(a,
+	              sosie_err_set(err, SOSIE_EPROTO, "the segment is of epoch %llu, the standby is at %llu",
+	                            (unsigned long long)a->m.epoch, (unsigned long long)epoch));
 }
 
 static int check_parent(struct accept *a, struct sosie_err *err)

@@ -804,8 +804,8 @@ static void test_volumes_that_shrink_and_grow_are_what_they_say(void **state)
 	finish(b, "shrunk and grown", ran, sizeof(sizes) / sizeof(*sizes));
 }
 
-/* A small upload that claims nearly the whole disk waits for room. It is not to keep the group from its honest
- * sender, who builds on the same head. */
+/* A small upload that claims nearly the whole disk waits for room. It is not to keep the group from its
+ * honest sender, who builds on the same head. */
 static void test_claim_of_room_does_not_hold_the_group(void **state)
 {
 	const struct sosie_range range = {.leaf = 0, .leaves = 1, .volume = 0};
@@ -813,8 +813,8 @@ static void test_claim_of_room_does_not_hold_the_group(void **state)
 	struct forge *f = forge_new(b);
 	(void)state;
 	for (unsigned i = 0; i < 256; i++) /* each could hold 1 MiB */
-		forge_record(f, &(struct forged_record){SOSIE_RECORD_ZERO, RECORD_RAW, &range, 1, NULL, 0, NULL,
-		                                        0});
+		forge_record(f, &(struct forged_record){SOSIE_RECORD_ZERO, RECORD_RAW, &range, 1, NULL, 0,
+		                                        NULL, 0});
 	forge_edit(f, "plain", 0, "267000000");
 	forge_send(f);
 	struct sosie_accept_result r = bench_keep(b, ERP);
@@ -835,8 +835,8 @@ static void test_uploads_behind_one_that_waits_wait_too(void **state)
 	struct forge *f = forge_new(b), *behind = forge_new(b);
 	(void)state;
 	for (unsigned i = 0; i < 256; i++)
-		forge_record(f, &(struct forged_record){SOSIE_RECORD_ZERO, RECORD_RAW, &range, 1, NULL, 0, NULL,
-		                                        0});
+		forge_record(f, &(struct forged_record){SOSIE_RECORD_ZERO, RECORD_RAW, &range, 1, NULL, 0,
+		                                        NULL, 0});
 	forge_edit(f, "plain", 0, "267000000");
 	forge_send(f);
 	behind->m.parent.b[0] ^= 1;
