@@ -109,7 +109,14 @@ $(JUDGES): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/obj/tests/support/order.o
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^
 
-tests: $(TESTS) $(REPLAYS) $(SEEDS) $(JUDGES)
+# A source that says what it must not, for tests/scenarios/hostile.sh.
+HOSTILE := $(patsubst %.c,$(BUILD)/%,$(filter-out tests/hostile/test_%,$(wildcard tests/hostile/*.c)))
+$(HOSTILE): $(BUILD)/%: $(BUILD)/obj/%.o $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+tests: $(TESTS) $(REPLAYS) $(SEEDS) $(JUDGES) $(HOSTILE)
 
 deps:
 	@tools/deps.sh build check

@@ -87,7 +87,7 @@ int sosie_inbox_part(struct sosie_inbox *in, const struct sosie_name *group, con
 		return rc;
 	snprintf(suffix, sizeof suffix, "%u", index);
 	const char *path = inbox_upload_file(in, &p, group, id, suffix);
-	*part = (struct inbox_part){.file = NULL};
+	*part = (struct inbox_part){.group = *group};
 	memcpy(part->path, path, strlen(path) + 1);
 	rc = room_count(in, err);
 	if (!rc)
@@ -117,16 +117,28 @@ static int room_check(struct sosie_inbox *in, size_t len, struct sosie_err *err)
 	                        "at the standby, raise the tenant's quota, or see whether the keeper runs");
 }
 
-int sosie_inbox_data(struct sosie_inbox *in, const void *data, size_t len, struct sosie_err *err)
+static int data_write(struct sosie_inbox *in, const void *data, size_t len, struct sosie_err *err)
 {
 	struct inbox_part *part = &in->part;
-	if (!part->file)
-		return part_none(err);
 	int rc = room_check(in, len, err);
 	if (!rc)
 		rc = sosie_io_pwrite(in->io, part->file, data, len, part->written, err);
 	if (!rc)
 		part->written += len;
+	return rc;
+}
+
+/* An upload that was left full of bytes does not keep the group's living one from its room. */
+int sosie_inbox_data(struct sosie_inbox *in, const void *data, size_t len, struct sosie_err *err)
+{
+	if (!in->part.file)
+		return part_none(err);
+	int rc = data_write(in, data, len, err);
+	while ((rc == -SOSIE_ENOSPACE || rc == -SOSIE_EQUOTA) && inbox_make_room(in, &in->part.group)) {
+		rc = room_count(in, err);
+		if (!rc)
+			rc = data_write(in, data, len, err);
+	}
 	return rc;
 }
 

@@ -15,7 +15,8 @@
  *     after a power loss, and the keeper refuses it as incomplete;
  *   - a file whose fsync failed is removed and never tried again (a later fsync would lie);
  *   - the bytes in the tenant's inbox are bounded by `upload_bytes`, idle uploads by `uploads`, folders and
- *     waiting commits by constants.
+ *     waiting commits by constants;
+ *   - where there is no room, idle uploads of the same group go before a living one is refused.
  */
 #ifndef SOSIE_INBOX_INTERNAL_H
 #define SOSIE_INBOX_INTERNAL_H
@@ -46,6 +47,7 @@ struct inbox_hold {
 
 struct inbox_part {
 	struct sosie_file *file; /* NULL: none */
+	struct sosie_name group;
 	uint64_t written, durable;
 	uint64_t room, counted; /* bytes that could be written when `counted` were; UINT64_MAX: no limit */
 	char path[INBOX_PATH];
@@ -133,6 +135,8 @@ int inbox_is_committed(struct sosie_inbox *in, const struct sosie_name *group,
  * it is of a session that died. */
 int inbox_write_aside(struct sosie_inbox *in, const char *tmp, const void *data, size_t len,
                       struct sosie_err *err);
+/* inbox_upload.c: removes the oldest idle upload of the group; false: there is none. */
+bool inbox_make_room(struct sosie_inbox *in, const struct sosie_name *group);
 void inbox_part_drop(struct sosie_inbox *in); /* inbox_part.c: closes the open part, as it is */
 void inbox_bell_ring(struct sosie_inbox *in); /* inbox_bell.c */
 

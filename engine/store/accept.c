@@ -118,27 +118,33 @@ static int find_repeat(struct accept *a, bool *repeat, struct sosie_err *err)
  * is taken, whatever epoch it claims (the number is the peer's word, and the head that names the new one can
  * be read by whoever holds the old key).
  */
-static int check_epoch(struct accept *a, struct sosie_err *err)
+static int check_fenced(struct accept *a, struct sosie_err *err)
 {
 	struct sosie_chain *chain = a->g->chain;
-	uint64_t epoch = chain_epoch(chain);
 	char when[SOSIE_TIME_TEXT] = "an unknown time";
 	uint64_t i = chain_entries(chain);
 	while (i > 0 && chain_entry(chain, i - 1)->kind != CHAIN_EPOCH)
 		i--;
-	if (i == 0 && a->m.epoch == epoch)
-		return 0;
 	if (i == 0)
-		return refuse(a, sosie_err_set(err, SOSIE_EPROTO,
-		                               "the segment is of epoch %llu, the standby is at %llu",
-		                               (unsigned long long)a->m.epoch, (unsigned long long)epoch));
+		return 0;
 	sosie_time_text(when, chain_entry(chain, i - 1)->time_ms);
 	sosie_err_set(err, SOSIE_EFENCED,
 	              "%s/%s: the standby has cut over at %s: its own images are the writer, of epoch %llu; "
 	              "nothing is taken from a source",
-	              a->g->tenant.s, a->g->name.s, when, (unsigned long long)epoch);
+	              a->g->tenant.s, a->g->name.s, when, (unsigned long long)chain_epoch(chain));
 	return refuse(a, sosie_err_action(err, "stop this primary; its volumes are not the truth any more. "
 	                                       "Ask the standby's operator"));
+}
+
+static int check_epoch(struct accept *a, struct sosie_err *err)
+{
+	const uint64_t epoch = chain_epoch(a->g->chain);
+	int rc = check_fenced(a, err);
+	if (rc || a->m.epoch == epoch)
+		return rc;
+	return refuse(a,
+	              sosie_err_set(err, SOSIE_EPROTO, "the segment is of epoch %llu, the standby is at %llu",
+	                            (unsigned long long)a->m.epoch, (unsigned long long)epoch));
 }
 
 static int check_parent(struct accept *a, struct sosie_err *err)
@@ -444,10 +450,14 @@ static int conclude_repeat(struct accept *a, struct sosie_err *err)
 	return rc ? rc : upload_remove(a->g, a->u, err);
 }
 
+/* After a cutover head/ is the live images': answering would build another one beside them, as large as the
+ * group, for whoever still holds the old key. */
 static int compare(struct accept *a, struct sosie_err *err)
 {
 	bool bad = false;
-	int rc = answer_compare(a->g, a->u, &a->m, &bad, err);
+	int rc = check_fenced(a, err);
+	if (!rc)
+		rc = answer_compare(a->g, a->u, &a->m, &bad, err);
 	if (rc && bad)
 		refuse(a, rc);
 	return rc ? rc : upload_remove(a->g, a->u, err);
@@ -466,6 +476,10 @@ static int decide(struct accept *a, enum accept_outcome *outcome, struct sosie_e
 	rc = find_repeat(a, &repeat, why);
 	if (rc)
 		return rc;
+	if (a->u->beside && !repeat && !sosie_digest_equal(chain_head(a->g->chain), &a->m.parent)) {
+		*outcome = ACCEPT_WAITING;
+		return 0;
+	}
 	*outcome = repeat ? ACCEPT_REPEAT : ACCEPT_POINT;
 	return repeat ? conclude_repeat(a, why) : accept_segment(a, why);
 }

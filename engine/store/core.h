@@ -276,6 +276,7 @@ struct upload {
 	char *manifest; /* text, owned; NULL until read */
 	size_t manifest_len;
 	char key[17]; /* empty when not known */
+	bool beside;  /* an older one waits for room: this one is taken only if it builds on the head, too */
 };
 int upload_inbox(const struct sosie_group *g, char dst[STORE_PATH], struct sosie_err *err);
 /* Committed uploads, oldest first; malloc'd. A missing inbox is an empty one. */

@@ -13,6 +13,9 @@
 
 #define PROGRAM "sosie-keeper"
 
+#define ROUND_UPLOADS 16u /* of one group, before others have their turn */
+#define BESIDE_MAX 4u     /* uploads that are looked at behind one that waits */
+
 /* "sosie status" holds the lock for an instant to see whether a keeper runs. */
 static int claim_lock(struct sosie_store *store, struct sosie_file *f, struct sosie_err *err)
 {
@@ -89,6 +92,27 @@ static bool goes_on(struct sosie_group *g, int64_t until_ms)
 	return !sosie_group_wanted(g) && (until_ms == 0 || sosie_mono_ms(g->store->clock) < until_ms);
 }
 
+/* One waits for room; those behind it build on it, and wait too. But what waits may be a claim of a sender
+ * that is gone (its numbers are its word), which is not to keep the group from a living one that builds on
+ * the same head: of those behind it the newest few are looked at. */
+static int accept_beside(struct sosie_group *g, struct upload *list, unsigned n, int64_t until_ms,
+                         struct sosie_accept_result *out, struct sosie_err *err)
+{
+	int rc = 0;
+	for (unsigned i = 0; !rc && i < n && i < BESIDE_MAX && goes_on(g, until_ms); i++) {
+		enum accept_outcome outcome = ACCEPT_WAITING;
+		struct upload *u = &list[n - 1 - i];
+		struct sosie_err why;
+		u->beside = true;
+		rc = accept_upload(g, u, &outcome, &why, err);
+		if (!rc && outcome != ACCEPT_WAITING)
+			count(out, outcome, &why);
+		if (outcome == ACCEPT_POINT)
+			break;
+	}
+	return rc;
+}
+
 static int accept_all(struct sosie_group *g, int64_t until_ms, struct sosie_accept_result *out,
                       struct sosie_err *err)
 {
@@ -98,11 +122,16 @@ static int accept_all(struct sosie_group *g, int64_t until_ms, struct sosie_acce
 	for (unsigned i = 0; !rc && i < n && goes_on(g, i ? until_ms : 0); i++) {
 		enum accept_outcome outcome = ACCEPT_WAITING;
 		struct sosie_err why;
+		out->more = until_ms == 0 && i == ROUND_UPLOADS;
+		if (out->more)
+			break;
 		rc = accept_upload(g, &list[i], &outcome, &why, err);
 		if (!rc)
 			count(out, outcome, &why);
-		if (outcome == ACCEPT_WAITING)
-			break; /* those behind it build on it */
+		if (!rc && outcome == ACCEPT_WAITING) {
+			rc = accept_beside(g, list + i + 1, n - i - 1, until_ms, out, err);
+			break;
+		}
 	}
 	free(list);
 	out->point = sosie_group_points(g);

@@ -203,11 +203,12 @@ struct sosie_accept_result {
 	unsigned accepted, refused, waiting, answered; /* uploads; answered: comparisons */
 	uint64_t point;                                /* newest after the call */
 	struct sosie_err last;                         /* the last refusal or reason to wait */
+	bool more; /* uploads are left: call again when others have had their turn */
 };
-/* Takes everything committed in the group's inbox, oldest first, makes it points or refuses it, writes
- * verdicts and head statement, makes a generation when due. Makes the group's folders when the inbox is the
- * first to name it. Returns a negative code only when the group cannot be worked on now (lock, disk); a bad
- * upload is a result. */
+/* Takes what is committed in the group's inbox, oldest first, at most 16 uploads in one call, makes it points
+ * or refuses it, writes verdicts and head statement, makes a generation when due. Makes the group's folders
+ * when the inbox is the first to name it. Returns a negative code only when the group cannot be worked on now
+ * (lock, disk); a bad upload is a result. */
 int sosie_keeper_accept(struct sosie_store *store, const char *tenant, const char *group,
                         struct sosie_accept_result *out, struct sosie_err *err);
 /* Tells a tenant's receivers their limits anew, where they are not what they should be: at a keeper's start,

@@ -46,6 +46,7 @@ struct loop {
 	struct watched_tenant *tenants;
 	size_t tenant_count;
 	struct watched_tenant *now; /* whose groups are listed */
+	bool more;                  /* a group has uploads left: another round, after everybody's turn */
 	bool (*stop)(void);
 };
 
@@ -200,6 +201,7 @@ static void accept_group(struct loop *l, struct watched_tenant *t, struct watche
 		g->retry_ms = g->delay_ms = 0;
 	if (r.accepted)
 		g->touched_ms = end ? end : 1;
+	l->more |= !rc && r.more;
 }
 
 static int accept_due(void *arg, const struct sosie_name *name)
@@ -217,6 +219,16 @@ static void accept_tenant(struct loop *l, struct watched_tenant *t)
 	l->now = t;
 	if (sosie_keeper_due(l->store, t->name.s, accept_due, l, &err))
 		log_trouble(t->name.s, "_inbox", "cannot be looked at", &err);
+}
+
+/* A group that has more than one round's uploads waits for its next behind all others. */
+static void next_round(struct loop *l)
+{
+	if (!l->more)
+		return;
+	l->more = false;
+	for (struct watched_tenant *t = l->tenants; t && !stopping(l); t = t->next)
+		accept_tenant(l, t);
 }
 
 /* All tenants and groups, also those that have nothing in the inbox: their statements are written anew once.
@@ -320,7 +332,7 @@ static void wait_pokes(struct loop *l, int64_t deadline)
 		if (t->same_due && t->same_ms < deadline)
 			deadline = t->same_ms;
 	}
-	left = deadline - sosie_mono_ms(l->clock);
+	left = l->more ? 0 : deadline - sosie_mono_ms(l->clock);
 	if (poll(fds, n, left > 0 ? (int)left : 0) > 0) {
 		n = 0;
 		for (struct watched_tenant *t = l->tenants; t && !stopping(l); t = t->next, n++)
@@ -332,6 +344,7 @@ static void wait_pokes(struct loop *l, int64_t deadline)
 				t->same_due = true;
 			}
 	}
+	next_round(l);
 	for (struct watched_tenant *t = l->tenants; t && !stopping(l); t = t->next)
 		take_same(l, t);
 	free(fds);
@@ -353,6 +366,8 @@ int loop_once(struct sosie_store *store, struct sosie_err *err)
 	struct loop l = {.store = store, .clock = sosie_clock_real()};
 	(void)err;
 	scan(&l, true);
+	while (l.more)
+		next_round(&l);
 	settle(&l, true);
 	for (unsigned i = 0; i < ONCE_STEPS && retain(&l); i++)
 		;
