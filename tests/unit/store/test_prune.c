@@ -311,6 +311,28 @@ static void test_pinned_points_stay_and_unpinning_waits(void **state)
 	lab_fini(&l);
 }
 
+/* A log that was cut, or not read, must not unpin. */
+static void test_pin_that_the_log_lost_stops_the_prune(void **state)
+{
+	struct lab l;
+	struct sosie_prune sum;
+	(void)state;
+	series(&l, true);
+	struct sosie_group *g = lab_group(&l);
+	OK(&l, sosie_pin_add(g, 4, NULL, &l.err));
+	sosie_group_close(g);
+	set_and_wait(&l, "wish.hourly=1");
+	OK(&l, sosie_io_remove_tree(l.io, "/s/acme/_audit", &l.err));
+	again(&l);
+	assert_int_equal(prune_rc(&l, &sum), -SOSIE_ECORRUPT);
+	assert_non_null(strstr(l.err.what, "pin of point 4"));
+	assert_int_equal(check_kept(&l), SERIES);
+	/* A copy that makes no sense is another matter. */
+	OK(&l, sosie_io_write_file(l.io, "/s/acme/erp/state/pins.json", "{", 1, 0644, &l.err));
+	assert_int_equal(prune(&l).points, SERIES - 1);
+	lab_fini(&l);
+}
+
 static void test_point_of_a_cutover_stays(void **state)
 {
 	struct lab l;
@@ -801,6 +823,7 @@ int main(void)
 	        cmocka_unit_test(test_without_reflink_points_on_the_way_stay_until_a_copy_pays),
 	        cmocka_unit_test(test_dry_run_changes_nothing_and_tells_the_same),
 	        cmocka_unit_test(test_pinned_points_stay_and_unpinning_waits),
+	        cmocka_unit_test(test_pin_that_the_log_lost_stops_the_prune),
 	        cmocka_unit_test(test_point_of_a_cutover_stays),
 	        cmocka_unit_test(test_verify_finds_what_is_missing_and_not_pruned),
 	        cmocka_unit_test(test_damaged_generation_stops_the_prune),
