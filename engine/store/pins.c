@@ -282,9 +282,10 @@ static int check_log(const struct sosie_group *g, const struct pins *log, const 
 	for (unsigned i = 0; i < copy->count; i++) {
 		if (over(&copy->list[i], good_ms) || find(log, copy->list[i].point))
 			continue;
-		sosie_err_set(err, SOSIE_ECORRUPT,
-		              "%s/%s: the audit log does not have the pin of point %llu that state/pins.json has",
-		              g->tenant.s, g->name.s, (unsigned long long)copy->list[i].point);
+		sosie_err_set(
+		        err, SOSIE_ECORRUPT,
+		        "%s/%s: the audit log does not have the pin of point %llu that state/pins.json has",
+		        g->tenant.s, g->name.s, (unsigned long long)copy->list[i].point);
 		return sosie_err_action(err, "see what the log lacks: sosie verify %s/%s", g->tenant.s,
 		                        g->name.s);
 	}
