@@ -64,9 +64,10 @@ static int read_note(struct sosie_store *store, struct note *n, struct sosie_err
 	const char *boot = NULL;
 	memset(n, 0, sizeof(*n));
 	int rc = note_path(store, path, err);
-	if (rc || !sosie_io_exists(store->io, path))
-		return rc;
-	rc = layout_read_json(store->io, path, keys, &j, err);
+	if (!rc)
+		rc = layout_read_json(store->io, path, keys, &j, err);
+	if (rc == -SOSIE_ENOTFOUND)
+		return 0;
 	if (!rc)
 		rc = layout_json_time(j, "wall", &n->wall_ms, err);
 	if (!rc)

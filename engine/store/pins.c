@@ -218,9 +218,11 @@ static int copy_read(struct sosie_group *g, struct pins *p, struct sosie_err *er
 	int rc = copy_path(g, path, err);
 	if (!rc)
 		rc = pins_new(p, err);
-	if (rc || !sosie_io_exists(g->store->io, path))
+	if (rc)
 		return rc;
 	rc = sosie_io_read_file(g->store->io, path, PINS_TEXT_MAX, &text, &len, err);
+	if (rc == -SOSIE_ENOTFOUND)
+		return 0;
 	if (!rc)
 		rc = copy_parse(text, len, p, err);
 	free(text);
@@ -273,15 +275,48 @@ int sosie_pins(struct sosie_group *g, struct sosie_pin **pins, unsigned *count, 
 	return 0;
 }
 
+/* The log only grows: one that lacks a pin which its copy has was cut, or not read. */
+static int check_log(const struct sosie_group *g, const struct pins *log, const struct pins *copy,
+                     int64_t good_ms, struct sosie_err *err)
+{
+	for (unsigned i = 0; i < copy->count; i++) {
+		if (over(&copy->list[i], good_ms) || find(log, copy->list[i].point))
+			continue;
+		sosie_err_set(
+		        err, SOSIE_ECORRUPT,
+		        "%s/%s: the audit log does not have the pin of point %llu that state/pins.json has",
+		        g->tenant.s, g->name.s, (unsigned long long)copy->list[i].point);
+		return sosie_err_action(err, "see what the log lacks: sosie verify %s/%s", g->tenant.s,
+		                        g->name.s);
+	}
+	return 0;
+}
+
+/* One that makes no sense counts for nothing and is made anew; one that cannot be read stops the prune. */
+static int compare_copy(struct sosie_group *g, const struct pins *log, int64_t good_ms, struct sosie_err *err)
+{
+	struct pins copy = {0};
+	int rc = copy_read(g, &copy, err);
+	if (rc == -SOSIE_ECORRUPT) {
+		copy.count = 0;
+		rc = 0;
+	}
+	if (!rc)
+		rc = check_log(g, log, &copy, good_ms, err);
+	/* A copy that cannot be written stops no prune: only the log counts there. */
+	if (!rc && g->lock && !same_pins(log, &copy))
+		copy_write(g, log, NULL);
+	free(copy.list);
+	return rc;
+}
+
 int pins_of_log(struct sosie_group *g, int64_t good_ms, struct sosie_pin **pins, unsigned *count,
                 struct sosie_err *err)
 {
-	struct pins truth = {0}, copy = {0};
+	struct pins truth = {0};
 	int rc = replay_log(g, good_ms, &truth, err);
-	/* A copy that cannot be written stops no prune: only the log counts there. */
-	if (!rc && g->lock && (copy_read(g, &copy, NULL) || !same_pins(&truth, &copy)))
-		copy_write(g, &truth, NULL);
-	free(copy.list);
+	if (!rc)
+		rc = compare_copy(g, &truth, good_ms, err);
 	if (!rc)
 		keep_valid(&truth, good_ms);
 	*pins = NULL;

@@ -204,9 +204,10 @@ static int level_read(struct sosie_store *store, struct level *l, struct sosie_e
 	char path[STORE_PATH];
 	struct sosie_json *j = NULL;
 	int rc = level_path(l, path, err);
-	if (rc || !sosie_io_exists(store->io, path))
-		return rc;
-	rc = layout_read_json(store->io, path, members, &j, err);
+	if (!rc)
+		rc = layout_read_json(store->io, path, members, &j, err);
+	if (rc == -SOSIE_ENOTFOUND)
+		return 0;
 	if (!rc)
 		rc = read_values(j, l, err);
 	if (!rc)

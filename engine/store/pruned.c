@@ -69,9 +69,10 @@ int pruned_read(struct sosie_group *g, struct pruned *out, struct sosie_err *err
 	size_t len = 0;
 	memset(out, 0, sizeof(*out));
 	int rc = pruned_path(g, path, err);
-	if (rc || !sosie_io_exists(g->store->io, path))
-		return rc;
-	rc = sosie_io_read_file(g->store->io, path, PRUNED_TEXT_MAX, &text, &len, err);
+	if (!rc)
+		rc = sosie_io_read_file(g->store->io, path, PRUNED_TEXT_MAX, &text, &len, err);
+	if (rc == -SOSIE_ENOTFOUND)
+		return 0;
 	if (!rc)
 		rc = parse(text, len, out, err);
 	free(text);

@@ -48,6 +48,19 @@ static void series(struct lab *l, bool reflink)
 	}
 }
 
+/* Six points that change all there is, on a disk without reflink. */
+static void copies(struct lab *l)
+{
+	lab_init(l, 1u << 26, 0, false);
+	lab_accept(l);
+	model_add(&l->model, "root", 300000);
+	model_add(&l->model, "data", 10000);
+	for (unsigned i = 0; i < 6; i++) {
+		const struct change all[] = {{0, 0, 300000, noise + 4099 * i}, {1, 0, 10000, noise + 99 * i}};
+		lab_point(l, all, 2);
+	}
+}
+
 static void set(struct lab *l, const char *text)
 {
 	enum sosie_policy_key key;
@@ -227,16 +240,7 @@ static void test_without_reflink_points_on_the_way_stay_until_a_copy_pays(void *
 	(void)state;
 	hourly_case(false);
 	/* Large segments: now it pays. */
-	lab_init(&l, 1u << 26, 0, false);
-	for (unsigned i = 0; i < 6; i++) {
-		const struct change all[] = {{0, 0, 300000, noise + 4099 * i}, {1, 0, 10000, noise + 99 * i}};
-		if (i == 0) {
-			lab_accept(&l);
-			model_add(&l.model, "root", 300000);
-			model_add(&l.model, "data", 10000);
-		}
-		lab_point(&l, all, 2);
-	}
+	copies(&l);
 	set_and_wait(&l, "wish.hourly=1");
 	struct sosie_prune p = prune(&l);
 	assert_string_equal(kept_list(&l), "6");
@@ -308,6 +312,28 @@ static void test_pinned_points_stay_and_unpinning_waits(void **state)
 	assert_string_equal(kept_list(&l), "5 12");
 	check_kept(&l);
 	assert_int_equal(damage(&l), 0);
+	lab_fini(&l);
+}
+
+/* A log that was cut, or not read, must not unpin. */
+static void test_pin_that_the_log_lost_stops_the_prune(void **state)
+{
+	struct lab l;
+	struct sosie_prune sum;
+	(void)state;
+	series(&l, true);
+	struct sosie_group *g = lab_group(&l);
+	OK(&l, sosie_pin_add(g, 4, NULL, &l.err));
+	sosie_group_close(g);
+	set_and_wait(&l, "wish.hourly=1");
+	OK(&l, sosie_io_remove_tree(l.io, "/s/acme/_audit", &l.err));
+	again(&l);
+	assert_int_equal(prune_rc(&l, &sum), -SOSIE_ECORRUPT);
+	assert_non_null(strstr(l.err.what, "pin of point 4"));
+	assert_int_equal(check_kept(&l), SERIES);
+	/* A copy that makes no sense is another matter. */
+	OK(&l, sosie_io_write_file(l.io, "/s/acme/erp/state/pins.json", "{", 1, 0644, &l.err));
+	assert_int_equal(prune(&l).points, SERIES - 1);
 	lab_fini(&l);
 }
 
@@ -602,10 +628,14 @@ static void test_damaged_record_of_prunes_stops_pruning_not_export(void **state)
 /* --- power cuts and failing calls
  * ------------------------------------------------------------------------------------------ */
 
-/* A series of which a pin keeps 2, an hourly rule 6, 9, 12; the head is open. */
-static void prepare(struct lab *l)
+/* With reflink a series of which a pin keeps 2, an hourly rule 6, 9, 12; without, six points of which the
+ * pin keeps 2, the way to it 1, and the rule 6. The head is open. */
+static void prepare(struct lab *l, bool reflink)
 {
-	series(l, true);
+	if (reflink)
+		series(l, true);
+	else
+		copies(l);
 	struct sosie_group *g = lab_group(l);
 	OK(l, sosie_pin_add(g, 2, NULL, &l->err));
 	sosie_group_close(g);
@@ -614,25 +644,25 @@ static void prepare(struct lab *l)
 	OK(l, sosie_clock_note(l->store, &clock, &l->err));
 }
 
-static void finish(struct lab *l)
+static void finish(struct lab *l, bool reflink)
 {
 	check_kept(l);
 	lab_accept(l); /* an upload whose removal was lost is told once more */
 	prune(l);
-	assert_string_equal(kept_list(l), "2 6 9 12");
-	assert_int_equal(check_kept(l), 4);
+	assert_string_equal(kept_list(l), reflink ? "2 6 9 12" : "1 2 6");
+	assert_int_equal(check_kept(l), reflink ? 4 : 3);
 	assert_int_equal(damage(l), 0);
 	next_point(l);
 	lab_compare_dir(l, "/s/acme/erp/head", &l->model);
-	assert_false(sosie_io_exists(l->io, "/s/acme/erp/journal/1.seg"));
-	assert_false(sosie_io_exists(l->io, "/s/acme/erp/journal/11.seg"));
+	assert_int_equal(sosie_io_exists(l->io, "/s/acme/erp/journal/1.seg"), !reflink);
+	assert_false(sosie_io_exists(l->io, "/s/acme/erp/journal/5.seg"));
 }
 
-static bool cut_at(uint64_t n, enum sosie_fate fate)
+static bool cut_at(bool reflink, uint64_t n, enum sosie_fate fate)
 {
 	struct lab l;
 	struct sosie_prune sum;
-	prepare(&l);
+	prepare(&l, reflink);
 	sosie_disk_cut_after(l.disk, n);
 	int rc = prune_rc(&l, &sum);
 	bool fired = sosie_disk_is_cut(l.disk);
@@ -643,24 +673,33 @@ static bool cut_at(uint64_t n, enum sosie_fate fate)
 	sosie_disk_cut_after(l.disk, UINT64_MAX);
 	lab_open(&l);
 	if (rc == 0 && !fired)
-		assert_true(is_pruned(&l, 1));
-	finish(&l);
+		assert_true(is_pruned(&l, 4));
+	finish(&l, reflink);
 	lab_fini(&l);
 	return fired;
 }
 
+static void sweep(bool reflink)
+{
+	uint64_t stride = test_stride(7, 40), cuts = 0;
+	for (int fate = SOSIE_FATE_KEPT; fate <= SOSIE_FATE_REORDERED; fate++)
+		for (uint64_t n = (uint64_t)fate % stride; cut_at(reflink, n, (enum sosie_fate)fate);
+		     n += stride)
+			cuts++;
+	print_message("rounds: %llu simulated-power-cuts\n", (unsigned long long)cuts);
+	assert_true(cuts >= 8);
+}
+
 static void test_power_cut_in_prune_leaves_points_whole_or_recorded(void **state)
 {
-	uint64_t stride = test_stride(5, 40), cuts = 0;
 	(void)state;
-	for (int fate = SOSIE_FATE_KEPT; fate <= SOSIE_FATE_REORDERED; fate++)
-		for (uint64_t n = (uint64_t)fate % stride;; n += stride) {
-			if (!cut_at(n, (enum sosie_fate)fate))
-				break;
-			cuts++;
-		}
-	print_message("rounds: %llu simulated-power-cuts\n", (unsigned long long)cuts);
-	assert_true(cuts >= 40);
+	sweep(true);
+}
+
+static void test_power_cut_in_prune_that_copies_leaves_points_whole_or_recorded(void **state)
+{
+	(void)state;
+	sweep(false);
 }
 
 static bool fail_at(uint64_t n, int sys)
@@ -669,7 +708,7 @@ static bool fail_at(uint64_t n, int sys)
 	struct sosie_io *faulty;
 	struct sosie_fault_plan plan = {.kind = SOSIE_FAULT_NONE};
 	struct sosie_prune sum;
-	prepare(&l);
+	prepare(&l, true);
 	sosie_store_close(l.store);
 	OK(&l, sosie_io_fault(l.io, &plan, &faulty, &l.err));
 	OK(&l, sosie_store_open(faulty, &l.clock.clock, "/s", &l.store, &l.err));
@@ -677,7 +716,7 @@ static bool fail_at(uint64_t n, int sys)
 	prune_rc(&l, &sum);
 	bool fired = plan.fired > 0;
 	plan = (struct sosie_fault_plan){.kind = SOSIE_FAULT_NONE};
-	finish(&l);
+	finish(&l, true);
 	sosie_store_close(l.store);
 	sosie_io_free(faulty);
 	l.store = NULL;
@@ -801,6 +840,7 @@ int main(void)
 	        cmocka_unit_test(test_without_reflink_points_on_the_way_stay_until_a_copy_pays),
 	        cmocka_unit_test(test_dry_run_changes_nothing_and_tells_the_same),
 	        cmocka_unit_test(test_pinned_points_stay_and_unpinning_waits),
+	        cmocka_unit_test(test_pin_that_the_log_lost_stops_the_prune),
 	        cmocka_unit_test(test_point_of_a_cutover_stays),
 	        cmocka_unit_test(test_verify_finds_what_is_missing_and_not_pruned),
 	        cmocka_unit_test(test_damaged_generation_stops_the_prune),
@@ -812,6 +852,7 @@ int main(void)
 	        cmocka_unit_test(test_upload_over_quota_waits_until_wishes_made_room),
 	        cmocka_unit_test(test_keeper_prunes_when_due_and_not_before),
 	        cmocka_unit_test(test_power_cut_in_prune_leaves_points_whole_or_recorded),
+	        cmocka_unit_test(test_power_cut_in_prune_that_copies_leaves_points_whole_or_recorded),
 	        cmocka_unit_test(test_failed_call_anywhere_in_prune_loses_nothing),
 	};
 	return cmocka_run_group_tests(tests, setup, NULL);
