@@ -394,6 +394,64 @@ static void test_every_name_of_every_message_is_withstood(void **state)
 	play_all("names", set_name, 1, 200);
 }
 
+/* Not only survived: what is no request at all ends the session there and then. `put_in` before each frame
+ * but the first. */
+static void expect_end(struct bench *b, struct recording *r, const void *put_in, size_t len, const char *name)
+{
+	struct script s = {.len = 0};
+	for (unsigned at = 1; at < r->frames.count; at++) {
+		struct play p = {.b = b, .script = &s, .recorded = &r->id};
+		script_clear(&s);
+		copy_frames(r, 0, at, &s);
+		script_add(&s, put_in, len);
+		copy_frames(r, at, r->frames.count, &s);
+		play(&p);
+		if (p.rc != -SOSIE_EPROTO || p.errors != 1)
+			fail_msg("%s before frame %u: %d, %u errors", name, at, p.rc, p.errors);
+		assert_int_equal(strncmp(p.what, "protocol", 8), 0);
+		if (after_session(b, r))
+			record(b, r);
+	}
+	free(s.bytes);
+}
+
+static void test_what_is_no_request_ends_the_session(void **state)
+{
+	static const enum sosie_message_type answers[] = {
+	        SOSIE_MSG_WELCOME, SOSIE_MSG_STATEMENT, SOSIE_MSG_UPLOAD, SOSIE_MSG_OK,    SOSIE_MSG_ACK,
+	        SOSIE_MSG_DURABLE, SOSIE_MSG_VERDICT,   SOSIE_MSG_BYTES,  SOSIE_MSG_ERROR, SOSIE_MSG_HELLO,
+	};
+	static const uint8_t headers[][SOSIE_FRAME_HEADER] = {
+	        {0, 0, 0, 0, SOSIE_MSG_PING, 0, 0, 0, 0, 0, 0, 0},             /* request 0 */
+	        {0, 0, 0, 0, SOSIE_MSG_PING, 0, 1, 0, 7, 0, 0, 0},             /* the zero field */
+	        {0, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0},                          /* type 0 */
+	        {0, 0, 0, 0, SOSIE_MSG_BYE + 1, 0, 0, 0, 7, 0, 0, 0},          /* the first that is none */
+	        {0, 0, 0, 0, 0xff, 0xff, 0, 0, 7, 0, 0, 0},                    /* the last */
+	        {1, 0, 0x14, 0, SOSIE_MSG_DATA, 0, 0, 0, 7, 0, 0, 0},          /* a byte too long */
+	        {0xff, 0xff, 0xff, 0xff, SOSIE_MSG_DATA, 0, 0, 0, 7, 0, 0, 0}, /* 4 GiB */
+	};
+	struct bench *b = bench_new(BENCH_CAPACITY, 0);
+	struct recording r = {.point = 0};
+	struct script one = {.len = 0};
+	unsigned ran = 0;
+	(void)state;
+	record(b, &r);
+	for (unsigned i = 0; i < sizeof(headers) / sizeof(*headers); i++, ran++)
+		expect_end(b, &r, headers[i], SOSIE_FRAME_HEADER, "a header");
+	for (unsigned i = 0; i < sizeof(answers) / sizeof(*answers); i++, ran++) {
+		struct sosie_message m;
+		sample_message(answers[i], &m);
+		script_clear(&one);
+		script_message(&one, &m);
+		expect_end(b, &r, one.bytes, one.len, sosie_message_name(answers[i]));
+	}
+	print_message("no requests: %u, each before every frame\n", ran);
+	bench_intact(b);
+	free(one.bytes);
+	recording_free(&r);
+	bench_free(b);
+}
+
 /* What was recorded, again and again, also when its point is not the newest any more: never a point more. */
 static void test_replayed_session_makes_no_second_point(void **state)
 {
@@ -433,6 +491,7 @@ int main(void)
 	        cmocka_unit_test(test_every_type_anywhere_is_withstood),
 	        cmocka_unit_test(test_every_number_of_every_message_is_withstood),
 	        cmocka_unit_test(test_every_name_of_every_message_is_withstood),
+	        cmocka_unit_test(test_what_is_no_request_ends_the_session),
 	        cmocka_unit_test(test_replayed_session_makes_no_second_point),
 	};
 	printf("seed %u\n", SEED);
