@@ -112,7 +112,8 @@ static int limit_all(const struct sosie_sandbox *rules, uint64_t mapped, struct 
 	if (!PROCESS_UNDER_SANITIZER)
 		rc = process_limit(RLIMIT_AS, mapped + rules->memory_bytes, err);
 	if (rc == 0) /* poll(2) takes no more descriptors than that; the numbers below it are taken */
-		rc = process_limit(RLIMIT_NOFILE, rules->features & SOSIE_SANDBOX_WAIT ? rules->keep_count : 0, err);
+		rc = process_limit(RLIMIT_NOFILE,
+		                   rules->features & SOSIE_SANDBOX_WAIT ? rules->keep_count : 0, err);
 	if (rc == 0 && !(rules->features & SOSIE_SANDBOX_FILES))
 		rc = process_limit(RLIMIT_FSIZE, 0, err);
 	return rc;

@@ -23,7 +23,7 @@ enum door_rule {
 	DOOR_GROUP,
 	DOOR_GROUP_DIR,
 	DOOR_GROUP_FILE,
-	DOOR_SECRET, /* a private key */
+	DOOR_SECRET,    /* a private key */
 	DOOR_OTHER_DIR, /* what is not ours: nobody else may change it */
 	DOOR_OTHER_FILE,
 };

@@ -25,9 +25,9 @@ struct sosie_store {
 	struct sosie_signer *signer;    /* the standby's, borrowed; NULL: nothing is signed */
 	struct sosie_public standby;    /* its public key, as the store says; has_standby: it has one */
 	bool has_standby;
-	struct audit_log *audits; /* where audit logs end, and their keys (audit.c, keys.c) */
-	struct confined_home *home;     /* children that read what peers wrote, made when first needed */
-	bool home_lent;                 /* home is somebody else's: a test's, for many stores */
+	struct audit_log *audits;   /* where audit logs end, and their keys (audit.c, keys.c) */
+	struct confined_home *home; /* children that read what peers wrote, made when first needed */
+	bool home_lent;             /* home is somebody else's: a test's, for many stores */
 };
 
 struct sosie_group {

@@ -271,8 +271,7 @@ static int read_key_file(struct command *c, const char *path, char *text, size_t
 	return rc;
 }
 
-static void key_document(struct command *c, const struct sosie_key *key, const char *line,
-                         const char *user)
+static void key_document(struct command *c, const struct sosie_key *key, const char *line, const char *user)
 {
 	sosie_json_set_str(c->doc, "store", c->store_path);
 	sosie_json_set_str(c->doc, "tenant", c->tenant.s);
@@ -364,8 +363,7 @@ static int key_options(struct command *c, struct sosie_key *key, struct sosie_er
 	return rc;
 }
 
-static void say_registered(struct command *c, const struct sosie_key *key, const char *line,
-                           const char *user)
+static void say_registered(struct command *c, const struct sosie_key *key, const char *line, const char *user)
 {
 	if (key->use == SOSIE_KEY_SIGNING) {
 		printf("Registered the signing key %s (%s) of the tenant %s\n", key->info.id,

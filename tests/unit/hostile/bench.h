@@ -448,8 +448,8 @@ static inline unsigned bench_names_in(struct bench *b, const char *dir)
 /* No name has appeared where a sender has none to make. */
 static inline void bench_places(struct bench *b)
 {
-	assert_int_equal(bench_names_in(b, "/"), 2);       /* s, x */
-	assert_int_equal(bench_names_in(b, "/s"), 3);      /* sosie.json, acme, beta */
+	assert_int_equal(bench_names_in(b, "/"), 2);  /* s, x */
+	assert_int_equal(bench_names_in(b, "/s"), 3); /* sosie.json, acme, beta */
 	/* tenant.json, _keys, _inbox, _outbox, _audit, web */
 	assert_int_equal(bench_names_in(b, "/s/beta"), 6);
 	assert_int_equal(bench_names_in(b, "/s/acme/_keys"), 1);
