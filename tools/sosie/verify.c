@@ -177,22 +177,21 @@ static int check_head(struct command *c, const char *path, const struct trusted 
 	return 0;
 }
 
-static int verify(struct command *c, struct sosie_verify *v, struct damage *d, struct sosie_err *err)
+static int verify(struct command *c, struct sosie_verify *v, struct damage *d, struct trusted *t,
+                  struct sosie_err *err)
 {
 	const char *keys = options_get(&c->options, "keys"), *head = options_get(&c->options, "head");
-	struct trusted t = {0};
-	int rc = keys ? read_keys(c, keys, &t, err) : 0;
+	int rc = keys ? read_keys(c, keys, t, err) : 0;
 
 	if (keys) {
-		v->source_keys = t.sources;
-		v->source_key_count = t.count;
-		v->standby = &t.standby;
+		v->source_keys = t->sources;
+		v->source_key_count = t->count;
+		v->standby = &t->standby;
 	}
 	if (rc == 0)
 		rc = sosie_group_verify(c->group, v, err);
 	if (rc == 0 && head)
-		rc = check_head(c, head, &t, d, v, err);
-	free(t.sources);
+		rc = check_head(c, head, t, d, v, err);
 	return rc;
 }
 
@@ -200,6 +199,7 @@ int verb_verify(struct command *c, struct sosie_err *err)
 {
 	struct sosie_verify v;
 	struct damage d = {.c = c};
+	struct trusted trusted = {0};
 	int rc;
 
 	memset(&v, 0, sizeof(v));
@@ -217,7 +217,8 @@ int verb_verify(struct command *c, struct sosie_err *err)
 	v.damage = on_damage;
 	v.arg = &d;
 	d.list = sosie_json_add_arr(c->doc, "damage");
-	rc = verify(c, &v, &d, err);
+	rc = verify(c, &v, &d, &trusted, err);
+	free(trusted.sources);
 	progress_clear(&c->progress);
 	document(c, &v);
 	if (rc < 0)
