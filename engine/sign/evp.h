@@ -12,10 +12,8 @@
 #define EVP_SIG_LEN 64u
 #define EVP_SHA512_LEN 64u
 
-/* For children of processes with many threads: before the fork, and in the child before anything else here.
- * There only keys may be made and used. */
-int evp_before_fork(struct sosie_err *err);
-void evp_in_child(void);
+/* Before the fork of a child that will make or use keys. */
+void evp_before_fork(void);
 
 int evp_sha512(const void *data, size_t len, uint8_t out[EVP_SHA512_LEN], struct sosie_err *err);
 

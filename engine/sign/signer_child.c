@@ -6,9 +6,8 @@
  *
  * Invariants:
  *  - Nothing can read its memory but root (not dumpable), and it leaves no core.
- *  - It takes no lock that another thread of the parent can have held at the fork: it uses a context of
- *    libcrypto of its own (evp.c). Should it hang on a lock all the same, then before it says that it is
- *    ready, because it has made one signature before that word; and the parent starts another.
+ *  - Should it hang on a lock that another thread of the parent held at the fork (evp.c), then before it says
+ *    that it is ready, because it has made one signature before that word; and the parent starts the next.
  *  - It ends when its socket is closed or its parent's process has ended, whichever comes first; not when the
  *    thread ends that forked it, nor by the signals that a terminal or a service manager sends to all
  *    processes at once: the parent may still want to sign.
@@ -109,7 +108,6 @@ noreturn void signer_child(const char *path, int socket, pid_t parent)
 	int watch, rc;
 
 	memset(&hello, 0, sizeof(hello));
-	evp_in_child();
 	(void)prctl(PR_SET_DUMPABLE, 0); /* before the key is here; a failure is told by the sandbox */
 	watch = pidfd_open(parent, 0);
 	if (watch < 0)

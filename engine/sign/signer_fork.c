@@ -21,8 +21,9 @@
 #include "sosie/clock.h"
 #include "sosie/thread.h"
 
-#define REPLY_MS 5000 /* a signature takes 0.1 ms, a start some ms */
-#define STARTS 3u     /* of which each may hang: a lock that another thread held at the fork */
+#define START_MS 2000 /* until the first word; some ms as a rule */
+#define REPLY_MS 5000 /* a signature takes 0.1 ms */
+#define STARTS 5u     /* of which each may hang: a lock that another thread held at the fork */
 #define TRIES 2u      /* of a request: the child may have been killed since the last one */
 
 struct signer_fork {
@@ -50,9 +51,9 @@ static void end_child(struct signer_fork *f)
  * ------------------------------------------------------------------------------------------------------- */
 
 /* One message of exactly len bytes, in time. */
-static bool await(int socket, void *dst, size_t len)
+static bool await(int socket, void *dst, size_t len, int64_t limit_ms)
 {
-	const int64_t until = sosie_mono_ms(sosie_clock_real()) + REPLY_MS;
+	const int64_t until = sosie_mono_ms(sosie_clock_real()) + limit_ms;
 	struct pollfd p = {.fd = socket, .events = POLLIN};
 
 	for (;;) {
@@ -69,10 +70,9 @@ static bool await(int socket, void *dst, size_t len)
 static int fork_child(struct signer_fork *f, struct sosie_err *err)
 {
 	const pid_t parent = getpid();
-	int pair[2], rc = evp_before_fork(err);
+	int pair[2];
 
-	if (rc != 0)
-		return rc;
+	evp_before_fork();
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
 		return sosie_err_sys(err, errno, "cannot start the process that holds a key");
 	f->child = sosie_fork();
@@ -115,7 +115,7 @@ static int start(struct signer_fork *f, struct signer_hello *hello, struct sosie
 		rc = fork_child(f, err);
 		if (rc != 0)
 			return rc;
-		if (!await(f->socket, hello, sizeof(*hello))) {
+		if (!await(f->socket, hello, sizeof(*hello), START_MS)) {
 			end_child(f);
 			continue;
 		}
@@ -157,7 +157,8 @@ static bool ask(struct signer_fork *f, const char *name_space, const uint8_t has
 	memcpy(request.hash, hash, EVP_SHA512_LEN);
 	if (send(f->socket, &request, sizeof(request), MSG_NOSIGNAL | MSG_DONTWAIT) !=
 	            (ssize_t)sizeof(request) ||
-	    !await(f->socket, &reply, sizeof(reply)) || reply.number != request.number || reply.made != 1)
+	    !await(f->socket, &reply, sizeof(reply), REPLY_MS) || reply.number != request.number ||
+	    reply.made != 1)
 		return false;
 	memcpy(sig, reply.sig, EVP_SIG_LEN);
 	return true;

@@ -272,6 +272,7 @@ static void test_signer_is_used_by_many_threads(void **state)
 }
 
 #define BUSY 6u
+#define OPENS 20u
 
 static _Atomic bool busy;
 
@@ -288,30 +289,32 @@ static void *keep_busy(void *arg)
 	return arg;
 }
 
-static void test_signer_opens_at_once_beside_busy_threads(void **state)
+/* Here and there a start is lost, as evp.c says; without the use before the fork one after the other is. */
+static void test_signer_opens_beside_busy_threads(void **state)
 {
 	pthread_t threads[BUSY];
 	char path[160];
-	unsigned started = 0;
+	unsigned good = 0, started = 0;
 
 	(void)state;
 	strcpy(path, key_file("busy"));
 	busy = true;
 	for (unsigned i = 0; i < BUSY; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, keep_busy, NULL), 0);
-	for (unsigned i = 0; i < 40; i++) {
+	for (unsigned i = 0; i < OPENS && good == i && started < 2 * OPENS; i++) {
 		struct sosie_signer *s = NULL;
 
-		if (sosie_signer_open(path, &s, &err) == 0)
+		if (sosie_signer_open(path, &s, &err) == 0) {
 			started += counters(s).started;
+			good++;
+		}
 		sosie_signer_close(s);
-		if (started != i + 1) /* another start was needed, or none came */
-			break;
 	}
 	busy = false;
 	for (unsigned i = 0; i < BUSY; i++)
 		pthread_join(threads[i], NULL);
-	assert_int_equal(started, 40);
+	assert_int_equal(good, OPENS);
+	assert_in_range(started, OPENS, 2 * OPENS - 1);
 }
 
 /* --- what the child refuses
@@ -660,6 +663,8 @@ static void test_agent_that_lies_is_found_out(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	        /* First: while libcrypto has no signature's method at hand yet in this process. */
+	        cmocka_unit_test(test_signer_opens_beside_busy_threads),
 	        cmocka_unit_test(test_signer_of_file_signs_and_is_reaped),
 	        cmocka_unit_test(test_signer_killed_next_call_works),
 	        cmocka_unit_test(test_signer_that_hangs_is_replaced),
@@ -668,7 +673,6 @@ int main(void)
 	        cmocka_unit_test(test_signer_outlives_the_thread_that_opened_it),
 	        cmocka_unit_test(test_signer_ends_with_its_process),
 	        cmocka_unit_test(test_signer_is_used_by_many_threads),
-	        cmocka_unit_test(test_signer_opens_at_once_beside_busy_threads),
 	        cmocka_unit_test(test_child_signs_for_our_namespaces_only),
 	        cmocka_unit_test(test_child_ends_at_a_message_of_other_length),
 	        cmocka_unit_test(test_child_is_confined),
