@@ -35,6 +35,7 @@ exits 0 "nothing goes before" "$sosie" prune --store "$SOSIE_STORE" acme/erp --j
 json '.groups == [{"tenant": "acme", "group": "erp", "points": 0, "bytes": 0, "generations": 0, "keeps_everything": true}]'
 "$sosie" status --store "$SOSIE_STORE" acme/erp >"$work/out" || true
 says '6 points kept \(the policy keeps everything\), 0 pruned; 1 change of the policy waits'
+says 'from .* UTC: wish.all = 0 s \(group\)'
 exits 0 "taken back" "$sosie" policy cancel --store "$SOSIE_STORE" "$id"
 exits 1 "there is no such change any more" "$sosie" policy cancel --store "$SOSIE_STORE" "$id"
 

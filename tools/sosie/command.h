@@ -127,6 +127,9 @@ int verb_prune(struct command *c, struct sosie_err *err);
 int verb_clock_accept(struct command *c, struct sosie_err *err);
 /* status --config FILE, --state DIR: of the source's daemon. One of both is given. */
 int status_of_source(struct command *c, const char *file, const char *state, struct sosie_err *err);
+/* policy.c: "wish.all = 3 d (group)"; returns dst. */
+struct sosie_policy_change;
+const char *policy_change_text(char *dst, size_t size, const struct sosie_policy_change *change);
 /* Does not return when sosied could be run. */
 int replicate_exec(char **argv, struct sosie_err *err);
 

@@ -67,7 +67,7 @@ static void show_value(struct command *c, struct sosie_json *values, enum sosie_
 	printf("  %-14s %-12s %s\n", sosie_policy_name(key), text, v->set ? level_names[v->level] : "");
 }
 
-static const char *change_text(char *dst, size_t size, const struct sosie_policy_change *change)
+const char *policy_change_text(char *dst, size_t size, const struct sosie_policy_change *change)
 {
 	char value[32] = "inherit";
 
@@ -104,7 +104,7 @@ static void show_changes(struct command *c, const struct sosie_policy_view *view
 		if (i == 0)
 			printf("\nThese changes wait (sosie policy cancel ID takes one back):\n");
 		printf("  %s  from %s: %s\n", change->id, command_time(time, change->from_ms),
-		       change_text(text, sizeof(text), change));
+		       policy_change_text(text, sizeof(text), change));
 	}
 }
 
@@ -237,6 +237,6 @@ int verb_policy_cancel(struct command *c, struct sosie_err *err)
 	sosie_json_set_str(c->doc, "store", c->store_path);
 	document_change(sosie_json_add_obj(c->doc, "change"), &change);
 	if (!c->json)
-		printf("Taken back: %s\n", change_text(text, sizeof(text), &change));
+		printf("Taken back: %s\n", policy_change_text(text, sizeof(text), &change));
 	return 0;
 }

@@ -138,7 +138,7 @@ static void document_retention(struct sosie_json *obj, const struct retention *r
 
 static void show_retention(const struct retention *r)
 {
-	char points[COMMAND_COUNT], waiting[COMMAND_COUNT], line[1100];
+	char points[COMMAND_COUNT], waiting[COMMAND_COUNT], line[1100], time[COMMAND_TIME];
 
 	if (!r->known) {
 		printf("  retention      cannot be told: %s\n",
@@ -154,6 +154,9 @@ static void show_retention(const struct retention *r)
 		       command_count(waiting, r->view.change_count, "change"),
 		       r->view.change_count == 1 ? "s" : "");
 	printf("\n");
+	for (unsigned i = 0; i < r->view.change_count; i++)
+		printf("                 from %s: %s\n", command_time(time, r->view.changes[i].from_ms),
+		       policy_change_text(line, sizeof(line), &r->view.changes[i]));
 }
 
 static void show_objective(const struct retention *r, const struct sosie_group_status *s)

@@ -791,6 +791,42 @@ static void test_upload_over_quota_waits_until_wishes_made_room(void **state)
 	}
 }
 
+/* A disk that fills up: what is only wished goes, the oldest first, and points go on coming. */
+static void test_full_disk_thins_wishes_and_goes_on(void **state)
+{
+	struct lab l;
+	struct sosie_prune p;
+	unsigned waits = 0;
+	(void)state;
+	lab_init(&l, 5u << 20, 0, true);
+	lab_accept(&l);
+	model_add(&l.model, "root", 300000);
+	lab_point(&l, first_changes, 1);
+	set_and_wait(&l, "floor.hourly=2");
+	for (unsigned i = 1; i < LAB_POINTS; i++) {
+		const struct change all[] = {{0, 0, 300000, noise + 4099 * i}};
+		struct make_upload u = lab_upload(&l, all, 1);
+		make_upload(&u);
+		struct sosie_accept_result r = lab_accept(&l);
+		if (r.waiting) {
+			waits++;
+			OK(&l, sosie_keeper_retain(l.store, "acme", "erp", &p, &l.err));
+			assert_true(p.points > 0);
+			r = lab_accept(&l);
+		}
+		if (r.accepted != 1)
+			fail_msg("point %u: %s", i + 1, r.last.what);
+		lab_keep_point(&l);
+	}
+	print_message("%u waits; %s\n", waits, kept_list(&l));
+	assert_true(waits > 0);
+	assert_true(is_pruned(&l, 2));
+	assert_false(is_pruned(&l, 1)); /* the floor's other hour */
+	check_kept(&l);
+	assert_int_equal(damage(&l), 0);
+	lab_fini(&l);
+}
+
 static void test_keeper_prunes_when_due_and_not_before(void **state)
 {
 	struct lab l;
@@ -850,6 +886,7 @@ int main(void)
 	        cmocka_unit_test(test_prune_waits_while_a_policy_is_changed),
 	        cmocka_unit_test(test_damaged_record_of_prunes_stops_pruning_not_export),
 	        cmocka_unit_test(test_upload_over_quota_waits_until_wishes_made_room),
+	        cmocka_unit_test(test_full_disk_thins_wishes_and_goes_on),
 	        cmocka_unit_test(test_keeper_prunes_when_due_and_not_before),
 	        cmocka_unit_test(test_power_cut_in_prune_leaves_points_whole_or_recorded),
 	        cmocka_unit_test(test_power_cut_in_prune_that_copies_leaves_points_whole_or_recorded),
