@@ -2,6 +2,7 @@
 /* See make_upload.h. */
 #include "tests/support/make_upload.h"
 
+#include "sosie/sign.h"
 #include "sosie/bytes.h"
 
 #include <stdio.h>
@@ -356,6 +357,12 @@ static void commit(struct making *k)
 	describe(k, volumes, parts);
 	CHECK(sosie_manifest_text(&k->m, &text, &len, ERR));
 	pad(&text, &len, k->u->pad_manifest);
+	if (k->u->signer) {
+		char *made;
+		CHECK(sosie_sign(k->u->signer, SOSIE_SIGN_MANIFEST, text, len, &made, &len, ERR));
+		free(text);
+		text = made;
+	}
 	k->u->part0_len = k->parts[0].len;
 	if (k->u->flip && k->u->flip_at < k->parts[0].len)
 		k->parts[0].bytes[k->u->flip_at] ^= 0x10;

@@ -58,6 +58,7 @@ struct make_upload {
 	uint64_t plain_less;        /* the manifest counts that many bytes of content less */
 	uint64_t claim_part;        /* the manifest's length of part 0; 0: the true one */
 	unsigned pad_manifest;      /* spaces behind the manifest */
+	struct sosie_signer *signer; /* signs the manifest; NULL: nobody does */
 	unsigned empty_attachments; /* further ones without a byte: a longer manifest, at most 255 */
 	enum make_as as;
 	bool wrong_basis; /* the model changes a byte more that counts as old: the standby has another */

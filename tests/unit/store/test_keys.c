@@ -4,6 +4,7 @@
 #include "engine/store/keys.h"
 #include "sosie/inbox.h"
 #include "sosie/message.h"
+#include "sosie/sign.h"
 #include "tests/unit/store/lab.h"
 
 /* Of 32 zero bytes, of ssh-keygen, and one that is no Ed25519. */
@@ -323,24 +324,39 @@ static int64_t until(struct lab *l, const char *group, const char *id)
 	return found;
 }
 
+/* From here on the lab's uploads are signed; line: the key's. */
+static void sign_uploads(struct lab *l, char line[SOSIE_PUBLIC_LINE])
+{
+	static const uint8_t seed[32] = {7};
+	OK(l, sosie_signer_seed(seed, &l->signer, &l->err));
+	sosie_public_line(sosie_signer_public(l->signer), "source", line);
+}
+
+static void end_signing(struct lab *l)
+{
+	sosie_signer_close(l->signer);
+	lab_fini(l);
+}
+
 static void test_signing_key_is_good_up_to_the_points_of_its_revocation(void **state)
 {
-	static const uint8_t zeros[32];
 	struct lab l;
 	struct sosie_key_info a, b;
 	struct sosie_signing_key *keys;
 	unsigned count;
+	char line[SOSIE_PUBLIC_LINE];
 	(void)state;
 	start(&l);
+	sign_uploads(&l, line);
 	OK(&l, add(&l, two_line, SOSIE_KEY_SSH, NULL, &b));
 	OK(&l, sosie_signing_keys(l.store, "acme", "erp", &keys, &count, &l.err));
 	assert_null(keys);
 	assert_int_equal(count, 0);
-	OK(&l, add(&l, zero_line, SOSIE_KEY_SIGNING, NULL, &a));
+	OK(&l, add(&l, line, SOSIE_KEY_SIGNING, NULL, &a));
 	assert_false(copy_is_there(&l, a.id)); /* no receiver takes it for an SSH key */
 	OK(&l, sosie_signing_keys(l.store, "acme", "erp", &keys, &count, &l.err));
 	assert_int_equal(count, 1);
-	assert_memory_equal(keys[0].key, zeros, sizeof(zeros));
+	assert_memory_equal(keys[0].key, sosie_signer_public(l.signer)->b, SOSIE_PUBLIC_LEN);
 	free(keys);
 	points(&l, 2);
 	assert_int_equal(until(&l, "erp", a.id), INT64_MAX);
@@ -351,18 +367,18 @@ static void test_signing_key_is_good_up_to_the_points_of_its_revocation(void **s
 	again(&l);
 	assert_int_equal(until(&l, "erp", a.id), 2);
 	/* Good again, then for crm alone, then not at all: what it signed in erp by then stays. */
-	OK(&l, add(&l, zero_line, SOSIE_KEY_SIGNING, NULL, &a));
+	OK(&l, add(&l, line, SOSIE_KEY_SIGNING, NULL, &a));
 	assert_int_equal(until(&l, "erp", a.id), INT64_MAX);
 	OK(&l, sosie_key_revoke(l.store, "acme", a.id, NULL, &l.err));
 	assert_int_equal(until(&l, "erp", a.id), 3);
-	OK(&l, add(&l, zero_line, SOSIE_KEY_SIGNING, "crm", &a));
+	OK(&l, add(&l, line, SOSIE_KEY_SIGNING, "crm", &a));
 	assert_int_equal(until(&l, "erp", a.id), 3);
 	assert_int_equal(until(&l, "crm", a.id), INT64_MAX);
 	points(&l, 1);
 	OK(&l, sosie_key_revoke(l.store, "acme", a.id, NULL, &l.err));
 	assert_int_equal(until(&l, "erp", a.id), 3);
 	assert_int_equal(until(&l, "crm", a.id), 0);
-	lab_fini(&l);
+	end_signing(&l);
 }
 
 static void test_one_key_for_both_uses_is_revoked_for_both(void **state)
@@ -390,9 +406,11 @@ static void test_signing_key_of_many_groups_is_revoked_in_several_entries(void *
 	struct lab l;
 	struct sosie_key_info k;
 	char name[SOSIE_NAME_MAX + 1];
+	char line[SOSIE_PUBLIC_LINE];
 	(void)state;
 	start(&l);
-	OK(&l, add(&l, zero_line, SOSIE_KEY_SIGNING, NULL, &k));
+	sign_uploads(&l, line);
+	OK(&l, add(&l, line, SOSIE_KEY_SIGNING, NULL, &k));
 	points(&l, 2);
 	for (unsigned i = 0; i < 600; i++) {
 		snprintf(name, sizeof(name), "a%03u-%.*s", i, 55,
@@ -406,7 +424,7 @@ static void test_signing_key_of_many_groups_is_revoked_in_several_entries(void *
 	struct sosie_key *keys = list(&l, 1);
 	assert_true(keys[0].revoked_ms > 0);
 	free(keys);
-	lab_fini(&l);
+	end_signing(&l);
 }
 
 static void test_revocation_waits_for_the_groups_and_says_when_it_cannot(void **state)
@@ -416,9 +434,11 @@ static void test_revocation_waits_for_the_groups_and_says_when_it_cannot(void **
 	struct sosie_io *io;
 	struct sosie_store *store;
 	struct sosie_group *g;
+	char line[SOSIE_PUBLIC_LINE];
 	(void)state;
 	start(&l);
-	OK(&l, add(&l, zero_line, SOSIE_KEY_SIGNING, NULL, &k));
+	sign_uploads(&l, line);
+	OK(&l, add(&l, line, SOSIE_KEY_SIGNING, NULL, &k));
 	points(&l, 1);
 	OK(&l, sosie_io_sim(l.disk, &io, &l.err));
 	OK(&l, sosie_store_open(io, &l.clock.clock, "/s", &store, &l.err));
@@ -432,16 +452,18 @@ static void test_revocation_waits_for_the_groups_and_says_when_it_cannot(void **
 	sosie_io_free(io);
 	OK(&l, sosie_key_revoke(l.store, "acme", k.id, NULL, &l.err));
 	assert_int_equal(until(&l, "erp", k.id), 1);
-	lab_fini(&l);
+	end_signing(&l);
 }
 
 static void test_damaged_chain_of_one_group_holds_up_no_revocation(void **state)
 {
 	struct lab l;
 	struct sosie_key_info k;
+	char line[SOSIE_PUBLIC_LINE];
 	(void)state;
 	start(&l);
-	OK(&l, add(&l, zero_line, SOSIE_KEY_SIGNING, NULL, &k));
+	sign_uploads(&l, line);
+	OK(&l, add(&l, line, SOSIE_KEY_SIGNING, NULL, &k));
 	points(&l, 2);
 	OK(&l, group_make(l.store, "acme", "crm", &l.err));
 	struct sosie_file *f;
@@ -452,7 +474,7 @@ static void test_damaged_chain_of_one_group_holds_up_no_revocation(void **state)
 	OK(&l, sosie_key_revoke(l.store, "acme", k.id, NULL, &l.err));
 	assert_int_equal(until(&l, "erp", k.id), 0);
 	assert_int_equal(until(&l, "crm", k.id), 0);
-	lab_fini(&l);
+	end_signing(&l);
 }
 
 /* --- at the receiver
