@@ -292,6 +292,7 @@ static void accept_all(struct build *b, struct sosie_accept_result *out)
 		out->refused += round.refused;
 		out->waiting += round.waiting;
 		out->point = round.point;
+		out->last = round.last;
 	} while (round.more);
 }
 
