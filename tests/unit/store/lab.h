@@ -28,6 +28,7 @@ struct lab {
 	struct model model;              /* the source now */
 	struct model points[LAB_POINTS]; /* content of point i + 1 */
 	unsigned point_count;
+	bool packed; /* uploads have packed ranges */
 	struct sosie_err err;
 };
 
@@ -117,7 +118,8 @@ static inline struct make_upload lab_upload(struct lab *l, const struct change *
 	                        .store = "/s",
 	                        .model = &l->model,
 	                        .changes = changes,
-	                        .change_count = count};
+	                        .change_count = count,
+	                        .packed = l->packed};
 	u.parent = lab_head(l);
 	l->clock.now_ms += 10;
 	return u;
