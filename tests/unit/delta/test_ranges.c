@@ -402,13 +402,15 @@ static void set_word8(uint32_t v)
 		f.bytes[8 + i] = (uint8_t)(v >> (8 * i));
 }
 
-/* The header with another length of the ranges; whether it is taken for what it says. */
+/* The header with another length of the ranges, in front of those that are there and of as many bytes as it
+ * says: refused; whether it is taken for what it says. */
 static bool lengths_with(uint32_t ranges_len)
 {
 	const uint32_t kept = word8();
 	int rc;
 
 	set_word8((kept & RECORD_PLAIN_MASK) | ranges_len << RECORD_PLAIN_BITS);
+	assert_int_not_equal(sosie_record_ranges(f.bytes, SOSIE_RECORD_HEADER + 6, &f.record, &f.err), 0);
 	rc = sosie_record_lengths(f.bytes, &f.ranges_len, &f.payload_len, &f.err);
 	if (rc == 0)
 		assert_int_not_equal(sosie_record_parse(f.bytes, SOSIE_RECORD_HEADER + (size_t)f.ranges_len,
