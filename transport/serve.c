@@ -84,6 +84,8 @@ static int on_hello(struct serve *s, const struct sosie_message *in, struct sosi
 		return sosie_err_action(err,
 		                        "install releases of sosie that have a protocol version in common");
 	}
+	if (sosie_inbox_reads_packed(s->inbox))
+		m.welcome.capabilities |= SOSIE_CAP_PACKED;
 	m.welcome.time_ms = (uint64_t)sosie_wall_ms(s->options->clock);
 	strncpy(m.welcome.software, s->options->software, sizeof m.welcome.software - 1);
 	sosie_inbox_store_id(s->inbox, &m.welcome.store);

@@ -217,7 +217,7 @@ static int say_hello(struct sosie_session *s, const char *software, struct sosie
 {
 	struct sosie_message m = {
 	        .hello = {.lowest = SOSIE_PROTOCOL_VERSION, .highest = SOSIE_PROTOCOL_VERSION}};
-	uint64_t capabilities = SOSIE_CAP_ATTACHMENTS | SOSIE_CAP_COMPARE | SOSIE_CAP_JOIN;
+	uint64_t capabilities = SOSIE_CAP_ATTACHMENTS | SOSIE_CAP_COMPARE | SOSIE_CAP_JOIN | SOSIE_CAP_PACKED;
 	m.hello.capabilities = capabilities;
 	strncpy(m.hello.software, software, sizeof m.hello.software - 1);
 	int rc = ask(s, &m, SOSIE_MSG_HELLO, SOSIE_MSG_WELCOME, err);

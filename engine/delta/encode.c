@@ -14,6 +14,7 @@ struct sosie_encoder {
 	struct sosie_digest group_ctx;
 	struct sosie_hash *hash;
 	struct zstd_packer *packer;
+	bool pack_ranges;
 	uint8_t spare[SOSIE_RECORD_PLAIN_MAX]; /* the content as data, when a patch or delta may be larger */
 	uint8_t record[SOSIE_RECORD_MAX];
 };
@@ -45,6 +46,11 @@ void sosie_encoder_level(struct sosie_encoder *enc, int level)
 	zstd_packer_level(enc->packer, level);
 }
 
+void sosie_encoder_pack_ranges(struct sosie_encoder *enc, bool pack)
+{
+	enc->pack_ranges = pack;
+}
+
 void sosie_encoder_free(struct sosie_encoder *enc)
 {
 	if (!enc)
@@ -59,24 +65,40 @@ static int misuse(struct sosie_err *err, const char *why)
 	return sosie_err_set(err, SOSIE_EINTERNAL, "record cannot be encoded: %s", why);
 }
 
-/* Header and ranges in front of the payload, which is in place. */
-static void put_head(struct sosie_encoder *enc, const struct sosie_record *r,
-                     const struct sosie_range *ranges, const void **out, size_t *len)
+/* Ranges to their place, in the shorter form that is allowed; returns their length. */
+static size_t place_ranges(struct sosie_encoder *enc, const struct sosie_range *ranges, unsigned count)
 {
+	const size_t each = (size_t)count * SOSIE_RANGE_BYTES;
+	const size_t room = each - 1 < RECORD_PACKED_MAX ? each - 1 : RECORD_PACKED_MAX;
+	uint8_t *at = enc->record + SOSIE_RECORD_HEADER;
+	size_t packed = enc->pack_ranges ? record_pack_ranges(ranges, count, at, room) : 0;
 	struct sosie_writer w;
 
-	sosie_writer_init(&w, enc->record, SOSIE_RECORD_HEADER + r->range_count * SOSIE_RANGE_BYTES);
+	if (packed > 0)
+		return packed;
+	sosie_writer_init(&w, at, each);
+	record_put_ranges(&w, ranges, count);
+	assert(!w.failed && w.len == each);
+	return each;
+}
+
+/* The header in front of ranges and payload, which are in place. */
+static void put_head(struct sosie_encoder *enc, const struct sosie_record *r, const void **out, size_t *len)
+{
+	const bool packed = record_ranges_packed(r);
+	struct sosie_writer w;
+
+	sosie_writer_init(&w, enc->record, SOSIE_RECORD_HEADER);
 	sosie_put_bytes(&w, RECORD_MAGIC, 4);
 	sosie_put_u8(&w, (uint8_t)r->kind);
-	sosie_put_u8(&w, r->encoding);
+	sosie_put_u8(&w, (uint8_t)(r->encoding | (packed ? RECORD_PACKED : 0)));
 	sosie_put_u16(&w, r->range_count);
-	sosie_put_u32(&w, r->plain_len);
+	sosie_put_u32(&w, r->plain_len | (packed ? (uint32_t)r->ranges_len << RECORD_PLAIN_BITS : 0));
 	sosie_put_u32(&w, r->payload_len);
 	sosie_put_bytes(&w, r->digest.b, sizeof(r->digest.b));
-	record_put_ranges(&w, ranges, r->range_count);
 	assert(!w.failed && w.len == w.size);
 	*out = enc->record;
-	*len = w.len + r->payload_len;
+	*len = w.len + r->ranges_len + r->payload_len;
 }
 
 static int check_ranges(const struct sosie_range *ranges, unsigned count, struct sosie_err *err)
@@ -112,8 +134,8 @@ struct content {
 	const struct sosie_digest *leaves;
 	const uint8_t *plain;
 	unsigned count;
-	size_t plain_len, leaf_count;
-	uint8_t *payload; /* its place in the encoder's record */
+	size_t plain_len, leaf_count, ranges_len; /* ranges are in place */
+	uint8_t *payload;                         /* its place in the encoder's record */
 };
 
 static int content_init(struct content *c, struct sosie_encoder *enc, const struct sosie_range *ranges,
@@ -126,22 +148,27 @@ static int content_init(struct content *c, struct sosie_encoder *enc, const stru
 	        .ranges = ranges, .leaves = leaves, .plain = plain, .count = count, .plain_len = plain_len};
 	if (rc == 0)
 		rc = count_leaves(ranges, count, plain_len, &c->leaf_count, err);
-	if (rc == 0)
-		c->payload = enc->record + SOSIE_RECORD_HEADER + (size_t)count * SOSIE_RANGE_BYTES;
-	return rc;
+	if (rc != 0)
+		return rc;
+	c->ranges_len = place_ranges(enc, ranges, count);
+	c->payload = enc->record + SOSIE_RECORD_HEADER + c->ranges_len;
+	return 0;
 }
 
 /* The payload is in place. */
 static void finish(struct sosie_encoder *enc, const struct content *c, enum sosie_record_kind kind,
                    uint8_t encoding, size_t payload_len, const void **out, size_t *len)
 {
-	struct sosie_record head = {.kind = kind, .encoding = encoding, .range_count = (uint16_t)c->count};
+	struct sosie_record head = {.kind = kind,
+	                            .encoding = encoding,
+	                            .range_count = (uint16_t)c->count,
+	                            .ranges_len = (uint16_t)c->ranges_len};
 
 	head.plain_len = (uint32_t)c->plain_len;
 	head.payload_len = (uint32_t)payload_len;
 	record_digest(enc->hash, &enc->group_ctx, kind, c->ranges, c->count, c->leaves, c->leaf_count,
 	              &head.digest);
-	put_head(enc, &head, c->ranges, out, len);
+	put_head(enc, &head, out, len);
 }
 
 /* Room for a frame that is worth it. */
@@ -261,8 +288,9 @@ int sosie_encode_zero(struct sosie_encoder *enc, enum sosie_record_kind kind,
 		rc = misuse(err, "neither zero nor discard");
 	if (rc != 0)
 		return rc;
+	head.ranges_len = (uint16_t)place_ranges(enc, ranges, count);
 	record_digest(enc->hash, &enc->group_ctx, kind, ranges, count, NULL, 0, &head.digest);
-	put_head(enc, &head, ranges, out, len);
+	put_head(enc, &head, out, len);
 	return 0;
 }
 
@@ -282,6 +310,6 @@ int sosie_encode_attachment(struct sosie_encoder *enc, uint32_t index, uint64_t 
 	assert(!w.failed);
 	head.plain_len = head.payload_len = (uint32_t)w.len;
 	record_attachment_digest(enc->hash, &enc->group_ctx, payload, w.len, &head.digest);
-	put_head(enc, &head, NULL, out, len);
+	put_head(enc, &head, out, len);
 	return 0;
 }

@@ -14,39 +14,6 @@ uint64_t sosie_range_bytes(const struct sosie_range *range, uint64_t volume_size
 	return len < volume_size - start ? len : volume_size - start;
 }
 
-bool record_ranges_ordered(const struct sosie_range *ranges, unsigned count)
-{
-	for (unsigned i = 0; i < count; i++) {
-		const struct sosie_range *r = &ranges[i], *before = i > 0 ? &ranges[i - 1] : NULL;
-
-		if (r->leaves == 0 || r->leaf > RECORD_LEAF_LIMIT || r->volume >= SOSIE_VOLUMES_MAX)
-			return false;
-		if (before && r->volume < before->volume)
-			return false;
-		if (before && r->volume == before->volume && r->leaf < before->leaf + before->leaves)
-			return false;
-	}
-	return true;
-}
-
-bool record_one_chunk(const struct sosie_range *ranges, unsigned count)
-{
-	const struct sosie_range *first = &ranges[0], *last = &ranges[count - 1];
-
-	return first->volume == last->volume && last->leaves <= SOSIE_FANOUT &&
-	       first->leaf / SOSIE_FANOUT == (last->leaf + last->leaves - 1) / SOSIE_FANOUT;
-}
-
-void record_put_ranges(struct sosie_writer *w, const struct sosie_range *ranges, unsigned count)
-{
-	for (unsigned i = 0; i < count; i++) {
-		sosie_put_u64(w, ranges[i].leaf);
-		sosie_put_u32(w, ranges[i].leaves);
-		sosie_put_u16(w, ranges[i].volume);
-		sosie_put_u16(w, 0);
-	}
-}
-
 /* --- digests
  * --------------------------------------------------------------------------------------------------- */
 
@@ -150,17 +117,29 @@ static int check_header(const struct sosie_record *r, struct sosie_err *err)
 	return 0;
 }
 
+/* The number of ranges is checked. Packed is for what gets shorter by it. */
+static int read_ranges_len(struct sosie_record *r, bool packed, uint32_t packed_len, struct sosie_err *err)
+{
+	const uint32_t each = r->range_count * SOSIE_RANGE_BYTES;
+
+	if (packed && (packed_len == 0 || packed_len >= each))
+		return damaged(err, "packed ranges are empty or not shorter than 16 bytes each");
+	r->ranges_len = (uint16_t)(packed ? packed_len : each);
+	return 0;
+}
+
 static int read_header(struct sosie_reader *r, struct sosie_record *out, struct sosie_err *err)
 {
 	uint8_t magic[4];
-	unsigned kind;
+	unsigned kind, form;
+	uint32_t plain;
 	int rc;
 
 	sosie_get_bytes(r, magic, sizeof(magic));
 	kind = sosie_get_u8(r);
-	out->encoding = sosie_get_u8(r);
+	form = sosie_get_u8(r);
 	out->range_count = sosie_get_u16(r);
-	out->plain_len = sosie_get_u32(r);
+	plain = sosie_get_u32(r);
 	out->payload_len = sosie_get_u32(r);
 	sosie_get_bytes(r, out->digest.b, sizeof(out->digest.b));
 	if (r->failed)
@@ -171,7 +150,10 @@ static int read_header(struct sosie_reader *r, struct sosie_record *out, struct 
 	if (rc != 0)
 		return rc;
 	out->kind = (enum sosie_record_kind)kind;
-	return check_header(out, err);
+	out->encoding = (uint8_t)(form & ~RECORD_PACKED);
+	out->plain_len = form & RECORD_PACKED ? plain & RECORD_PLAIN_MASK : plain;
+	rc = check_header(out, err);
+	return rc == 0 ? read_ranges_len(out, form & RECORD_PACKED, plain >> RECORD_PLAIN_BITS, err) : rc;
 }
 
 int sosie_record_lengths(const void *header, uint32_t *ranges_len, uint32_t *payload_len,
@@ -186,7 +168,7 @@ int sosie_record_lengths(const void *header, uint32_t *ranges_len, uint32_t *pay
 	rc = read_header(&r, &record, err);
 	if (rc != 0)
 		return rc;
-	*ranges_len = record.range_count * SOSIE_RANGE_BYTES;
+	*ranges_len = record.ranges_len;
 	*payload_len = record.payload_len;
 	return 0;
 }
@@ -194,8 +176,18 @@ int sosie_record_lengths(const void *header, uint32_t *ranges_len, uint32_t *pay
 /* --- the ranges
  * ------------------------------------------------------------------------------------------------ */
 
+static int read_packed(struct sosie_reader *r, struct sosie_record *out, struct sosie_err *err)
+{
+	if (r->left != out->ranges_len || !record_unpack_ranges(r, out->ranges, out->range_count))
+		return damaged(err,
+		               "packed ranges are cut short, followed by something or not in their form");
+	return 0;
+}
+
 static int read_ranges(struct sosie_reader *r, struct sosie_record *out, struct sosie_err *err)
 {
+	if (record_ranges_packed(out))
+		return read_packed(r, out, err);
 	for (unsigned i = 0; i < out->range_count; i++) {
 		struct sosie_range *range = &out->ranges[i];
 
@@ -210,6 +202,27 @@ static int read_ranges(struct sosie_reader *r, struct sosie_record *out, struct 
 	if (!record_ranges_ordered(out->ranges, out->range_count))
 		return damaged(err, "ranges are empty, overlap or do not ascend");
 	return 0;
+}
+
+static int read_head(const void *bytes, size_t len, struct sosie_record *out, struct sosie_err *err)
+{
+	struct sosie_reader r;
+	int rc;
+
+	sosie_reader_init(&r, bytes, len);
+	rc = read_header(&r, out, err);
+	return rc == 0 ? read_ranges(&r, out, err) : rc;
+}
+
+int sosie_record_ranges(const void *bytes, size_t len, struct sosie_record *out, struct sosie_err *err)
+{
+	int rc;
+
+	memset(out, 0, sizeof(*out));
+	rc = read_head(bytes, len, out, err);
+	if (rc != 0)
+		memset(out, 0, sizeof(*out));
+	return rc;
 }
 
 /* All ranges inside their volumes; *bytes: what they stand for (at most 256 * 16 TiB: no overflow). */
@@ -235,14 +248,10 @@ static int check_places(const struct sosie_record *r, const struct sosie_extent_
 static int parse(const void *bytes, size_t len, const struct sosie_extent_volume *volumes,
                  unsigned volume_count, struct sosie_record *out, struct sosie_err *err)
 {
-	struct sosie_reader r;
 	uint64_t covered;
 	int rc;
 
-	sosie_reader_init(&r, bytes, len);
-	rc = read_header(&r, out, err);
-	if (rc == 0)
-		rc = read_ranges(&r, out, err);
+	rc = read_head(bytes, len, out, err);
 	if (rc == 0)
 		rc = check_places(out, volumes, volume_count, &covered, err);
 	if (rc == 0 && record_has_content(out->kind) && covered != out->plain_len)

@@ -12,6 +12,12 @@
 #define RECORD_MAGIC "SREC"
 #define RECORD_RAW 0
 #define RECORD_ZSTD 1
+/* In the byte of the encoding: the ranges are packed, and the plain length's upper bits are their length. */
+#define RECORD_PACKED 0x80u
+#define RECORD_PLAIN_BITS 21u
+#define RECORD_PLAIN_MASK ((1u << RECORD_PLAIN_BITS) - 1)
+#define RECORD_PACKED_MAX ((1u << (32 - RECORD_PLAIN_BITS)) - 1)
+static_assert(SOSIE_RECORD_PLAIN_MAX <= RECORD_PLAIN_MASK, "a plain length and bits for another length");
 #define ATTACHMENT_HEADER 12u
 
 /*
@@ -36,7 +42,19 @@ static inline bool record_has_content(enum sosie_record_kind kind)
 bool record_one_chunk(const struct sosie_range *ranges, unsigned count);
 /* Whether the ranges are stored: ascending, disjoint, none empty. Sizes of volumes are not looked at. */
 bool record_ranges_ordered(const struct sosie_range *ranges, unsigned count);
+/* How they are stored, of a record whose header was read. */
+static inline bool record_ranges_packed(const struct sosie_record *r)
+{
+	return r->ranges_len != r->range_count * SOSIE_RANGE_BYTES;
+}
+
+/* 16 bytes each; digests are over this form, whichever is stored. */
 void record_put_ranges(struct sosie_writer *w, const struct sosie_range *ranges, unsigned count);
+/* The packed form of ordered ranges; returns its length, 0 when it has more than size bytes. */
+size_t record_pack_ranges(const struct sosie_range *ranges, unsigned count, void *dst, size_t size);
+/* Takes the whole of r, which must be exactly what record_pack_ranges makes of `count` ranges; these are then
+ * ordered. */
+bool record_unpack_ranges(struct sosie_reader *r, struct sosie_range *ranges, unsigned count);
 /* The record digest; leaves NULL and 0 for zero and discard. */
 void record_digest(struct sosie_hash *h, const struct sosie_digest *group_ctx, enum sosie_record_kind kind,
                    const struct sosie_range *ranges, unsigned count, const struct sosie_digest *leaves,

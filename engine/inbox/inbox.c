@@ -66,6 +66,11 @@ void sosie_inbox_store_id(const struct sosie_inbox *in, struct sosie_store_id *o
 	*out = in->store;
 }
 
+bool sosie_inbox_reads_packed(const struct sosie_inbox *in)
+{
+	return in->limits.packed == 1;
+}
+
 const struct sosie_name *sosie_inbox_tenant(const struct sosie_inbox *in)
 {
 	return &in->tenant;

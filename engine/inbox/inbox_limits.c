@@ -46,13 +46,15 @@ static bool limit_line(struct sosie_inbox *in, const char *line, size_t len, boo
 		return inbox_number(value, left, &in->limits.uploads);
 	if (name == 5 && !memcmp(line, "parts", 5))
 		return inbox_number(value, left, &in->limits.parts);
+	if (name == 6 && !memcmp(line, "packed", 6))
+		return inbox_number(value, left, &in->limits.packed);
 	return true; /* of a later release */
 }
 
 static bool limits_parse(struct sosie_inbox *in, const char *text, size_t len)
 {
 	bool store = false;
-	in->limits = (struct inbox_limits){UPLOAD_BYTES_DEFAULT, UPLOADS_DEFAULT, SOSIE_PARTS_MAX};
+	in->limits = (struct inbox_limits){UPLOAD_BYTES_DEFAULT, UPLOADS_DEFAULT, SOSIE_PARTS_MAX, 0};
 	while (len) {
 		const char *end = memchr(text, '\n', len);
 		size_t line = end ? (size_t)(end - text) : len;

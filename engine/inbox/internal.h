@@ -37,6 +37,7 @@
 struct inbox_limits {
 	uint64_t upload_bytes; /* in the whole inbox of the tenant; 0: no limit */
 	uint64_t uploads, parts;
+	uint64_t packed; /* the keeper reads records with packed ranges: 1 */
 };
 
 struct inbox_hold {

@@ -155,6 +155,7 @@ static int give_number(struct sender *s, struct sosie_err *err)
 
 static int open_part(struct sender *s, struct sosie_err *err)
 {
+	struct sosie_session_info info;
 	int rc =
 	        s->enc ? 0 : sosie_encoder_new(&s->r->group_ctx, s->r->levels[s->number].level, &s->enc, err);
 
@@ -166,6 +167,8 @@ static int open_part(struct sender *s, struct sosie_err *err)
 		rc = sosie_session_part(s->session, s->r->o.group, &s->r->state.pending.upload, s->part, err);
 	if (rc != 0)
 		return rc;
+	sosie_session_info(s->session, &info);
+	sosie_encoder_pack_ranges(s->enc, (info.capabilities & SOSIE_CAP_PACKED) != 0);
 	s->open = true;
 	s->progress = (struct part){0};
 	sosie_part_start(s->hash, &s->r->group_ctx, s->part, &s->progress.digest);

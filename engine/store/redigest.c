@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Digesting anew what segments may have changed, after an unclean stop. Only the records' range lists are
- * read, and more loosely than when they are applied: a leaf too many costs time, one too few would hide a
- * torn write. All segments are read first; what they touched is digested once, however often they touch it:
- * the work is bounded by what the images hold.
+ * read, and more loosely than when they are applied (ranges may lie outside their volumes): a leaf too many
+ * costs time, one too few would hide a torn write. All segments are read first; what they touched is digested
+ * once, however often they touch it: the work is bounded by what the images hold.
  *
  * A segment that was not accepted has no manifest here, so that its volume numbers mean nothing: its leaves
  * are looked at in all volumes. Apply stops at the first record that it cannot read, and so does this, not
@@ -22,6 +22,7 @@ struct redigest {
 	struct sosie_digest leaves[SOSIE_FANOUT];
 	struct touched known, unknown; /* unknown: of every volume, its number is 0 */
 	bool no_manifest;              /* the segment that is being read has none */
+	struct sosie_record record;    /* the one that is being read */
 	/* Blocks of the trees that were put and whose nodes above are not yet refreshed: [from, to). */
 	uint64_t refresh_from, refresh_to;
 };
@@ -157,23 +158,23 @@ static int note_range(struct redigest *r, uint16_t volume, uint64_t leaf, uint32
 	                   leaves > all - leaf ? all : leaf + leaves, err);
 }
 
-static int note_record(struct redigest *r, const uint8_t *bytes, size_t len, struct sosie_err *err)
+static int read_ranges(struct redigest *r, const uint8_t *bytes, struct sosie_err *err)
 {
-	struct sosie_reader in;
 	uint32_t ranges_len, payload_len;
 	int rc = sosie_record_lengths(bytes, &ranges_len, &payload_len, err);
-	if (rc)
-		return rc;
-	sosie_reader_init(&in, bytes, len);
-	sosie_get_view(&in, SOSIE_RECORD_HEADER);
-	for (uint32_t at = 0; !rc && at < ranges_len && !in.failed; at += SOSIE_RANGE_BYTES) {
-		uint64_t leaf = sosie_get_u64(&in);
-		uint32_t leaves = sosie_get_u32(&in);
-		uint16_t volume = sosie_get_u16(&in);
-		sosie_get_u16(&in);
-		if (in.failed || (!r->no_manifest && volume >= r->set->count))
+	return rc ? rc
+	          : sosie_record_ranges(bytes, SOSIE_RECORD_HEADER + (size_t)ranges_len, &r->record, err);
+}
+
+/* Of the record that was read. */
+static int note_ranges(struct redigest *r, struct sosie_err *err)
+{
+	int rc = 0;
+	for (unsigned i = 0; !rc && i < r->record.range_count; i++) {
+		const struct sosie_range *range = &r->record.ranges[i];
+		if (!r->no_manifest && range->volume >= r->set->count)
 			return sosie_err_set(err, SOSIE_ECORRUPT, "a record in the journal is damaged");
-		rc = note_range(r, volume, leaf, leaves, err);
+		rc = note_range(r, range->volume, range->leaf, range->leaves, err);
 	}
 	return rc;
 }
@@ -201,9 +202,11 @@ static int note_part(struct redigest *r, uint64_t point, unsigned part, bool *en
 		size_t len = 1;
 		while (!rc && len) {
 			rc = stream_record(s, &bytes, &len, err);
+			if (!rc && len)
+				rc = read_ranges(r, bytes, err);
 			*end = rc == -SOSIE_ECORRUPT;
 			if (!rc && len)
-				rc = note_record(r, bytes, len, err);
+				rc = note_ranges(r, err);
 			if (!rc)
 				stream_skip(s, len);
 		}

@@ -36,8 +36,8 @@ static bool limits_hold(struct sosie_store *store, const char *path, const char 
 		return false;
 	snprintf(same, sizeof(same), "store=%s\n", id);
 	const char *at = strstr(text, "\nupload_bytes=");
-	bool holds = strncmp(text, same, strlen(same)) == 0 && strstr(text, "\nparts=") && at &&
-	             sscanf(at, "\nupload_bytes=%llu", &told) == 1;
+	bool holds = strncmp(text, same, strlen(same)) == 0 && strstr(text, "\nparts=") &&
+	             strstr(text, "\npacked=1\n") && at && sscanf(at, "\nupload_bytes=%llu", &told) == 1;
 	uint64_t apart = told > left ? told - left : left - told;
 	holds = holds && (told == 0) == (quota == 0) && apart <= quota / 100;
 	free(text);
@@ -51,8 +51,8 @@ int tenant_limits(struct sosie_store *store, const char *tenant, uint64_t quota,
 	char path[STORE_PATH], text[256], id[33];
 	uint64_t left = quota == 0 ? 0 : quota > used ? quota - used : 1;
 	sosie_hex(id, store->info.id.b, sizeof(store->info.id.b));
-	int n = snprintf(text, sizeof(text), "store=%s\nupload_bytes=%llu\nuploads=%u\nparts=%u\n", id,
-	                 (unsigned long long)left, KEEPER_UPLOADS, SOSIE_PARTS_MAX);
+	int n = snprintf(text, sizeof(text), "store=%s\nupload_bytes=%llu\nuploads=%u\nparts=%u\npacked=1\n",
+	                 id, (unsigned long long)left, KEEPER_UPLOADS, SOSIE_PARTS_MAX);
 	int rc = store_path(path, err, "%s/%s/_outbox/limits", store->path, tenant);
 	if (rc || limits_hold(store, path, id, quota, left))
 		return rc;

@@ -70,7 +70,7 @@ static int chain_records(struct part *p, struct sosie_digest *chain, uint64_t *r
 static int record_fits(struct part *p, struct decode_pool *pool, struct decode_job *job, const uint8_t *bytes,
                        bool *fits, struct sosie_err *err)
 {
-	const size_t head = SOSIE_RECORD_HEADER + (size_t)p->record.range_count * SOSIE_RANGE_BYTES;
+	const size_t head = SOSIE_RECORD_HEADER + (size_t)p->record.ranges_len;
 
 	*fits = true;
 	if (p->record.kind == SOSIE_RECORD_PATCH || p->record.kind == SOSIE_RECORD_DELTA) {

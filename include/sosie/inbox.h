@@ -39,6 +39,8 @@ void sosie_inbox_restrict(struct sosie_inbox *in, const struct sosie_name *group
 void sosie_inbox_store_id(const struct sosie_inbox *in, struct sosie_store_id *out);
 const struct sosie_name *sosie_inbox_tenant(const struct sosie_inbox *in);
 
+/* Whether the keeper that wrote the limits reads records with packed ranges. */
+bool sosie_inbox_reads_packed(const struct sosie_inbox *in);
 /* True when a keeper has the notification FIFO open. */
 bool sosie_inbox_keeper(struct sosie_inbox *in);
 /* malloc'd text of the head statement, NULL when there is none. */

@@ -19,6 +19,7 @@
 #define SOSIE_CAP_ATTACHMENTS 1u
 #define SOSIE_CAP_COMPARE 2u
 #define SOSIE_CAP_JOIN 4u
+#define SOSIE_CAP_PACKED 8u /* records with packed ranges; welcomed only where the keeper reads them */
 
 enum sosie_message_type {
 	SOSIE_MSG_HELLO = 1,

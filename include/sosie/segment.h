@@ -49,6 +49,7 @@ struct sosie_record {
 	enum sosie_record_kind kind;
 	uint8_t encoding;
 	uint16_t range_count;
+	uint16_t ranges_len; /* bytes of the ranges as stored, packed or not */
 	uint32_t plain_len, payload_len;
 	struct sosie_digest digest;
 	struct sosie_range ranges[SOSIE_RECORD_RANGES_MAX];
@@ -71,6 +72,9 @@ int sosie_encoder_new(const struct sosie_digest *group_ctx, int level, struct so
                       struct sosie_err *err);
 /* From the next record on. */
 void sosie_encoder_level(struct sosie_encoder *enc, int level);
+/* From the next record on: ranges are packed where that is shorter. Off at first: the reader must know that
+ * form. */
+void sosie_encoder_pack_ranges(struct sosie_encoder *enc, bool pack);
 void sosie_encoder_free(struct sosie_encoder *enc);
 /* One data record of `count` ranges; leaf digests as computed by the caller, in order; plain: the content,
  * one range after the other, plain_len bytes. *out and *len: the record's bytes, valid until the next call.
@@ -108,6 +112,9 @@ int sosie_record_lengths(const void *header, uint32_t *ranges_len, uint32_t *pay
  * without the payload. */
 int sosie_record_parse(const void *bytes, size_t len, const struct sosie_extent_volume *volumes,
                        unsigned volume_count, struct sosie_record *out, struct sosie_err *err);
+
+/* The same without volumes, of records that are only looked at: only the form is checked. */
+int sosie_record_ranges(const void *bytes, size_t len, struct sosie_record *out, struct sosie_err *err);
 
 struct sosie_decoder;
 int sosie_decoder_new(const struct sosie_digest *group_ctx, struct sosie_decoder **out,

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/delta/record.h"
 #include "engine/store/confined.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -84,6 +85,20 @@ static void compare_with_child(const void *payload)
 		abort();
 }
 
+/* Packed ranges that are taken are what the writer makes of them. */
+static void check_ranges(const uint8_t *stored)
+{
+	uint8_t again[RECORD_PACKED_MAX];
+
+	if (!record_ranges_ordered(f.record.ranges, f.record.range_count))
+		abort();
+	if (record_ranges_packed(&f.record) &&
+	    (record_pack_ranges(f.record.ranges, f.record.range_count, again, sizeof(again)) !=
+	             f.record.ranges_len ||
+	     memcmp(again, stored, f.record.ranges_len) != 0))
+		abort();
+}
+
 /* One record; returns the bytes it took, 0 when refused. */
 static size_t take(const uint8_t *data, size_t size)
 {
@@ -99,6 +114,7 @@ static size_t take(const uint8_t *data, size_t size)
 		return 0;
 	if (sosie_record_parse(data, head, f.volumes, 3, &f.record, &err) != 0)
 		return 0;
+	check_ranges(data + SOSIE_RECORD_HEADER);
 	if (sosie_decode(f.dec, &f.record, data + head, basis(), f.volumes, f.plain, f.leaves, &leaf_count,
 	                 &err) == 0 &&
 	    f.record.kind == SOSIE_RECORD_ATTACHMENT) {

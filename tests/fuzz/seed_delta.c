@@ -109,6 +109,35 @@ static void records_on_old(struct sosie_encoder *enc, struct sosie_hash *h)
 	record_on_old(enc, h, "record/delta-zstd", 'n', 1000, packed, sizeof(packed));
 }
 
+static void packed_records(struct sosie_encoder *enc, struct sosie_hash *h)
+{
+	static uint8_t plain[3 * SOSIE_LEAF];
+	const struct sosie_range ranges[] = {{.leaf = 1, .leaves = 1, .volume = 0},
+	                                     {.leaf = 1999, .leaves = 1, .volume = 0},
+	                                     {.leaf = 1, .leaves = 1, .volume = 1}};
+	const struct sosie_range zeros[] = {{.leaf = 0, .leaves = 2000, .volume = 0},
+	                                    {.leaf = 2040, .leaves = 1, .volume = 0},
+	                                    {.leaf = 0, .leaves = 1, .volume = 2}};
+	struct sosie_digest ctx, leaves[3];
+	struct sosie_err err;
+	const void *out;
+	size_t len;
+
+	memset(plain, 's', sizeof(plain));
+	sosie_encoder_pack_ranges(enc, true);
+	sosie_context_volume(h, "acme", "erp", "a", &ctx);
+	sosie_digest_leaf(h, &ctx, 1, plain, SOSIE_LEAF, &leaves[0]);
+	sosie_digest_leaf(h, &ctx, 1999, plain, SOSIE_LEAF, &leaves[1]);
+	sosie_context_volume(h, "acme", "erp", "b", &ctx);
+	sosie_digest_leaf(h, &ctx, 1, plain, 5000 - SOSIE_LEAF, &leaves[2]);
+	check(sosie_encode_data(enc, ranges, 3, leaves, plain, 5000 + SOSIE_LEAF, &out, &len, &err), &err);
+	save("record/packed-data", out, len);
+	check(sosie_encode_zero(enc, SOSIE_RECORD_ZERO, zeros, 3, &out, &len, &err), &err);
+	save("record/packed-zero", out, len);
+	record_on_old(enc, h, "record/packed-patch", 'n', 3, NULL, 0);
+	sosie_encoder_pack_ranges(enc, false);
+}
+
 static void save_manifest(const char *name, const struct sosie_manifest *m)
 {
 	struct sosie_err err;
@@ -216,6 +245,7 @@ int main(int argc, char **argv)
 	check(sosie_encoder_new(&group, 3, &enc, &err), &err);
 	data_records(enc, h);
 	records_on_old(enc, h);
+	packed_records(enc, h);
 	manifests();
 	statements();
 	sosie_encoder_free(enc);

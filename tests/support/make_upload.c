@@ -293,6 +293,7 @@ static void start(struct making *k, struct make_upload *u, unsigned parts)
 		sosie_part_start(k->hash, &k->group_ctx, i, &k->parts[i].chain);
 	k->m.part_count = parts;
 	CHECK(sosie_encoder_new(&k->group_ctx, 1, &k->encoder, ERR));
+	sosie_encoder_pack_ranges(k->encoder, u->packed);
 	CHECK(sosie_random(u->clock, u->id.b, sizeof(u->id.b), ERR));
 }
 

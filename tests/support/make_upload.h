@@ -61,6 +61,7 @@ struct make_upload {
 	struct sosie_signer *signer; /* signs the manifest; NULL: nobody does */
 	unsigned empty_attachments;  /* further ones without a byte: a longer manifest, at most 255 */
 	enum make_as as;
+	bool packed;      /* ranges are */
 	bool wrong_basis; /* the model changes a byte more that counts as old: the standby has another */
 	/* Results. */
 	unsigned patches, deltas; /* records of these kinds */

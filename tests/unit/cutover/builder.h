@@ -23,6 +23,7 @@
 #define BUILD_START_MS 1795318020000 /* 2026-11-22T03:27:00Z */
 #define BUILD_VOLUMES 2u
 #define BUILD_MAX 300000u
+#define BUILD_PACKED 4u /* this point's ranges are packed */
 
 struct build {
 	struct sosie_disk *disk;
@@ -245,6 +246,7 @@ static void build_point(struct build *b, uint64_t n)
 	sosie_context_group(b->g->hash, "acme", "erp", &group_ctx);
 	sosie_part_start(b->g->hash, &group_ctx, 0, &part.named.digest);
 	must(sosie_encoder_new(&group_ctx, 1, &enc, &err), &err);
+	sosie_encoder_pack_ranges(enc, n == BUILD_PACKED);
 	for (unsigned v = 0; v < BUILD_VOLUMES; v++) {
 		must(sosie_name_set(&volumes[v].name, SOSIE_NAME_VOLUME, build_volumes[v].name, &err), &err);
 		volumes[v].size = build_volumes[v].size;

@@ -29,6 +29,7 @@ struct lab {
 	struct model points[LAB_POINTS]; /* content of point i + 1 */
 	unsigned point_count;
 	struct sosie_signer *signer; /* of the source; NULL: nothing is signed */
+	bool packed; /* uploads have packed ranges */
 	struct sosie_err err;
 };
 
@@ -119,7 +120,8 @@ static inline struct make_upload lab_upload(struct lab *l, const struct change *
 	                        .model = &l->model,
 	                        .changes = changes,
 	                        .change_count = count,
-	                        .signer = l->signer};
+	                        .signer = l->signer,
+	                        .packed = l->packed};
 	u.parent = lab_head(l);
 	l->clock.now_ms += 10;
 	return u;

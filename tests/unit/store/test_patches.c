@@ -112,6 +112,7 @@ static void accept_random(struct lab *l, enum make_as as, unsigned *patches, uns
 	struct make_upload u = lab_upload(l, changes, count);
 	u.as = as;
 	u.parts = 1 + rnd(3);
+	u.packed = l->point_count % 2 != 0;
 	make_upload(&u);
 	struct sosie_accept_result r = lab_accept(l);
 	if (r.accepted != 1)

@@ -15,14 +15,20 @@ static const struct change first_changes[] = {{0, 4096, 100000, noise}, {1, 0, 1
 static const struct change second_changes[] = {{0, 8192, 4096, noise + 5}, {1, 9000, 1000, noise}};
 static const struct change third_changes[] = {{0, 4096, 60000, noise + 9}};
 
-static void start(struct lab *l)
+static void start_with(struct lab *l, bool packed)
 {
 	lab_init(l, 1u << 26, 0, true);
+	l->packed = packed;
 	lab_accept(l);
 	model_add(&l->model, "root", 300000);
 	model_add(&l->model, "data", 10000);
 	lab_point(l, first_changes, 2);
 	lab_point(l, second_changes, 2);
+}
+
+static void start(struct lab *l)
+{
+	start_with(l, false);
 }
 
 /* A new process on the same disk. */
@@ -143,13 +149,13 @@ static uint64_t head_inode(struct lab *l)
 	return st.ino;
 }
 
-static void settle_case(const char *what, uint64_t damage_at, bool damaged, bool rebuilt)
+static void settle_case(const char *what, bool packed, uint64_t damage_at, bool damaged, bool rebuilt)
 {
 	struct lab l;
 	int state;
 	uint64_t point;
 	print_message("%s\n", what);
-	start(&l);
+	start_with(&l, packed);
 	lab_head_state(&l, &state, &point);
 	assert_int_equal(state, SOSIE_HEAD_OPEN);
 	uint64_t before = head_inode(&l);
@@ -169,8 +175,75 @@ static void settle_case(const char *what, uint64_t damage_at, bool damaged, bool
 static void test_open_head_after_unclean_stop_is_settled_or_rebuilt(void **state)
 {
 	(void)state;
-	settle_case("whole: kept", 0, false, false);
-	settle_case("torn where point 2 wrote: built anew", 8192 + 100, true, true);
+	settle_case("whole: kept", false, 0, false, false);
+	settle_case("torn where point 2 wrote: built anew", false, 8192 + 100, true, true);
+	settle_case("packed ranges, whole: kept", true, 0, false, false);
+	settle_case("packed ranges, torn where point 2 wrote: built anew", true, 8192 + 100, true, true);
+}
+
+/* What a refused segment left in the journal, whose third record's ranges cannot be read: it was applied up
+ * to there. Its first two tell what may be torn. */
+static void test_journal_of_unreadable_ranges_is_settled_up_to_them(void **state)
+{
+	static const struct change changes[] = {
+	        {0, 0, 4096, noise + 1}, {0, 65536, 4096, noise + 2}, {0, 131072, 4096, noise + 3}};
+	struct lab l;
+	(void)state;
+	for (int torn = 0; torn < 2; torn++) {
+		char path[256], id[33], *text;
+		uint32_t ranges_len, payload_len;
+		size_t len, at = 0;
+		start_with(&l, true);
+		uint64_t before = head_inode(&l);
+		struct model kept = {0};
+		model_copy(&kept, &l.model);
+		struct make_upload u = lab_upload(&l, changes, 3);
+		make_upload(&u);
+		model_fini(&l.model);
+		l.model = kept;
+		sosie_hex(id, u.id.b, sizeof(u.id.b));
+		snprintf(path, sizeof(path), "/s/acme/_inbox/erp/%s.0", id);
+		OK(&l, sosie_io_read_file(l.io, path, 1 << 20, &text, &len, &l.err));
+		for (int i = 0; i < 2; i++) {
+			OK(&l, sosie_record_lengths(text + at, &ranges_len, &payload_len, &l.err));
+			at += SOSIE_RECORD_HEADER + ranges_len + payload_len;
+		}
+		assert_true((text[at + 5] & 0x80) != 0);
+		text[at + SOSIE_RECORD_HEADER] = (char)0x80; /* longer than need be */
+		OK(&l, sosie_io_write_file(l.io, "/s/acme/erp/journal/3.seg", text, len, 0440, &l.err));
+		OK(&l, sosie_io_remove_tree(l.io, "/s/acme/_inbox/erp", &l.err));
+		free(text);
+		if (torn)
+			write_at(&l, HEAD "/root.raw", 65536, "torn", 4);
+		again(&l);
+		OK(&l, sosie_keeper_settle(l.store, "acme", "erp", &l.err));
+		assert_int_equal(head_inode(&l) != before, torn);
+		lab_compare_dir(&l, HEAD, &l.model);
+		lab_point(&l, third_changes, 1);
+		lab_check_points(&l);
+		lab_fini(&l);
+	}
+}
+
+/* Receivers welcome packed ranges by it: not before a keeper that reads them wrote it. */
+static void test_limits_of_an_older_keeper_are_written_anew(void **state)
+{
+	static const char limits[] = "/s/acme/_outbox/limits";
+	struct lab l;
+	char *text, *at;
+	size_t len;
+	(void)state;
+	start(&l);
+	OK(&l, sosie_io_read_file(l.io, limits, 4096, &text, &len, &l.err));
+	at = strstr(text, "\npacked=1\n");
+	assert_non_null(at);
+	OK(&l, sosie_io_write_file(l.io, limits, text, (size_t)(at + 1 - text), 0640, &l.err));
+	free(text);
+	OK(&l, sosie_keeper_tenant(l.store, "acme", &l.err));
+	OK(&l, sosie_io_read_file(l.io, limits, 4096, &text, &len, &l.err));
+	assert_non_null(strstr(text, "\npacked=1\n"));
+	free(text);
+	lab_fini(&l);
 }
 
 static void test_lost_or_unreadable_head_is_rebuilt(void **state)
@@ -422,6 +495,8 @@ int main(void)
 	        cmocka_unit_test(test_damage_inside_chain_is_reported_not_cut),
 	        cmocka_unit_test(test_stale_journal_file_is_removed_before_next_point),
 	        cmocka_unit_test(test_open_head_after_unclean_stop_is_settled_or_rebuilt),
+	        cmocka_unit_test(test_journal_of_unreadable_ranges_is_settled_up_to_them),
+	        cmocka_unit_test(test_limits_of_an_older_keeper_are_written_anew),
 	        cmocka_unit_test(test_lost_or_unreadable_head_is_rebuilt),
 	        cmocka_unit_test(test_small_accept_on_open_head_flushes_three_times),
 	        cmocka_unit_test(test_chain_that_cannot_be_mended_keeps_parts),

@@ -114,6 +114,35 @@ static void test_verify_changed_part_names_record(void **state)
 	build_end(&b);
 }
 
+/* The record behind one that is whole. */
+static void test_verify_changed_part_of_packed_ranges_names_record(void **state)
+{
+	static const char path[] = GROUP "/journal/4.seg";
+	uint32_t ranges_len, payload_len;
+	struct sosie_file *file;
+	struct sosie_err err;
+	struct found f;
+	struct build b;
+	uint8_t head[SOSIE_RECORD_HEADER];
+	char place[64];
+	size_t got;
+
+	(void)state;
+	build_start(&b, SEED, true, POINTS, 0);
+	must(sosie_io_openat(b.io, path, SOSIE_READ, 0, &file, &err), &err);
+	must(sosie_io_pread(b.io, file, head, sizeof(head), 0, &got, &err), &err);
+	must(sosie_io_close(b.io, file, &err), &err);
+	must(sosie_record_lengths(head, &ranges_len, &payload_len, &err), &err);
+	assert_int_equal(head[5], 0x80);
+	flip(&b, path, 2 * (SOSIE_RECORD_HEADER + ranges_len) + payload_len + 100);
+	(void)verify(&b, false, 0, &f);
+	assert_int_equal(f.count, 1);
+	snprintf(place, sizeof(place),
+	         "record at offset %u:", SOSIE_RECORD_HEADER + ranges_len + payload_len);
+	assert_non_null(strstr(f.what, place));
+	build_end(&b);
+}
+
 static void test_verify_short_and_missing_parts_are_told(void **state)
 {
 	struct sosie_file *file;
@@ -320,6 +349,7 @@ int main(void)
 	        cmocka_unit_test(test_verify_whole_store_finds_nothing),
 	        cmocka_unit_test(test_verify_changed_chain_names_file_and_offset),
 	        cmocka_unit_test(test_verify_changed_part_names_record),
+	        cmocka_unit_test(test_verify_changed_part_of_packed_ranges_names_record),
 	        cmocka_unit_test(test_verify_short_and_missing_parts_are_told),
 	        cmocka_unit_test(test_verify_changed_generation_is_found),
 	        cmocka_unit_test(test_verify_changed_head_is_found_when_clean_only),

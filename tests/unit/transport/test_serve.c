@@ -196,6 +196,27 @@ static void test_upload_whole_is_committed_and_keeper_is_woken(void **state)
 	free(data);
 }
 
+/* By the keeper's own word, not the receiver's: the two may be of different releases. */
+static void test_packed_ranges_are_welcome_where_the_keeper_says_so(void **state)
+{
+	static const struct {
+		const char *line;
+		uint64_t welcome;
+	} cases[] = {{"", 0}, {"packed=0\n", 0}, {"packed=1\n", SOSIE_CAP_PACKED}, {"packed=2\n", 0}};
+	struct sosie_session_info info;
+	struct receiver r;
+	(void)state;
+	for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		put("_outbox/limits", "store=000102030405060708090a0b0c0d0e0f\n%s", cases[i].line);
+		struct sosie_session *s = dial(&r);
+		sosie_session_info(s, &info);
+		assert_int_equal(info.capabilities,
+		                 (SOSIE_CAP_ATTACHMENTS | SOSIE_CAP_COMPARE | SOSIE_CAP_JOIN) |
+		                         cases[i].welcome);
+		assert_int_equal(hang_up(&r, s), 0);
+	}
+}
+
 static void test_outbox_statements_are_relayed(void **state)
 {
 	struct receiver r;
@@ -461,6 +482,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        STORE_TEST(test_upload_whole_is_committed_and_keeper_is_woken),
+	        STORE_TEST(test_packed_ranges_are_welcome_where_the_keeper_says_so),
 	        STORE_TEST(test_outbox_statements_are_relayed),
 	        STORE_TEST(test_join_after_cut_tells_durable_bytes),
 	        STORE_TEST(test_uploads_idle_go_oldest_first_held_ones_stay),
