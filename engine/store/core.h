@@ -241,7 +241,8 @@ struct upload {
 	int64_t mtime_ms;
 	char *manifest; /* text, owned; NULL until read */
 	size_t manifest_len;
-	char key[17]; /* empty when not known */
+	char key[17];    /* empty when not known */
+	int64_t wait_ms; /* of one that waits for its tenant's turn: how long, about */
 };
 int upload_inbox(const struct sosie_group *g, char dst[STORE_PATH], struct sosie_err *err);
 /* Committed uploads, oldest first; malloc'd. A missing inbox is an empty one. */
@@ -272,6 +273,9 @@ int answer_compare(struct sosie_group *g, const struct upload *u, const struct s
  */
 bool same_waits(struct sosie_store *store, const char *tenant, struct store_memo *memo);
 int same_take(struct sosie_group *g, struct sosie_err *err);
+/* The time of the newest "same" in the inbox for a group whose chain ends with head, 0: none. */
+int64_t same_newest(struct sosie_store *store, const char *tenant, const char *group,
+                    const struct sosie_digest *head);
 
 /* --- accept.c
  * ---------------------------------------------------------------------------------------------------------------------

@@ -22,6 +22,10 @@ struct sosie_store {
 	struct same_table *sames;       /* "same" messages, for each tenant (same.c) */
 	struct apply_pool *pool;        /* buffers for applying, made when first needed (apply.c) */
 	struct audit_log *audits;       /* where audit logs end, and their keys (audit.c, keys.c) */
+	struct alarm_book *alarms;      /* files of alarms as they were read last (alarm_file.c) */
+	struct group_watch *watches;    /* what is watched of groups (watch.c) */
+	struct quota_meter *meters;     /* what tenants have spent (quota.c) */
+	struct space_memo *space;       /* the reserve as it was counted last (space.c) */
 };
 
 struct sosie_group {
@@ -66,8 +70,8 @@ const struct chain_entry *chain_find_point(const struct sosie_chain *chain, uint
 /* The body, malloc'd, its digest compared with the entry's (SOSIE_ECORRUPT). */
 int chain_body(struct sosie_chain *chain, const struct chain_entry *e, void **out, struct sosie_err *err);
 /* Appends durably: returns after fsync (and sync_dir for a new file). */
-int chain_append(struct sosie_chain *chain, unsigned kind, uint64_t point, int64_t time_ms,
-                 const void *body, uint32_t len, struct sosie_digest *digest, struct sosie_err *err);
+int chain_append(struct sosie_chain *chain, unsigned kind, uint64_t point, int64_t time_ms, const void *body,
+                 uint32_t len, struct sosie_digest *digest, struct sosie_err *err);
 uint64_t chain_newest_point(const struct sosie_chain *chain);
 /* An append failed and the file could not be mended: its entry may be on the disk. */
 bool chain_in_doubt(const struct sosie_chain *chain);

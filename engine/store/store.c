@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/store/alarm.h"
 #include "engine/store/audit.h"
+#include "engine/store/quota.h"
 
 static int count_names(void *arg, const char *name, enum sosie_file_kind kind)
 {
@@ -136,6 +138,10 @@ void sosie_store_close(struct sosie_store *store)
 	memo_free_all(store);
 	same_free_all(store);
 	audit_free_all(store);
+	alarm_book_free(store);
+	watch_free(store);
+	quota_free(store);
+	space_free(store);
 	apply_pool_free(store->pool);
 	sosie_io_close(store->io, store->keeper_lock, NULL);
 	free(store->path);

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "engine/store/core.h"
+#include "engine/store/quota.h"
 
 /* The FIFO cannot be made through the table of I/O operations, and a simulated disk has none: there, nobody
  * waits on it. */
@@ -73,18 +73,24 @@ static int write_tenant(struct sosie_store *s, const char *dir, const char *tena
 	return layout_write_json(s->io, path, j, 0644, err);
 }
 
-static int read_tenant(struct sosie_store *s, const char *tenant, uint64_t *quota, struct sosie_err *err)
+int tenant_document(struct sosie_store *s, const char *tenant, struct sosie_json **out, struct sosie_err *err)
 {
-	static const char *const keys[] = {"format", "tenant", "created", "quota", NULL};
+	static const char *const keys[] = {"format", "tenant", "created", "quota", "limits", NULL};
 	char path[STORE_PATH];
-	struct sosie_json *j = NULL;
 	int rc = store_path(path, err, "%s/%s/tenant.json", s->path, tenant);
 	if (!rc)
-		rc = layout_read_json(s->io, path, keys, &j, err);
+		rc = layout_read_json(s->io, path, keys, out, err);
 	if (rc == -SOSIE_ENOTFOUND) {
 		sosie_err_set(err, SOSIE_ENOTFOUND, "the store %s has no tenant %s", s->path, tenant);
-		return sosie_err_action(err, "run \"sosie tenant add %s\"", tenant);
+		return sosie_err_action(err, "run \"sosie tenant add %s --quota SIZE\"", tenant);
 	}
+	return rc;
+}
+
+static int read_tenant(struct sosie_store *s, const char *tenant, uint64_t *quota, struct sosie_err *err)
+{
+	struct sosie_json *j = NULL;
+	int rc = tenant_document(s, tenant, &j, err);
 	if (!rc)
 		rc = sosie_json_u64(j, "quota", INT64_MAX, quota, err);
 	sosie_json_free(j);

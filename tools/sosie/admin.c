@@ -79,7 +79,7 @@ int verb_store_init(struct command *c, struct sosie_err *err)
 		return 0;
 	printf("Made the store %s\n", resolved);
 	say_reflink(info.reflink);
-	printf("Next: sosie tenant add --store %s TENANT\n", resolved);
+	printf("Next: sosie tenant add --store %s TENANT --quota SIZE\n", resolved);
 	return 0;
 }
 
@@ -98,18 +98,31 @@ static int explain_tenant(struct command *c, uint64_t quota, struct sosie_err *e
 	sosie_err_set(err, SOSIE_EEXISTS,
 	              "the tenant %s is there already, with another quota: %s, and %s was asked for",
 	              c->tenant.s, had, wanted);
-	return sosie_err_action(err,
-	                        "this release has no verb for it: edit \"quota\" (bytes, 0: none) in "
-	                        "%.120s/%s/tenant.json, then restart sosie-keeper",
-	                        c->store_path, c->tenant.s);
+	return sosie_err_action(err, "to change it: sosie tenant set %s quota=SIZE", c->tenant.s);
+}
+
+/* There is no tenant without a quota by mistake: "none" has to be typed. */
+static int read_quota(struct command *c, uint64_t *quota, struct sosie_err *err)
+{
+	const char *text;
+	int rc = options_need(&c->options, "quota", &text, err);
+
+	*quota = 0;
+	if (rc < 0)
+		return rc;
+	if (strcmp(text, "none") == 0)
+		return 0;
+	rc = sosie_size_parse(text, quota, err);
+	if (rc == 0 && *quota == 0)
+		rc = options_usage(&c->options, err, "--quota takes a size above 0, or none");
+	return rc;
 }
 
 int verb_tenant_add(struct command *c, struct sosie_err *err)
 {
-	const char *quota_text = options_get(&c->options, "quota");
-	uint64_t quota = 0;
+	uint64_t quota;
 	char size[32];
-	int rc = quota_text ? sosie_size_parse(quota_text, &quota, err) : 0;
+	int rc = read_quota(c, &quota, err);
 
 	if (rc == 0)
 		rc = sosie_name_set(&c->tenant, SOSIE_NAME_TENANT, c->options.operands[0], err);
@@ -129,7 +142,8 @@ int verb_tenant_add(struct command *c, struct sosie_err *err)
 		sosie_json_set_null(c->doc, "quota");
 	if (c->json)
 		return 0;
-	printf("Made the tenant %s, %s%s\n", c->tenant.s, quota ? "quota " : "without a quota",
+	printf("Made the tenant %s, %s%s\n", c->tenant.s,
+	       quota ? "quota " : "WITHOUT a quota: its sources can fill the disk",
 	       quota ? sosie_size_text(size, sizeof(size), quota) : "");
 	printf("Next: sosie key add --for ssh --store %s %s FILE.pub\n", c->store_path, c->tenant.s);
 	return 0;

@@ -20,8 +20,13 @@
 static const struct option_spec init_options[] = {JSON_OPTION};
 static const struct option_spec tenant_options[] = {
         STORE_OPTION,
-        {"quota", "SIZE", NULL, false, "room for journal and images (K, M, G, T)"},
+        {"quota", "SIZE|none", NULL, false, "room for journal and images (K, M, G, T)"},
         JSON_OPTION};
+static const struct option_spec limits_options[] = {STORE_OPTION, JSON_OPTION};
+static const struct option_spec alarm_list_options[] = {
+        STORE_OPTION, {"all", NULL, NULL, false, "closed ones too"}, JSON_OPTION};
+static const struct option_spec alarm_close_options[] = {
+        STORE_OPTION, {"reason", "TEXT", NULL, false, "kept with it, and in the audit log"}, JSON_OPTION};
 static const struct option_spec key_options[] = {
         STORE_OPTION, {"for", "ssh", NULL, false, "what the key is for"}, JSON_OPTION};
 static const struct option_spec points_options[] = {
@@ -71,7 +76,7 @@ static const struct verb verbs[] = {
         {
                 .name = "tenant add",
                 .schema = "tenant-add",
-                .synopsis = "tenant add [--store STORE] TENANT [--quota SIZE] [--json]",
+                .synopsis = "tenant add [--store STORE] TENANT --quota SIZE|none [--json]",
                 .summary = "add a tenant",
                 .text = "A tenant is one customer: its groups, keys and quota are apart from all others.",
                 .specs = tenant_options,
@@ -82,6 +87,69 @@ static const struct verb verbs[] = {
                 .writes = true,
                 .interrupted = "the same command can be run again",
                 .run = verb_tenant_add,
+        },
+        {
+                .name = "tenant set",
+                .schema = "tenant-set",
+                .synopsis = "tenant set [--store STORE] TENANT KEY=VALUE... [--json]",
+                .summary = "change what a tenant may take",
+                .text = "quota: bytes in the store. segment: bytes that one segment decodes to.\n"
+                        "volume_bytes, volumes: of all groups together. group_volumes: of one group.\n"
+                        "groups. points: a minute. cpu: seconds of processor time a minute.\n"
+                        "none: no limit; default: that of this release.",
+                .specs = limits_options,
+                .spec_count = COUNT(limits_options),
+                .min = 2,
+                .max = 1 + SOSIE_LIMITS,
+                .operand_names = "TENANT KEY=VALUE",
+                .writes = true,
+                .interrupted = "the same command can be run again",
+                .run = verb_tenant_set,
+        },
+        {
+                .name = "tenant show",
+                .schema = "tenant-show",
+                .synopsis = "tenant show [--store STORE] TENANT [--json]",
+                .summary = "what a tenant may take, and takes",
+                .text = "Its limits, and what counts towards its quota.",
+                .specs = limits_options,
+                .spec_count = COUNT(limits_options),
+                .min = 1,
+                .max = 1,
+                .operand_names = "TENANT",
+                .writes = false,
+                .interrupted = "nothing was changed",
+                .run = verb_tenant_show,
+        },
+        {
+                .name = "alarm list",
+                .schema = "alarm-list",
+                .synopsis = "alarm list [--store STORE] [TENANT[/GROUP]] [--all] [--json]",
+                .summary = "list what a person has to know",
+                .text = "Open alarms of the store, a tenant or a group, and of what is below it.",
+                .specs = alarm_list_options,
+                .spec_count = COUNT(alarm_list_options),
+                .min = 0,
+                .max = 1,
+                .operand_names = "TENANT/GROUP",
+                .writes = false,
+                .interrupted = "nothing was changed",
+                .run = verb_alarm_list,
+        },
+        {
+                .name = "alarm close",
+                .schema = "alarm-close",
+                .synopsis = "alarm close [--store STORE] ID [--reason TEXT] [--json]",
+                .summary = "close an alarm that was looked into",
+                .text = "late and space close by themselves when their cause is over, and not before.",
+                .specs = alarm_close_options,
+                .spec_count = COUNT(alarm_close_options),
+                .min = 1,
+                .max = 1,
+                .operand_names = "ID",
+                .writes = true,
+                .interrupted = "the same command can be run again",
+                .run = verb_alarm_close,
         },
         {
                 .name = "key add",
@@ -120,13 +188,14 @@ static const struct verb verbs[] = {
                 .synopsis = "verify [--store STORE] TENANT/GROUP [--point N|latest] [--full]\n"
                             "                    [--json]",
                 .summary = "check what is kept against its digests",
-                .text = "Changes nothing, needs no lock, may run beside a keeper. Exit 5: damage found.",
+                .text = "Changes nothing of that, needs no lock, may run beside a keeper. Exit 5: damage\n"
+                        "found; an alarm is opened for it where the caller may write.",
                 .specs = verify_options,
                 .spec_count = COUNT(verify_options),
                 .min = 1,
                 .max = 1,
                 .operand_names = "TENANT/GROUP",
-                .writes = false,
+                .writes = true, /* an alarm */
                 .interrupted = "nothing was changed; the same command starts over",
                 .run = verb_verify,
         },
@@ -173,8 +242,8 @@ static const struct verb verbs[] = {
                 .synopsis = "status [--store STORE] [TENANT/GROUP] [--json]\n"
                             "       sosie status --config FILE | --state DIR [--watch] [--json]",
                 .summary = "how the store and its groups stand",
-                .text = "Exit 5: uploads wait without a keeper, something waits, or was refused after the\n"
-                        "newest point. Exit 6: some groups cannot be read.\n"
+                .text = "Exit 5: an alarm is open, uploads wait without a keeper, something waits, or was\n"
+                        "refused after the newest point. Exit 6: some groups cannot be read.\n"
                         "With --config, at the primary: how the groups of sosied stand. Exit 5: one is\n"
                         "late, or needs you. Exit 4: sosied is not running. --state asks it without the\n"
                         "file, as when that was damaged.",
@@ -295,9 +364,12 @@ static int usage(int argc, char **argv)
 	if (argc == 0)
 		sosie_err_set(&err, SOSIE_EUSAGE, "a verb is missing");
 	else if (strcmp(argv[0], "store") == 0 || strcmp(argv[0], "tenant") == 0 ||
-	         strcmp(argv[0], "key") == 0)
+	         strcmp(argv[0], "key") == 0 || strcmp(argv[0], "alarm") == 0)
 		sosie_err_set(&err, SOSIE_EUSAGE, "sosie %s needs a second word: sosie %s %s", argv[0],
-		              argv[0], strcmp(argv[0], "store") == 0 ? "init" : "add");
+		              argv[0],
+		              argv[0][0] == 's'   ? "init"
+		              : argv[0][0] == 'a' ? "list"
+		                                  : "add");
 	else
 		sosie_err_set(&err, SOSIE_EUSAGE, "there is no verb \"%s\"",
 		              sosie_escape(shown, sizeof(shown), argv[0], strlen(argv[0])));
