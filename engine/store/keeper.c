@@ -161,15 +161,15 @@ static int accept_share(struct sosie_store *store, const char *tenant, const cha
 	struct sosie_err mine;
 	err = err ? err : &mine;
 	memset(out, 0, sizeof(*out));
-	int rc = memo_get(store, tenant, group, &memo, err);
-	if (!rc)
-		rc = quota_group(store, tenant, group, err);
+	int rc = quota_group(store, tenant, group, err);
 	if (rc == -SOSIE_EQUOTA) {
 		quota_met(store, tenant, err);
 		out->waiting = 1;
 		out->last = *err;
 		return 0;
 	}
+	if (!rc)
+		rc = memo_get(store, tenant, group, &memo, err);
 	if (!rc)
 		rc = group_make(store, tenant, group, err);
 	if (!rc)

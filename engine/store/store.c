@@ -135,6 +135,7 @@ void sosie_store_close(struct sosie_store *store)
 {
 	if (!store)
 		return;
+	sosie_alarm_flush(store, true);
 	memo_free_all(store);
 	same_free_all(store);
 	audit_free_all(store);

@@ -192,12 +192,17 @@ int sosie_keeper_watch(struct sosie_store *store, const char *tenant, const char
                        struct sosie_err *err)
 {
 	struct group_watch *w;
-	int rc = watch_get(store, tenant, group, &w, err);
-	if (rc)
+	char dir[STORE_PATH];
+	int rc = store_path(dir, err, "%s/%s/%s", store->path, tenant, group);
+	if (rc || !sosie_io_exists(store->io, dir)) /* only its inbox is there, or it was taken away */
 		return rc;
-	rc = read_objective(store, w, err);
-	if (rc)
+	rc = watch_get(store, tenant, group, &w, err);
+	if (!rc)
+		rc = read_objective(store, w, err);
+	if (rc) {
+		watch_trouble(store, tenant, group, rc, err);
 		return rc;
+	}
 	seen_fresh(store, w, same_newest(store, tenant, group, &w->head));
 	return judge(store, w, err);
 }

@@ -59,7 +59,8 @@ void sosie_alarm_json(struct sosie_json *obj, const struct sosie_alarm *a);
  * Opens the alarm of this kind, or counts it once more where it is open, with the newer text; text NULL: its
  * cause is over, so it is closed if it is open. tenant and group NULL: the store's; group NULL: the tenant's.
  * Closing in this way waits while five of the same place were closed within a minute, so that nothing that
- * comes and goes fills the audit log. What is only counted is written with a delay, by sosie_alarm_flush.
+ * comes and goes fills the audit log. What is only counted is written with a delay, by sosie_alarm_flush and
+ * sosie_store_close.
  */
 int sosie_alarm_set(struct sosie_store *store, const char *tenant, const char *group,
                     enum sosie_alarm_kind kind, const char *text, struct sosie_err *err);

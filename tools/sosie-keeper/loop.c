@@ -433,7 +433,6 @@ static void begin(struct loop *l, struct sosie_store *store, const struct loop_o
 static void end(struct loop *l)
 {
 	settle(l, true);
-	sosie_alarm_flush(l->store, true);
 	free_all(l);
 }
 

@@ -71,9 +71,7 @@ static void raise_alarm(struct command *c, const struct damage *d)
 	char line[1100];
 
 	if (d->count > 0 &&
-	    sosie_alarm_set(c->store, c->tenant.s, c->name.s, SOSIE_ALARM_DAMAGE, d->first, &err) == 0)
-		sosie_alarm_flush(c->store, true);
-	else if (d->count > 0)
+	    sosie_alarm_set(c->store, c->tenant.s, c->name.s, SOSIE_ALARM_DAMAGE, d->first, &err) < 0)
 		fprintf(stderr, "sosie: warning: no alarm could be opened for this: %s\n",
 		        sosie_err_line(&err, line, sizeof(line)));
 }

@@ -50,8 +50,12 @@ static void limit(struct lab *l, const char *text)
 static struct make_upload put(struct lab *l, struct model *m)
 {
 	const struct change c[] = {{0, 0, sizeof(page), page}};
-	struct make_upload u = {
-	        .io = l->io, .clock = &l->clock.clock, .store = "/s", .model = m, .changes = c, .change_count = 1};
+	struct make_upload u = {.io = l->io,
+	                        .clock = &l->clock.clock,
+	                        .store = "/s",
+	                        .model = m,
+	                        .changes = c,
+	                        .change_count = 1};
 	struct sosie_group *g = NULL;
 	page[0]++;
 	OK(l, group_make(l->store, m->tenant, m->group, &l->err));
@@ -203,7 +207,8 @@ static void test_group_above_the_limit_waits_and_is_not_made(void **state)
 }
 
 /* --- spent
- * ---------------------------------------------------------------------------------------------------------- */
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 static void test_points_above_their_rate_wait_and_are_taken_in_time(void **state)
 {
@@ -354,9 +359,10 @@ static void test_limits_are_set_shown_and_audited(void **state)
 
 static void test_limits_that_are_wrong_are_refused(void **state)
 {
-	static const char *const bad[] = {"",        "points",    "points=",      "points=0",         "points=-1",
-	                                  "cpu=1.5", "cpu=60001", "quota=default", "quota=many",      "nothing=1",
-	                                  "=1",      "points=1K", "group_volumes=257", "quota=9999999T"};
+	static const char *const bad[] = {
+	        "",        "points",    "points=",           "points=0",      "points=-1",
+	        "cpu=1.5", "cpu=60001", "quota=default",     "quota=many",    "nothing=1",
+	        "=1",      "points=1K", "group_volumes=257", "quota=9999999T"};
 	struct sosie_err err;
 	enum sosie_limit which;
 	uint64_t value;
@@ -368,7 +374,8 @@ static void test_limits_that_are_wrong_are_refused(void **state)
 }
 
 /* --- space
- * ---------------------------------------------------------------------------------------------------------- */
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 static void test_below_the_reserve_uploads_wait_and_an_alarm_is_open(void **state)
 {
@@ -384,7 +391,8 @@ static void test_below_the_reserve_uploads_wait_and_an_alarm_is_open(void **stat
 	OK(&t.l, sosie_keeper_watch_store(t.l.store, &t.l.err));
 	assert_int_equal(space_alarms(&t.l), 0);
 	memset(filler, 1, sizeof(filler));
-	OK(&t.l, sosie_io_openat(t.l.io, "/s/filler", SOSIE_READ | SOSIE_WRITE | SOSIE_CREATE, 0600, &f, &t.l.err));
+	OK(&t.l,
+	   sosie_io_openat(t.l.io, "/s/filler", SOSIE_READ | SOSIE_WRITE | SOSIE_CREATE, 0600, &f, &t.l.err));
 	for (uint64_t at = 0; s.free_bytes >= s.reserve_bytes + MIB; at += MIB) {
 		OK(&t.l, sosie_io_pwrite(t.l.io, f, filler, sizeof(filler), at, &t.l.err));
 		OK(&t.l, sosie_store_space(t.l.store, &s, &t.l.err));

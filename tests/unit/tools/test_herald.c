@@ -19,8 +19,10 @@
 
 static struct sosie_alarm alarm_of(uint64_t number, const char *tenant)
 {
-	struct sosie_alarm a = {
-	        .number = number, .kind = SOSIE_ALARM_REFUSED, .since_ms = 1790000000000, .seen_ms = 1790000000000};
+	struct sosie_alarm a = {.number = number,
+	                        .kind = SOSIE_ALARM_REFUSED,
+	                        .since_ms = 1790000000000,
+	                        .seen_ms = 1790000000000};
 
 	snprintf(a.tenant.s, sizeof(a.tenant.s), "%s", tenant);
 	snprintf(a.text, sizeof(a.text), "text %llu", (unsigned long long)number);
@@ -52,8 +54,8 @@ static uint64_t tell_at(struct herald *h, int64_t now, bool taken)
 	const uint64_t number = t->a.number;
 	t->telling.begun = true;
 	spacing_of(h, &t->a.tenant)->last_ms = now;
-	if (sosie_telling_settle(&t->telling, t->a.closed_ms != 0, t->a.closed_ms != 0, taken, now, h->repeat_ms,
-	                         h->again_ms))
+	if (sosie_telling_settle(&t->telling, t->a.closed_ms != 0, t->a.closed_ms != 0, taken, now,
+	                         h->repeat_ms, h->again_ms))
 		forget(find(h, number));
 	return number;
 }
@@ -196,8 +198,9 @@ static void test_herald_program_gets_one_json_object(void **state)
 	place_make(&p, ":");
 	assert_int_equal(herald_start(p.program, 3600000, &h, &err), 0);
 	herald_alarms(h, &a, 1);
-	gets_told(&p, "{\"format\":1,\"id\":\"A17\",\"state\":\"open\",\"kind\":\"refused\",\"tenant\":\"acme\","
-	              "\"group\":null,");
+	gets_told(&p,
+	          "{\"format\":1,\"id\":\"A17\",\"state\":\"open\",\"kind\":\"refused\",\"tenant\":\"acme\","
+	          "\"group\":null,");
 	gets_told(&p, "\"text\":\"text 17\",\"reason\":null}\n");
 	herald_stop(h);
 	place_remove(&p);
