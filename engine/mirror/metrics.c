@@ -94,7 +94,7 @@ static void one(FILE *out, const struct metric *x, struct mirror_group *g, int64
 	if (g->leaving || value < 0)
 		return;
 	sosie_metrics_sample(out, x->name, value, "group", g->label, "standby", g->standby->config->name.s,
-	                     NULL);
+	                     SOSIE_METRICS_END);
 }
 
 static void standbys(FILE *out, const struct sosie_mirror *m)
@@ -103,7 +103,7 @@ static void standbys(FILE *out, const struct sosie_mirror *m)
 	for (const struct mirror_standby *s = m->standbys; s; s = s->next) {
 		if (!s->leaving)
 			sosie_metrics_sample(out, "sosie_standby_lost", s->lost_ms >= 0, "standby",
-			                     s->config->name.s, NULL);
+			                     s->config->name.s, SOSIE_METRICS_END);
 	}
 }
 
@@ -122,7 +122,7 @@ static void write_all(FILE *out, struct sosie_mirror *m)
 	for (const struct alarm *a = m->alarms; a; a = a->next)
 		alarms += a->closed_wall_ms == 0;
 	sosie_metrics_family(out, "sosie_alarms", "gauge", "Open alarms.");
-	sosie_metrics_sample(out, "sosie_alarms", alarms, NULL);
+	sosie_metrics_sample(out, "sosie_alarms", alarms, SOSIE_METRICS_END);
 }
 
 static void scribe(struct sosie_mirror *m, const char *path, bool *failed)

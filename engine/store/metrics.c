@@ -115,7 +115,8 @@ static int write_groups(struct sosie_store *store, FILE *out, struct sosie_err *
 			double value = metrics[i].value(&all[n]);
 			if (value >= 0)
 				sosie_metrics_sample(out, metrics[i].name, value, "tenant",
-				                     all[n].w->tenant.s, "group", all[n].w->group.s, NULL);
+				                     all[n].w->tenant.s, "group", all[n].w->group.s,
+				                     SOSIE_METRICS_END);
 		}
 	}
 	free(all);
@@ -137,7 +138,7 @@ static int write_tenant(void *arg, const struct sosie_name *name)
 	if (!rc && (value || !t->quota))
 		sosie_metrics_sample(t->out,
 		                     t->quota ? "sosie_keeper_quota_bytes" : "sosie_keeper_used_bytes",
-		                     (double)value, "tenant", name->s, NULL);
+		                     (double)value, "tenant", name->s, SOSIE_METRICS_END);
 	return 0;
 }
 
@@ -168,14 +169,14 @@ static int write_store(struct sosie_store *store, FILE *out, struct sosie_err *e
 	if (rc)
 		return rc;
 	sosie_metrics_family(out, "sosie_keeper_free_bytes", "gauge", "Free in the store's filesystem.");
-	sosie_metrics_sample(out, "sosie_keeper_free_bytes", (double)s.free_bytes, NULL);
+	sosie_metrics_sample(out, "sosie_keeper_free_bytes", (double)s.free_bytes, SOSIE_METRICS_END);
 	sosie_metrics_family(out, "sosie_keeper_reserve_bytes", "gauge", "Below that uploads wait.");
-	sosie_metrics_sample(out, "sosie_keeper_reserve_bytes", (double)s.reserve_bytes, NULL);
+	sosie_metrics_sample(out, "sosie_keeper_reserve_bytes", (double)s.reserve_bytes, SOSIE_METRICS_END);
 	sosie_metrics_family(out, "sosie_keeper_alarms", "gauge", "Open alarms of each kind.");
 	sosie_alarm_walk(store, NULL, NULL, count_open, open, NULL); /* what cannot be read is an alarm too */
 	for (unsigned k = 0; k < SOSIE_ALARM_KINDS; k++)
 		sosie_metrics_sample(out, "sosie_keeper_alarms", open[k], "kind",
-		                     sosie_alarm_kind_name((enum sosie_alarm_kind)k), NULL);
+		                     sosie_alarm_kind_name((enum sosie_alarm_kind)k), SOSIE_METRICS_END);
 	return 0;
 }
 

@@ -12,7 +12,8 @@
 
 /* The lines before the samples of a metric; type: "gauge" or "counter". help needs no escape. */
 void sosie_metrics_family(FILE *out, const char *name, const char *type, const char *help);
-/* One sample; pairs of label and text end with NULL. Texts are escaped. */
+/* One sample; pairs of label and text end with SOSIE_METRICS_END. Texts are escaped. */
+#define SOSIE_METRICS_END ((const char *)NULL)
 void sosie_metrics_sample(FILE *out, const char *name, double value, ...) __attribute__((sentinel));
 /* A gauge without labels: "When this file was written", so that a program that has ended is told from one
  * that is fine. */

@@ -25,8 +25,8 @@ static void test_metrics_labels_are_escaped(void **state)
 	assert_non_null(out);
 	sosie_metrics_time(out, "x_time", 1790000000123);
 	sosie_metrics_family(out, "x_y", "gauge", "Some help.");
-	sosie_metrics_sample(out, "x_y", 1.5, "a", "b\\c\"d\ne", "f", "g", NULL);
-	sosie_metrics_sample(out, "x_y", 2, NULL);
+	sosie_metrics_sample(out, "x_y", 1.5, "a", "b\\c\"d\ne", "f", "g", SOSIE_METRICS_END);
+	sosie_metrics_sample(out, "x_y", 2, SOSIE_METRICS_END);
 	assert_int_equal(fclose(out), 0);
 	assert_string_equal(text, "# HELP x_time When this file was written.\n# TYPE x_time gauge\n"
 	                          "x_time 1790000000.123\n# HELP x_y Some help.\n# TYPE x_y gauge\n"

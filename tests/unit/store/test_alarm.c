@@ -442,6 +442,36 @@ static void test_late_without_a_point_or_same_within_the_objective(void **state)
 	lab_fini(&l);
 }
 
+static int64_t wall_back_ms; /* so much the wall clock was set back */
+
+static int64_t wall_set_back(struct sosie_clock *clock)
+{
+	return sosie_mono_ms(clock) - wall_back_ms; /* both are one in the virtual clock */
+}
+
+/* Silence cannot hide behind a wall clock that was set back. */
+static void test_late_is_seen_though_the_wall_clock_was_set_back(void **state)
+{
+	struct lab l;
+	(void)state;
+	start(&l);
+	struct sosie_clock_ops ops = *l.clock.clock.ops;
+	ops.wall_ms = wall_set_back;
+	wall_back_ms = 0;
+	l.clock.clock.ops = &ops;
+	policy(&l, "/s/acme/policy.json", 5000);
+	point(&l);
+	watch(&l);
+	wall_back_ms = 3600000;
+	l.clock.now_ms += 5000;
+	watch(&l);
+	assert_int_equal(seen_in_all(&l).open, 0);
+	l.clock.now_ms += 1;
+	watch(&l);
+	assert_int_equal(seen_in_all(&l).open, 1);
+	lab_fini(&l);
+}
+
 static void test_late_is_not_said_of_a_group_without_an_objective(void **state)
 {
 	struct lab l;
@@ -596,6 +626,7 @@ int main(void)
 	        cmocka_unit_test(test_alarm_file_damaged_is_kept_aside_and_told),
 	        cmocka_unit_test(test_alarm_power_cut_leaves_a_whole_file),
 	        cmocka_unit_test(test_late_without_a_point_or_same_within_the_objective),
+	        cmocka_unit_test(test_late_is_seen_though_the_wall_clock_was_set_back),
 	        cmocka_unit_test(test_late_is_not_said_of_a_group_without_an_objective),
 	        cmocka_unit_test(test_objective_is_the_nearest_levels),
 	        cmocka_unit_test(test_late_ends_with_same),

@@ -192,7 +192,7 @@ static void test_herald_program_gets_one_json_object(void **state)
 	struct sosie_alarm a = alarm_of(17, "acme");
 	struct sosie_err err;
 	struct herald *h;
-	struct place p;
+	struct place p = {.dir = ""};
 
 	(void)state;
 	place_make(&p, ":");
@@ -212,7 +212,7 @@ static void test_herald_program_hangs_nobody_waits(void **state)
 	struct sosie_alarm a = alarm_of(1, "acme");
 	struct sosie_err err;
 	struct herald *h;
-	struct place p;
+	struct place p = {.dir = ""};
 
 	(void)state;
 	place_make(&p, "sleep 1000");
