@@ -335,6 +335,29 @@ static void test_alarm_closed_elsewhere_is_seen(void **state)
 	lab_fini(&l);
 }
 
+/* Another process opens one in the same file: what this one has counted is not lost with it. */
+static void test_alarm_counted_here_survives_a_change_elsewhere(void **state)
+{
+	struct lab l;
+	struct sosie_store *other;
+	(void)state;
+	start(&l);
+	for (unsigned i = 0; i < 3; i++)
+		set(&l, SOSIE_ALARM_REFUSED, "bad");
+	OK(&l, sosie_store_open(l.io, &l.clock.clock, "/s", &other, &l.err));
+	for (unsigned i = 0; i < 2; i++) {
+		OK(&l, sosie_alarm_set(other, "acme", "erp", i ? SOSIE_ALARM_LATE : SOSIE_ALARM_DAMAGE, "rot",
+		                       &l.err));
+		assert_int_equal(seen_at(&l, "acme", "erp").by_kind[SOSIE_ALARM_REFUSED].count, 3);
+	}
+	sosie_store_close(other);
+	reopen(&l);
+	struct seen s = seen_at(&l, "acme", "erp");
+	assert_int_equal(s.open, 3);
+	assert_int_equal(s.by_kind[SOSIE_ALARM_REFUSED].count, 3);
+	lab_fini(&l);
+}
+
 static void test_alarm_file_damaged_is_kept_aside_and_told(void **state)
 {
 	static const char *const bad[] = {
@@ -623,6 +646,7 @@ int main(void)
 	        cmocka_unit_test(test_alarm_text_of_a_peer_is_cut),
 	        cmocka_unit_test(test_alarm_stays_open_over_a_restart_with_its_count),
 	        cmocka_unit_test(test_alarm_closed_elsewhere_is_seen),
+	        cmocka_unit_test(test_alarm_counted_here_survives_a_change_elsewhere),
 	        cmocka_unit_test(test_alarm_file_damaged_is_kept_aside_and_told),
 	        cmocka_unit_test(test_alarm_power_cut_leaves_a_whole_file),
 	        cmocka_unit_test(test_late_without_a_point_or_same_within_the_objective),

@@ -262,7 +262,15 @@ static void test_processor_time_above_its_share_waits_a_minute_at_most(void **st
 	assert_int_equal(take(&t.l, &t.l.model).waiting, 1);
 	t.l.clock.now_ms += 1001;
 	assert_int_equal(take(&t.l, &t.l.model).accepted, 1);
+	limit(&t.l, "cpu=1000");
+	t.l.clock.now_ms += 60001;
+	accepted(&t.l, &t.l.model);
+	quota_spend(t.l.store, "acme", 3600ull * 1000000000);
+	limit(&t.l, "cpu=10"); /* a debt of before is one by the new limit */
+	put(&t.l, &t.l.model);
+	assert_in_range(take(&t.l, &t.l.model).wait_ms, 59000, 60001);
 	limit(&t.l, "cpu=none");
+	assert_int_equal(take(&t.l, &t.l.model).accepted, 1);
 	quota_spend(t.l.store, "acme", UINT64_MAX);
 	accepted(&t.l, &t.l.model);
 	two_fini(&t);

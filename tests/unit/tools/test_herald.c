@@ -87,6 +87,22 @@ static void test_herald_many_alarms_of_one_tenant_delay_no_other(void **state)
 	herald_free(h);
 }
 
+static void test_herald_tenant_told_longest_ago_is_next(void **state)
+{
+	struct herald *h = still();
+	const struct sosie_alarm list[] = {alarm_of(1, "a"), alarm_of(2, "b"), alarm_of(3, "c")};
+
+	(void)state;
+	herald_alarms(h, list, 3);
+	spacing_of(h, &list[0].tenant)->last_ms = 20;
+	spacing_of(h, &list[1].tenant)->last_ms = 30;
+	spacing_of(h, &list[2].tenant)->last_ms = 10;
+	assert_int_equal(tell_at(h, 5000, true), 3);
+	assert_int_equal(tell_at(h, 5000, true), 1);
+	assert_int_equal(tell_at(h, 5000, true), 2);
+	herald_free(h);
+}
+
 static void test_herald_tells_again_while_open_and_once_when_closed(void **state)
 {
 	struct herald *h = still();
@@ -229,6 +245,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_herald_many_alarms_of_one_tenant_delay_no_other),
+	        cmocka_unit_test(test_herald_tenant_told_longest_ago_is_next),
 	        cmocka_unit_test(test_herald_tells_again_while_open_and_once_when_closed),
 	        cmocka_unit_test(test_herald_alarm_closed_before_it_was_told_is_never_told),
 	        cmocka_unit_test(test_herald_alarm_that_is_gone_counts_as_closed),
