@@ -28,7 +28,8 @@ struct alarm_place {
 	int64_t unsaved_ms;      /* monotonic: since when there is something unsaved, 0: nothing */
 };
 struct alarm_book {
-	struct alarm_place *places;
+	struct alarm_place *places, **end;
+	struct alarm_place *found; /* last: places are looked at in turn, the next is behind it */
 	uint64_t version;
 };
 

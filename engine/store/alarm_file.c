@@ -26,19 +26,36 @@ static int place_path(const struct sosie_store *store, const struct alarm_place 
 
 static int book_get(struct sosie_store *store, struct sosie_err *err)
 {
+	if (store->alarms)
+		return 0;
+	store->alarms = calloc(1, sizeof(*store->alarms));
 	if (!store->alarms)
-		store->alarms = calloc(1, sizeof(*store->alarms));
-	return store->alarms ? 0 : sosie_err_set(err, SOSIE_ENOMEM, "no memory for alarms");
+		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for alarms");
+	store->alarms->end = &store->alarms->places;
+	return 0;
+}
+
+static bool is_of(const struct alarm_place *p, const char *tenant, const char *group)
+{
+	return strcmp(p->group.s, group) == 0 && strcmp(p->tenant.s, tenant) == 0;
+}
+
+static struct alarm_place *look_up(struct alarm_book *book, const char *tenant, const char *group)
+{
+	struct alarm_place *p = book->found ? book->found->next : NULL;
+	if (!p || !is_of(p, tenant, group))
+		for (p = book->places; p && !is_of(p, tenant, group);)
+			p = p->next;
+	if (p)
+		book->found = p;
+	return p;
 }
 
 int alarm_place_get(struct sosie_store *store, const char *tenant, const char *group,
                     struct alarm_place **out, struct sosie_err *err)
 {
 	int rc = book_get(store, err);
-	struct alarm_place *p = rc ? NULL : store->alarms->places;
-	while (p && (strcmp(p->tenant.s, tenant ? tenant : "") != 0 ||
-	             strcmp(p->group.s, group ? group : "") != 0))
-		p = p->next;
+	struct alarm_place *p = rc ? NULL : look_up(store->alarms, tenant ? tenant : "", group ? group : "");
 	*out = p;
 	if (p || rc)
 		return rc;
@@ -53,8 +70,8 @@ int alarm_place_get(struct sosie_store *store, const char *tenant, const char *g
 		free(p);
 		return rc;
 	}
-	p->next = store->alarms->places;
-	store->alarms->places = *out = p;
+	*store->alarms->end = *out = p;
+	store->alarms->end = &p->next;
 	return 0;
 }
 

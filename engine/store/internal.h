@@ -23,7 +23,7 @@ struct sosie_store {
 	struct apply_pool *pool;        /* buffers for applying, made when first needed (apply.c) */
 	struct audit_log *audits;       /* where audit logs end, and their keys (audit.c, keys.c) */
 	struct alarm_book *alarms;      /* files of alarms as they were read last (alarm_file.c) */
-	struct group_watch *watches;    /* what is watched of groups (watch.c) */
+	struct watch_book *watches;     /* what is watched of groups (watch.c) */
 	struct quota_meter *meters;     /* what tenants have spent (quota.c) */
 	struct space_memo *space;       /* the reserve as it was counted last (space.c) */
 };

@@ -102,12 +102,13 @@ static struct sample look(struct sosie_store *store, struct group_watch *w)
 static int write_groups(struct sosie_store *store, FILE *out, struct sosie_err *err)
 {
 	size_t count = 0, n = 0;
-	for (struct group_watch *w = store->watches; w; w = w->next)
+	struct group_watch *first = store->watches ? store->watches->first : NULL;
+	for (struct group_watch *w = first; w; w = w->next)
 		count++;
 	struct sample *all = calloc(count ? count : 1, sizeof(*all));
 	if (!all)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for metrics");
-	for (struct group_watch *w = store->watches; w; w = w->next)
+	for (struct group_watch *w = first; w; w = w->next)
 		all[n++] = look(store, w);
 	for (size_t i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
 		sosie_metrics_family(out, metrics[i].name, metrics[i].type, metrics[i].help);

@@ -59,6 +59,10 @@ struct group_watch {
 	uint64_t journal_point, journal_bytes;
 	bool journal_known;
 };
+struct watch_book {
+	struct group_watch *first, **end;
+	struct group_watch *found; /* last: groups are looked at in turn, the next is behind it */
+};
 /* Of the group, made and brought up to date where the chain has changed. */
 int watch_get(struct sosie_store *store, const char *tenant, const char *group, struct group_watch **out,
               struct sosie_err *err);

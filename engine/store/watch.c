@@ -19,19 +19,45 @@
 #define OBJECTIVE_MS 5000 /* how long an objective that was read holds */
 #define SETTLED_MS 1000   /* a change in the same tick of the file system's clock does not show */
 
+static bool is_of(const struct group_watch *w, const char *tenant, const char *group)
+{
+	return strcmp(w->group.s, group) == 0 && strcmp(w->tenant.s, tenant) == 0;
+}
+
+static struct group_watch *look_up(struct watch_book *book, const char *tenant, const char *group)
+{
+	struct group_watch *w = book->found ? book->found->next : NULL;
+	if (!w || !is_of(w, tenant, group))
+		for (w = book->first; w && !is_of(w, tenant, group);)
+			w = w->next;
+	if (w)
+		book->found = w;
+	return w;
+}
+
+static int make_book(struct sosie_store *store, struct sosie_err *err)
+{
+	if (store->watches)
+		return 0;
+	store->watches = calloc(1, sizeof(*store->watches));
+	if (!store->watches)
+		return sosie_err_set(err, SOSIE_ENOMEM, "no memory to watch groups");
+	store->watches->end = &store->watches->first;
+	return 0;
+}
+
 static int find(struct sosie_store *store, const char *tenant, const char *group, struct group_watch **out,
                 struct sosie_err *err)
 {
-	struct group_watch *w = store->watches;
-	while (w && (strcmp(w->tenant.s, tenant) != 0 || strcmp(w->group.s, group) != 0))
-		w = w->next;
+	int rc = make_book(store, err);
+	struct group_watch *w = rc ? NULL : look_up(store->watches, tenant, group);
 	*out = w;
-	if (w)
-		return 0;
+	if (rc || w)
+		return rc;
 	w = calloc(1, sizeof(*w));
 	if (!w)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory to watch %s/%s", tenant, group);
-	int rc = sosie_name_set(&w->tenant, SOSIE_NAME_TENANT, tenant, err);
+	rc = sosie_name_set(&w->tenant, SOSIE_NAME_TENANT, tenant, err);
 	if (!rc)
 		rc = sosie_name_set(&w->group, SOSIE_NAME_GROUP, group, err);
 	if (rc) {
@@ -39,18 +65,20 @@ static int find(struct sosie_store *store, const char *tenant, const char *group
 		return rc;
 	}
 	w->age_ms = -1;
-	w->next = store->watches;
-	store->watches = *out = w;
+	*store->watches->end = *out = w;
+	store->watches->end = &w->next;
 	return 0;
 }
 
 void watch_free(struct sosie_store *store)
 {
-	while (store->watches) {
-		struct group_watch *w = store->watches;
-		store->watches = w->next;
+	while (store->watches && store->watches->first) {
+		struct group_watch *w = store->watches->first;
+		store->watches->first = w->next;
 		free(w);
 	}
+	free(store->watches);
+	store->watches = NULL;
 }
 
 /* --- what the chain says
