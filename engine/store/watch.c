@@ -132,7 +132,7 @@ static int take_chain(struct sosie_group *g, struct group_watch *w, struct sosie
 	if (rc)
 		return rc;
 	w->known = !store_path(path, NULL, "%s/chain", g->dir) &&
-	           !sosie_io_stat(g->store->io, path, &st, NULL) && g->chain->newest_file > 0 &&
+	           !sosie_io_stat(g->store->io, path, &st, NULL) &&
 	           sosie_wall_ms(g->store->clock) - st.mtime_ms > SETTLED_MS;
 	w->chain_dir_ms = w->known ? st.mtime_ms : 0;
 	w->chain_file = g->chain->newest_file;
@@ -144,9 +144,12 @@ static bool as_known(struct sosie_store *store, const struct group_watch *w)
 {
 	char path[STORE_PATH];
 	struct sosie_stat dir, file;
-	return w->known && !store_path(path, NULL, "%s/%s/%s/chain", store->path, w->tenant.s, w->group.s) &&
-	       !sosie_io_stat(store->io, path, &dir, NULL) && dir.mtime_ms == w->chain_dir_ms &&
-	       !store_path(path, NULL, "%s/%s/%s/chain/%06u.chain", store->path, w->tenant.s, w->group.s,
+	if (!w->known || store_path(path, NULL, "%s/%s/%s/chain", store->path, w->tenant.s, w->group.s) ||
+	    sosie_io_stat(store->io, path, &dir, NULL) || dir.mtime_ms != w->chain_dir_ms)
+		return false;
+	if (w->chain_file == 0)
+		return true; /* none yet */
+	return !store_path(path, NULL, "%s/%s/%s/chain/%06u.chain", store->path, w->tenant.s, w->group.s,
 	                   w->chain_file) &&
 	       !sosie_io_stat(store->io, path, &file, NULL) && file.size == w->chain_size;
 }
@@ -216,17 +219,23 @@ static int judge(struct sosie_store *store, struct group_watch *w, struct sosie_
 	return sosie_alarm_set(store, w->tenant.s, w->group.s, SOSIE_ALARM_LATE, text, err);
 }
 
+/* Not: only its inbox is, or it was taken away. */
+static bool group_there(struct sosie_store *store, const char *tenant, const char *group)
+{
+	char dir[STORE_PATH];
+	return !store_path(dir, NULL, "%s/%s/%s", store->path, tenant, group) &&
+	       sosie_io_exists(store->io, dir);
+}
+
 int sosie_keeper_watch(struct sosie_store *store, const char *tenant, const char *group,
                        struct sosie_err *err)
 {
 	struct group_watch *w;
-	char dir[STORE_PATH];
-	int rc = store_path(dir, err, "%s/%s/%s", store->path, tenant, group);
-	if (rc || !sosie_io_exists(store->io, dir)) /* only its inbox is there, or it was taken away */
-		return rc;
-	rc = watch_get(store, tenant, group, &w, err);
+	int rc = watch_get(store, tenant, group, &w, err);
 	if (!rc)
 		rc = read_objective(store, w, err);
+	if (rc == -SOSIE_ENOTFOUND && !group_there(store, tenant, group))
+		return 0;
 	if (rc) {
 		watch_trouble(store, tenant, group, rc, err);
 		return rc;

@@ -369,7 +369,7 @@ static void settle(struct loop *l, bool all)
 			g->touched_ms = 0;
 			sosie_err_clear(&err);
 			if (sosie_keeper_settle(l->store, t->name.s, g->name.s, &err) &&
-			    err.code != SOSIE_EBUSY)
+			    err.code != SOSIE_EBUSY && err.code != SOSIE_ENOTFOUND) /* not made yet */
 				log_trouble(t->name.s, g->name.s, "not settled", &err);
 		}
 }

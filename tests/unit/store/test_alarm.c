@@ -562,6 +562,19 @@ static void test_late_ends_with_same(void **state)
 	lab_fini(&l);
 }
 
+/* A receiver makes the folder of an inbox; the group is there when a keeper has taken something of it. */
+static void test_group_that_is_only_in_the_inbox_is_no_alarm(void **state)
+{
+	struct lab l;
+	(void)state;
+	start(&l);
+	policy(&l, "/s/policy.json", 1);
+	OK(&l, sosie_io_ensure_dir(l.io, "/s/acme/_inbox/new", 0770, &l.err));
+	OK(&l, sosie_keeper_watch(l.store, "acme", "new", &l.err));
+	assert_int_equal(seen_in_all(&l).open, 0);
+	lab_fini(&l);
+}
+
 static void test_refused_fork_and_repeat_make_their_alarms(void **state)
 {
 	struct lab l;
@@ -654,6 +667,7 @@ int main(void)
 	        cmocka_unit_test(test_late_is_not_said_of_a_group_without_an_objective),
 	        cmocka_unit_test(test_objective_is_the_nearest_levels),
 	        cmocka_unit_test(test_late_ends_with_same),
+	        cmocka_unit_test(test_group_that_is_only_in_the_inbox_is_no_alarm),
 	        cmocka_unit_test(test_refused_fork_and_repeat_make_their_alarms),
 	        cmocka_unit_test(test_damage_of_the_working_images_is_told),
 	        cmocka_unit_test(test_chain_that_cannot_be_read_is_told),
