@@ -67,6 +67,10 @@ daemon=
 within 20 "silence is an alarm" standby '.groups[0].alarms | any(.kind == "late" and .state == "open")'
 exits 5 "status" "$sosie" status --store "$SOSIE_STORE" acme/erp
 says 'ALARM .*A1 late'
+exits 0 "points" "$sosie" points --store "$SOSIE_STORE" acme/erp
+says 'ALARM .*A1 late'
+exits 3 "the plan of a cutover" "$sosie" cutover --store "$SOSIE_STORE" acme/erp
+says 'ALARM .*A1 late'
 exits 0 "points" "$sosie" points --store "$SOSIE_STORE" acme/erp --json
 json '.points[-1].verified and .points[-1].alarms == ["A1"]'
 within 20 "the program is told, and again" was_told '[.[] | select(.id == "A1" and .state == "open")] | length >= 2'

@@ -40,5 +40,7 @@ int verb_points(struct command *c, struct sosie_err *err)
 		else if (rc == 0)
 			show(c, &p);
 	}
+	if (rc == 0 && !c->json && c->alarms)
+		command_alarms_show(c->alarms, ""); /* verified is not clean */
 	return rc;
 }
