@@ -2,7 +2,7 @@
 # One non-recursive GNU Makefile. Variants keep apart by BUILD: make BUILD=build/clang CC=clang.
 #
 #   all      the four programs into $(BUILD)         demo     shows the main job on this machine, about half a minute
-#   deps     installs missing Debian packages        check    every behaviour once: units, structure, corpus, scenarios
+#   deps     installs missing Debian packages        check    every behaviour once: units, structure, corpus, attacks, scenarios
 #   install  programs, man pages, units (DESTDIR, PREFIX) check-full  the full counts, both I/O back ends
 #   lint     formatting, shellcheck, cppcheck        check-asan, check-tsan  the same tests under sanitizers
 #   soak     the property tests, 10 minutes           check-vm  what rests on the kernel, under Debian 12's own (QEMU)
@@ -38,7 +38,7 @@ say = $(if $(V),,@printf '  %-5s %s\n' $(1) $(2))
 LIB_SRC   := $(wildcard engine/*/*.c transport/*.c)
 COMMON_SRC := $(wildcard tools/common/*.c)
 PROGRAMS  := sosie sosied sosie-receive sosie-keeper
-TEST_SRC  := $(wildcard tests/unit/*/test_*.c tests/sim/test_*.c)
+TEST_SRC  := $(wildcard tests/unit/*/test_*.c tests/sim/test_*.c tests/hostile/test_*.c)
 TEST_LIB_SRC := $(wildcard tests/support/*.c)
 FUZZ_SRC  := $(wildcard tests/fuzz/fuzz_*.c)
 SEED_SRC  := $(wildcard tests/fuzz/seed_*.c)
@@ -109,7 +109,14 @@ $(JUDGES): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/obj/tests/support/order.o
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^
 
-tests: $(TESTS) $(REPLAYS) $(SEEDS) $(JUDGES)
+# A source that says what it must not, for tests/scenarios/hostile.sh.
+HOSTILE := $(patsubst %.c,$(BUILD)/%,$(filter-out tests/hostile/test_%,$(wildcard tests/hostile/*.c)))
+$(HOSTILE): $(BUILD)/%: $(BUILD)/obj/%.o $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+tests: $(TESTS) $(REPLAYS) $(SEEDS) $(JUDGES) $(HOSTILE)
 
 deps:
 	@tools/deps.sh build check
@@ -119,7 +126,7 @@ demo: deps all
 
 # --- tests -------------------------------------------------------------------------------------------------------------
 check: deps all tests
-	@tests/run --build "$(BUILD)" --jobs $(JOBS) --title check unit check fuzz scenario
+	@tests/run --build "$(BUILD)" --jobs $(JOBS) --title check unit check fuzz hostile scenario
 
 # The full counts: the programs that have counts. All others would do again what check does. With the thread pool what opens a back end of its
 # own once more: the source's worker, and the programs themselves.
@@ -138,10 +145,10 @@ soak: deps all tests
 		tests/run --build "$(BUILD)" --jobs $(JOBS) --title soak unit:test_changes_views
 
 # Programs that test what the kernel does, under the kernel that Debian 12 ships.
-VM_TESTS := test_changes_views.c test_pause.c
+VM_TESTS := test_changes_views.c test_pause.c test_receiver_escapes.c
 check-vm: deps all tests
 	@tools/deps.sh vm
-	@SOSIE_NO_SKIP=$(SOSIE_NO_SKIP) tests/vm/run --build "$(BUILD)" --timeout 290 $(VM_TESTS:.c=)
+	@SOSIE_NO_SKIP=$(SOSIE_NO_SKIP) tests/vm/run --build "$(BUILD)" --timeout 400 $(VM_TESTS:.c=)
 
 ASAN := build/asan
 TSAN := build/tsan
@@ -151,7 +158,7 @@ FUZZ := build/fuzz
 check-asan: deps
 	@$(MAKE) BUILD=$(ASAN) OPT="-O1 -g" SAN="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer" all tests
 	@ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1 LSAN_OPTIONS=suppressions=$(CURDIR)/tests/lsan-suppressions:print_suppressions=0 \
-		tests/run --build $(ASAN) --jobs $(JOBS) --title check-asan unit fuzz scenario
+		tests/run --build $(ASAN) --jobs $(JOBS) --title check-asan unit fuzz hostile:test_inbox_attacks scenario
 
 check-tsan: deps
 	@$(MAKE) BUILD=$(TSAN) OPT="-O1 -g" SAN="-fsanitize=thread" all tests
@@ -160,8 +167,8 @@ check-tsan: deps
 
 cov: deps
 	@tools/deps.sh cov
-	@$(MAKE) BUILD=$(COV) OPT="-O0 -g" SAN="--coverage" all tests
-	@tests/run --build $(COV) --jobs $(JOBS) --title cov unit fuzz scenario
+	@$(MAKE) BUILD=$(COV) OPT="-O0 -g -DSOSIE_COVERAGE" SAN="--coverage" all tests
+	@tests/run --build $(COV) --jobs $(JOBS) --title cov unit fuzz hostile:test_inbox_attacks scenario
 	@lcov --quiet --capture --directory $(COV) --output-file $(COV)/all.info
 	@lcov --quiet --extract $(COV)/all.info '$(CURDIR)/engine/*' '$(CURDIR)/transport/*' '$(CURDIR)/tools/*' --output-file $(COV)/sosie.info
 	@lcov --list $(COV)/sosie.info
@@ -199,6 +206,7 @@ format:
 install: all
 	install -d "$(DESTDIR)$(PREFIX)/bin"
 	install -m 755 $(addprefix $(BUILD)/,$(PROGRAMS)) "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 tools/setup-standby "$(DESTDIR)$(PREFIX)/bin/sosie-setup-standby"
 	$(foreach m,$(MAN),install -D -m 644 $(m) "$(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(m)))/$(notdir $(m))" && ) true
 	install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system" "$(DESTDIR)$(PREFIX)/share/doc/sosie"
 	for unit in units/*.service; do sed 's|/usr/local/bin/|$(PREFIX)/bin/|' "$$unit" >"$(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename "$$unit")"; done

@@ -68,12 +68,11 @@ int ssh_known_verify(struct ssh_channel *c, const struct ssh_known *k, struct so
 /* --- ssh_key.c */
 /* A whole regular file of at most max bytes, malloc'd with a NUL behind it; NULL when it cannot be read. */
 char *ssh_file_read(const char *path, size_t max, size_t *len);
-void ssh_print_digest(char dst[64], const uint8_t digest[32]);
+/* "SHA256:…" of a key blob. */
 void ssh_print_key(char dst[64], const void *blob, size_t len);
-/* The blob of IDENTITY.pub: "type base64 comment". malloc'd; NULL when there is no such file. */
+/* The blob of IDENTITY.pub: "type base64 comment". malloc'd; NULL when there is no such file, or no key in
+ * it. */
 uint8_t *ssh_public_key(const char *path, size_t *len);
-/* Base64 up to the first other character, into dst, which holds strlen(text) bytes; its length. */
-size_t ssh_unbase64(const char *text, uint8_t *dst);
 /* What a file given as identity is, judged by its first bytes. */
 enum ssh_identity {
 	SSH_IDENTITY_PRIVATE,

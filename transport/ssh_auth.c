@@ -3,8 +3,9 @@
  * Authentication by key: the key file first, where one is configured; the agent when there is none, or when
  * the file cannot sign (a passphrase). The host key has been judged before.
  */
-#include "agent.h"
 #include "ssh.h"
+
+#include "sosie/agent.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -72,7 +73,7 @@ static int auth_file(struct ssh_channel *c, struct auth *a, int64_t until, bool 
 }
 
 struct agent_signer {
-	struct agent *agent;
+	struct sosie_agent *agent;
 	const void *blob;
 	size_t len;
 };
@@ -83,7 +84,7 @@ static LIBSSH2_USERAUTH_PUBLICKEY_SIGN_FUNC(sign_by_agent)
 	uint8_t *made = NULL;
 	size_t made_len = 0;
 	(void)session;
-	if (agent_sign(s->agent, s->blob, s->len, data, data_len, &made, &made_len, NULL))
+	if (sosie_agent_sign(s->agent, s->blob, s->len, data, data_len, &made, &made_len, NULL))
 		return -1;
 	*sig = made; /* libssh2 frees it by free(): no allocator of our own was given to the session */
 	*sig_len = made_len;
@@ -105,7 +106,7 @@ static int auth_agent_key(struct ssh_channel *c, struct agent_signer *s, int64_t
 }
 
 /* Offers the agent's keys: only the configured one when its public half is there. */
-static int auth_agent(struct ssh_channel *c, struct auth *a, struct agent *agent, int64_t until,
+static int auth_agent(struct ssh_channel *c, struct auth *a, struct sosie_agent *agent, int64_t until,
                       bool *refused, struct sosie_err *err)
 {
 	char path[4096], print[64], what[220];
@@ -117,10 +118,10 @@ static int auth_agent(struct ssh_channel *c, struct auth *a, struct agent *agent
 	bool given = identity && ssh_identity_of(identity, &sys) == SSH_IDENTITY_PUBLIC;
 	snprintf(path, sizeof path, given ? "%s" : "%s.pub", identity ? identity : "");
 	uint8_t *only = identity ? ssh_public_key(path, &only_len) : NULL;
-	int rc = agent_list(agent, &count, err);
+	int rc = sosie_agent_list(agent, &count, err);
 	for (unsigned i = 0; i < count && !rc && *refused; i++) {
 		struct agent_signer s = {.agent = agent};
-		agent_key(agent, i, &s.blob, &s.len, &comment);
+		sosie_agent_key(agent, i, &s.blob, &s.len, &comment);
 		if (only && (s.len != only_len || memcmp(only, s.blob, s.len)))
 			continue;
 		a->usable = true;
@@ -209,7 +210,7 @@ static int auth_refused(const struct ssh_channel *c, const struct auth *a, struc
 int ssh_authenticate(struct ssh_channel *c, int64_t until, struct sosie_err *err)
 {
 	struct auth a = {.usable = false};
-	struct agent *agent = NULL;
+	struct sosie_agent *agent = NULL;
 	bool refused = true;
 	int rc = 0;
 	if (c->options->identity) {
@@ -221,11 +222,11 @@ int ssh_authenticate(struct ssh_channel *c, int64_t until, struct sosie_err *err
 	if (rc || !refused)
 		return rc;
 	if (!c->options->identity || a.locked) {
-		rc = agent_open(until, &agent, err);
+		rc = sosie_agent_open(until, &agent, err);
 		if (!rc)
 			rc = auth_agent(c, &a, agent, until, &refused, err);
 		a.agent = agent != NULL;
-		agent_close(agent);
+		sosie_agent_close(agent);
 	}
 	if (rc && rc != -SOSIE_EAUTH)
 		return rc;

@@ -2,6 +2,7 @@
 /* Public keys: the file beside a private one, and fingerprints as ssh-keygen -l prints them. */
 #include "ssh.h"
 
+#include "sosie/bytes.h"
 #include "sosie/digest.h"
 
 #include <errno.h>
@@ -33,60 +34,13 @@ char *ssh_file_read(const char *path, size_t max, size_t *len)
 	return text;
 }
 
-/* Base64 without padding, as ssh-keygen -l prints it. */
-void ssh_print_digest(char dst[64], const uint8_t digest[32])
-{
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	char *at = dst + 7;
-	memcpy(dst, "SHA256:", 7);
-	for (unsigned bit = 0; bit < 256; bit += 6) {
-		unsigned byte = bit / 8,
-		         v = (unsigned)digest[byte] << 8 | (byte + 1 < 32 ? digest[byte + 1] : 0u);
-		*at++ = digits[v >> (10 - bit % 8) & 63];
-	}
-	*at = '\0';
-}
-
 /* "SHA256:…" of a key blob. */
 void ssh_print_key(char dst[64], const void *blob, size_t len)
 {
 	struct sosie_digest d;
-	struct sosie_hash *h = sosie_hash_new();
 	strcpy(dst, "?");
-	if (!h)
-		return;
-	sosie_hash_plain(h);
-	sosie_hash_add(h, blob, len);
-	sosie_hash_end(h, &d);
-	sosie_hash_free(h);
-	ssh_print_digest(dst, d.b);
-}
-
-static int digit64(char c)
-{
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
-
-size_t ssh_unbase64(const char *text, uint8_t *dst)
-{
-	uint32_t bits = 0;
-	unsigned have = 0;
-	size_t at = 0;
-	for (int d; (d = digit64(*text)) >= 0; text++) {
-		bits = bits << 6 | (uint32_t)d;
-		have += 6;
-		if (have >= 8) {
-			have -= 8;
-			dst[at++] = (uint8_t)(bits >> have);
-		}
-	}
-	return at;
+	if (sosie_sha256(blob, len, &d))
+		sosie_fingerprint(dst, &d);
 }
 
 static bool is_public(const char *text)
@@ -111,7 +65,7 @@ enum ssh_identity ssh_identity_of(const char *path, int *sys)
 		kind = strstr(text, "ENCRYPTED") || (strstr(text, packed) && !strstr(text, plain))
 		               ? SSH_IDENTITY_LOCKED
 		               : SSH_IDENTITY_PRIVATE;
-	memset(text, 0, len);
+	explicit_bzero(text, len);
 	free(text);
 	return kind;
 }
@@ -123,11 +77,10 @@ uint8_t *ssh_public_key(const char *path, size_t *len)
 	char *text = ssh_file_read(path, PUBLIC_MAX, &text_len);
 	uint8_t *blob = text ? malloc(text_len + 1) : NULL;
 	const char *s = blob ? strchr(text, ' ') : NULL;
-	if (s)
-		at = ssh_unbase64(s + 1, blob);
+	bool whole = s && sosie_unbase64(s + 1, strcspn(s + 1, " \t\r\n"), blob, text_len, &at);
 	free(text);
 	*len = at;
-	if (at)
+	if (whole)
 		return blob;
 	free(blob);
 	return NULL;

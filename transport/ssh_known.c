@@ -5,6 +5,9 @@
  */
 #include "ssh.h"
 
+#include "sosie/bytes.h"
+#include "sosie/digest.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,21 +65,17 @@ static bool line_has_key(const char *line)
 	type += strspn(type, " \t");
 	size_t len = strcspn(type, " \t\n");
 	const char *text = type + len + strspn(type + len, " \t");
-	size_t got = ssh_unbase64(text, blob);
-	if (!len || len > 255 || got < len + 4 + 4)
+	struct sosie_reader r;
+	size_t got, n;
+	if (!len || !sosie_unbase64(text, strcspn(text, " \t\n"), blob, sizeof blob, &got))
 		return false;
-	if (blob[0] || blob[1] || blob[2] || blob[3] != len || memcmp(blob + 4, type, len))
+	sosie_reader_init(&r, blob, got);
+	const void *inner = sosie_get_ssh_string(&r, &n);
+	if (!inner || n != len || memcmp(inner, type, len) || !r.left)
 		return false;
-	/* Its fields fill it to the last byte. */
-	size_t at = 0;
-	while (got - at >= 4) {
-		size_t n = (size_t)blob[at] << 24 | (size_t)blob[at + 1] << 16 | (size_t)blob[at + 2] << 8 |
-		           blob[at + 3];
-		if (n > got - at - 4)
-			return false;
-		at += 4 + n;
-	}
-	return at == got;
+	while (r.left && !r.failed) /* its fields fill it to the last byte */
+		sosie_get_ssh_string(&r, &n);
+	return sosie_reader_done(&r);
 }
 
 /* One line of known_hosts. What libssh2 cannot read is skipped: it then makes no host known. It takes the
@@ -247,7 +246,8 @@ int ssh_known_verify(struct ssh_channel *c, const struct ssh_known *k, struct so
 	const struct sosie_ssh_options *o = c->options;
 	size_t len;
 	int type, bits = 0;
-	char print[64];
+	char print[SOSIE_FINGERPRINT];
+	struct sosie_digest digest;
 	bool other = false;
 	const char *key = libssh2_session_hostkey(c->session, &len, &type);
 	const char *hash = libssh2_hostkey_hash(c->session, LIBSSH2_HOSTKEY_HASH_SHA256);
@@ -264,6 +264,7 @@ int ssh_known_verify(struct ssh_channel *c, const struct ssh_known *k, struct so
 	int verdict = known_judge(k, &o->target, bits, key, len);
 	if (verdict == LIBSSH2_KNOWNHOST_CHECK_MATCH)
 		return 0;
-	ssh_print_digest(print, (const uint8_t *)hash);
+	memcpy(digest.b, hash, sizeof digest.b);
+	sosie_fingerprint(print, &digest);
 	return host_key_refuse(o, k, verdict, other, print, err);
 }

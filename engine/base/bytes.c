@@ -83,6 +83,23 @@ const void *sosie_get_blob(struct sosie_reader *r, size_t max, size_t *len)
 	return view;
 }
 
+uint32_t sosie_get_ssh_u32(struct sosie_reader *r)
+{
+	uint8_t b[4];
+
+	sosie_get_bytes(r, b, sizeof(b));
+	return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
+}
+
+const void *sosie_get_ssh_string(struct sosie_reader *r, size_t *len)
+{
+	size_t n = sosie_get_ssh_u32(r);
+	const void *view = sosie_get_view(r, n);
+
+	*len = view ? n : 0;
+	return view;
+}
+
 void sosie_get_string(struct sosie_reader *r, char *dst, size_t max)
 {
 	size_t len;
@@ -165,6 +182,23 @@ void sosie_put_blob(struct sosie_writer *w, const void *src, size_t len)
 void sosie_put_string(struct sosie_writer *w, const char *s)
 {
 	sosie_put_blob(w, s, strlen(s));
+}
+
+void sosie_put_ssh_u32(struct sosie_writer *w, uint32_t v)
+{
+	const uint8_t b[4] = {(uint8_t)(v >> 24), (uint8_t)(v >> 16), (uint8_t)(v >> 8), (uint8_t)v};
+
+	sosie_put_bytes(w, b, sizeof(b));
+}
+
+void sosie_put_ssh_string(struct sosie_writer *w, const void *src, size_t len)
+{
+	if (len > UINT32_MAX) {
+		w->failed = true;
+		return;
+	}
+	sosie_put_ssh_u32(w, (uint32_t)len);
+	sosie_put_bytes(w, src, len);
 }
 
 bool sosie_add_u64(uint64_t a, uint64_t b, uint64_t *out)

@@ -2,10 +2,12 @@
 /* The machine's clock, a virtual one, and times as text (proleptic Gregorian calendar, years 0000 to 9999).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "sosie/clock.h"
 
@@ -59,11 +61,31 @@ static int real_random(struct sosie_clock *clock, void *dst, size_t len, struct 
 	return 0;
 }
 
+static int64_t real_boot_ms(struct sosie_clock *clock)
+{
+	(void)clock;
+	return sosie_clock_ns(CLOCK_BOOTTIME) / 1000000;
+}
+
+static void real_boot_id(struct sosie_clock *clock, char dst[SOSIE_BOOT_ID])
+{
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, dst, SOSIE_BOOT_ID - 1) : 0;
+
+	(void)clock;
+	dst[n > 0 ? n : 0] = '\0';
+	dst[strcspn(dst, "\n")] = '\0';
+	if (fd >= 0)
+		close(fd);
+}
+
 static const struct sosie_clock_ops real_ops = {
         .wall_ms = real_wall_ms,
         .mono_ms = real_mono_ms,
         .sleep_ms = real_sleep_ms,
         .random = real_random,
+        .boot_ms = real_boot_ms,
+        .boot_id = real_boot_id,
 };
 
 struct sosie_clock *sosie_clock_real(void)
@@ -81,6 +103,21 @@ static struct sosie_clock_virtual *as_virtual(struct sosie_clock *clock)
 static int64_t virtual_now(struct sosie_clock *clock)
 {
 	return as_virtual(clock)->now_ms;
+}
+
+static int64_t virtual_wall(struct sosie_clock *clock)
+{
+	return as_virtual(clock)->now_ms + as_virtual(clock)->wall_skew_ms;
+}
+
+static int64_t virtual_boot(struct sosie_clock *clock)
+{
+	return as_virtual(clock)->now_ms - as_virtual(clock)->boot_at_ms;
+}
+
+static void virtual_boot_id(struct sosie_clock *clock, char dst[SOSIE_BOOT_ID])
+{
+	snprintf(dst, SOSIE_BOOT_ID, "virtual-%u", as_virtual(clock)->boots);
 }
 
 static void virtual_sleep(struct sosie_clock *clock, int64_t ms)
@@ -110,16 +147,21 @@ static int virtual_random(struct sosie_clock *clock, void *dst, size_t len, stru
 }
 
 static const struct sosie_clock_ops virtual_ops = {
-        .wall_ms = virtual_now,
+        .wall_ms = virtual_wall,
         .mono_ms = virtual_now,
         .sleep_ms = virtual_sleep,
         .random = virtual_random,
+        .boot_ms = virtual_boot,
+        .boot_id = virtual_boot_id,
 };
 
 void sosie_clock_virtual_init(struct sosie_clock_virtual *c, int64_t start_ms, uint64_t seed)
 {
 	c->clock.ops = &virtual_ops;
 	c->now_ms = start_ms;
+	c->wall_skew_ms = 0;
+	c->boot_at_ms = start_ms;
+	c->boots = 0;
 	c->state = seed;
 }
 
@@ -131,6 +173,16 @@ int64_t sosie_wall_ms(struct sosie_clock *c)
 int64_t sosie_mono_ms(struct sosie_clock *c)
 {
 	return c->ops->mono_ms(c);
+}
+
+int64_t sosie_boot_ms(struct sosie_clock *c)
+{
+	return c->ops->boot_ms(c);
+}
+
+void sosie_boot_id(struct sosie_clock *c, char dst[SOSIE_BOOT_ID])
+{
+	c->ops->boot_id(c, dst);
 }
 
 void sosie_sleep_ms(struct sosie_clock *c, int64_t ms)

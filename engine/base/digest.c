@@ -12,11 +12,14 @@
 
 #include <openssl/evp.h>
 
+#include "sosie/bytes.h"
 #include "sosie/digest.h"
 
 #define DOMAIN_LEN 16
 
 static_assert(sizeof(struct sosie_digest) == SOSIE_DIGEST_LEN, "digests lie in files as they are");
+static_assert(SOSIE_DIGEST_LEN % 3 == 2, "its Base64 has one character of padding");
+static_assert(sizeof("SHA256:") + SOSIE_BASE64_LEN(SOSIE_DIGEST_LEN) <= SOSIE_FINGERPRINT, "it has room");
 
 struct sosie_hash {
 	EVP_MD_CTX *ctx;
@@ -135,6 +138,29 @@ void sosie_hash_end(struct sosie_hash *h, struct sosie_digest *out)
 
 	assert(ok == 1 && len == SOSIE_DIGEST_LEN);
 	(void)ok;
+}
+
+bool sosie_sha256(const void *data, size_t len, struct sosie_digest *out)
+{
+	struct sosie_hash *h = sosie_hash_new();
+
+	if (!h)
+		return false;
+	sosie_hash_plain(h);
+	sosie_hash_add(h, data, len);
+	sosie_hash_end(h, out);
+	sosie_hash_free(h);
+	return true;
+}
+
+void sosie_fingerprint(char dst[SOSIE_FINGERPRINT], const struct sosie_digest *of_blob)
+{
+	static const char kind[] = "SHA256:";
+	const size_t at = sizeof(kind) - 1;
+
+	memcpy(dst, kind, at);
+	sosie_base64(dst + at, of_blob->b, SOSIE_DIGEST_LEN);
+	dst[at + SOSIE_BASE64_LEN(SOSIE_DIGEST_LEN) - 1] = '\0'; /* without the padding */
 }
 
 void sosie_context_volume(struct sosie_hash *h, const char *tenant, const char *group, const char *volume,

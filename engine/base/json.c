@@ -60,6 +60,13 @@ int sosie_json_parse(const void *text, size_t len, size_t max, struct sosie_json
 	return 0;
 }
 
+/* The seed of the tables, from the system's randomness; jansson keeps the first for the life of the process.
+ */
+void sosie_json_ready(void)
+{
+	json_object_seed(0);
+}
+
 void sosie_json_free(struct sosie_json *doc)
 {
 	if (!doc)
@@ -199,6 +206,30 @@ int sosie_json_at(const struct sosie_json *arr, size_t i, struct sosie_json **ou
 	if (!json_is_object(v))
 		return sosie_err_set(err, SOSIE_ECORRUPT, "element %zu of a JSON array is not an object", i);
 	return borrow(arr, v, out, err);
+}
+
+int sosie_json_str_at(const struct sosie_json *arr, size_t i, size_t max_len, const char **out,
+                      struct sosie_err *err)
+{
+	const json_t *v = json_array_get(arr->value, i);
+
+	*out = NULL;
+	if (!json_is_string(v))
+		return sosie_err_set(err, SOSIE_ECORRUPT, "element %zu of a JSON array is not a string", i);
+	if (json_string_length(v) > max_len)
+		return sosie_err_set(err, SOSIE_ECORRUPT, "element %zu of a JSON array is too long", i);
+	*out = json_string_value(v);
+	return 0;
+}
+
+int sosie_json_names(const struct sosie_json *obj, int (*fn)(void *arg, const char *name), void *arg)
+{
+	for (void *at = json_object_iter(obj->value); at; at = json_object_iter_next(obj->value, at)) {
+		const int rc = fn(arg, json_object_iter_key(at));
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
 }
 
 static bool listed(const char *key, const char *const *keys)

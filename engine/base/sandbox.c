@@ -11,30 +11,20 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <linux/landlock.h>
-#include <seccomp.h>
+#include <linux/seccomp.h>
 
+#include "engine/base/calls.h"
+#include "engine/base/landlock.h"
+#include "engine/base/process.h"
 #include "sosie/sandbox.h"
 #include "sosie/thread.h"
 
-/* A sanitizer's runtime maps terabytes and makes calls of its own: no limit on memory and no list of calls.
- */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define UNDER_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define UNDER_SANITIZER 1
-#endif
-#endif
-#ifndef UNDER_SANITIZER
-#define UNDER_SANITIZER 0
-#endif
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 /* --- descriptors and signals
  * ------------------------------------------------------------------------------------ */
@@ -42,7 +32,7 @@
 static int close_others(const struct sosie_sandbox *rules, struct sosie_err *err)
 {
 	unsigned from = 0;
-	int rc = 0, fd;
+	int rc = 0;
 
 	for (unsigned i = 0; i < rules->keep_count && rc == 0; i++) {
 		unsigned keep = (unsigned)rules->keep[i];
@@ -56,22 +46,18 @@ static int close_others(const struct sosie_sandbox *rules, struct sosie_err *err
 		rc = close_range(from, ~0u, 0);
 	if (rc != 0)
 		return sosie_err_sys(err, errno, "cannot close the descriptors of a child");
-	do /* without /dev/null they stay closed, which is as good */
-		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	while (fd >= 0 && fd <= STDERR_FILENO);
-	if (fd > STDERR_FILENO)
-		close(fd);
+	process_fill_standard();
 	return 0;
 }
 
-static int tie_to_parent(pid_t parent, struct sosie_err *err)
+/* The death signal is the parent *thread's* (PR_SET_PDEATHSIG(2const)). */
+static int tie_to_parent(const struct sosie_sandbox *rules, struct sosie_err *err)
 {
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || prctl(PR_SET_DUMPABLE, 0) != 0 ||
-	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+	if (!(rules->features & SOSIE_SANDBOX_WAIT) && prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
 		return sosie_err_sys(err, errno, "cannot confine a child");
-	if (getppid() != parent)
+	if (getppid() != rules->parent)
 		return sosie_err_set(err, SOSIE_EINTERNAL, "the parent of a child has ended");
-	return 0;
+	return process_shed(err);
 }
 
 /* --- shared memory
@@ -101,15 +87,6 @@ static int unmap_shared(const struct sosie_sandbox *rules, struct sosie_err *err
 /* --- limits
  * ----------------------------------------------------------------------------------------------------- */
 
-static int limit(int resource, uint64_t value, struct sosie_err *err)
-{
-	const struct rlimit max = {.rlim_cur = value, .rlim_max = value};
-
-	if (setrlimit((__rlimit_resource_t)resource, &max) != 0)
-		return sosie_err_sys(err, errno, "cannot limit a child");
-	return 0;
-}
-
 /* Bytes of address space that the process has: /proc/self/statm, first number, in pages (proc(5)). */
 static int mapped_bytes(uint64_t *out, struct sosie_err *err)
 {
@@ -130,119 +107,37 @@ static int mapped_bytes(uint64_t *out, struct sosie_err *err)
 /* mapped: address space in use. */
 static int limit_all(const struct sosie_sandbox *rules, uint64_t mapped, struct sosie_err *err)
 {
-	int rc = limit(RLIMIT_CORE, 0, err);
+	int rc = 0;
 
-	if (rc == 0 && !UNDER_SANITIZER)
-		rc = limit(RLIMIT_AS, mapped + rules->memory_bytes, err);
-	if (rc == 0)
-		rc = limit(RLIMIT_NOFILE, 0, err);
+	if (!PROCESS_UNDER_SANITIZER)
+		rc = process_limit(RLIMIT_AS, mapped + rules->memory_bytes, err);
+	if (rc == 0) /* poll(2) takes no more descriptors than that; the numbers below it are taken */
+		rc = process_limit(RLIMIT_NOFILE,
+		                   rules->features & SOSIE_SANDBOX_WAIT ? rules->keep_count : 0, err);
 	if (rc == 0 && !(rules->features & SOSIE_SANDBOX_FILES))
-		rc = limit(RLIMIT_FSIZE, 0, err);
+		rc = process_limit(RLIMIT_FSIZE, 0, err);
 	return rc;
-}
-
-/* --- Landlock
- * --------------------------------------------------------------------------------------------------- */
-
-/* The rule set of the newest interface used here (6, Linux 6.12); older kernels take its first bytes. The
- * header of Debian 12 ends at interface 3. Source: Documentation/userspace-api/landlock.rst. */
-struct landlock_rules {
-	uint64_t files, network, scope;
-};
-
-static int landlock_version(void)
-{
-	return (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-}
-
-static size_t landlock_everything(int version, struct landlock_rules *rules)
-{
-	unsigned files = version >= 5 ? 16 : version >= 3 ? 15 : version == 2 ? 14 : 13;
-
-	rules->files = (UINT64_C(1) << files) - 1;
-	rules->network = 3; /* bind and connect, TCP */
-	rules->scope = 3;   /* abstract sockets, signals */
-	return version >= 6 ? 24 : version >= 4 ? 16 : 8;
-}
-
-static int forbid_files(struct sosie_err *err)
-{
-	struct landlock_rules rules;
-	int version = landlock_version(), fd;
-	long rc = -1;
-
-	if (version < 1)
-		return 0; /* a kernel without it: the list of calls has nothing that opens */
-	fd = (int)syscall(SYS_landlock_create_ruleset, &rules, landlock_everything(version, &rules), 0);
-	if (fd >= 0)
-		rc = syscall(SYS_landlock_restrict_self, fd, 0);
-	if (rc != 0)
-		return sosie_err_sys(err, errno, "cannot confine a child with Landlock");
-	close(fd);
-	return 0;
 }
 
 /* --- system calls
  * ----------------------------------------------------------------------------------------------- */
 
-/* What malloc, reading the time, a socket and the end of a process need. */
-static const int calls_always[] = {
-        SCMP_SYS(read),          SCMP_SYS(write),          SCMP_SYS(brk),
-        SCMP_SYS(munmap),        SCMP_SYS(mremap),         SCMP_SYS(madvise),
-        SCMP_SYS(futex),         SCMP_SYS(exit),           SCMP_SYS(exit_group),
-        SCMP_SYS(rt_sigreturn),  SCMP_SYS(rt_sigprocmask), SCMP_SYS(getrandom),
-        SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday),   SCMP_SYS(time),
-        SCMP_SYS(getpid),        SCMP_SYS(gettid),         SCMP_SYS(restart_syscall),
-};
-
-static const int calls_files[] = {
-        SCMP_SYS(pread64), SCMP_SYS(pwrite64),  SCMP_SYS(fsync),     SCMP_SYS(fdatasync),
-        SCMP_SYS(fstat),   SCMP_SYS(fallocate), SCMP_SYS(ftruncate), SCMP_SYS(lseek),
-};
-
-static int allow_list(scmp_filter_ctx filter, const int *calls, size_t count)
-{
-	int rc = 0;
-
-	for (size_t i = 0; i < count && rc == 0; i++)
-		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
-	return rc;
-}
-
-/* Memory that is never executable; and abort(3) may send its signal to this process, so that running out of
- * memory ends as what it is. */
-static int allow_limited(scmp_filter_ctx filter)
-{
-	int rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
-	                          SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-
-	if (rc == 0)
-		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
-		                      SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-	if (rc == 0)
-		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 2,
-		                      SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0),
-		                      SCMP_A2(SCMP_CMP_EQ, SIGABRT, 0));
-	return rc;
-}
-
 static int forbid_calls(const struct sosie_sandbox *rules, struct sosie_err *err)
 {
-	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
-	int rc = -ENOMEM;
+	static const struct sosie_confine_call files[] = {
+	        {.number = SYS_pread64},   {.number = SYS_pwrite64}, {.number = SYS_fsync},
+	        {.number = SYS_fdatasync}, {.number = SYS_fstat},    {.number = SYS_fallocate},
+	        {.number = SYS_ftruncate}, {.number = SYS_lseek},
+	};
+	static const struct sosie_confine_call waits[] = {{.number = SYS_poll}, {.number = SYS_ppoll}};
+	struct sosie_confine_call list[COUNT(files) + COUNT(waits)];
+	size_t count = 0;
 
-	if (filter)
-		rc = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
-	if (rc == 0)
-		rc = allow_list(filter, calls_always, sizeof(calls_always) / sizeof(calls_always[0]));
-	if (rc == 0)
-		rc = allow_limited(filter);
-	if (rc == 0 && rules->features & SOSIE_SANDBOX_FILES)
-		rc = allow_list(filter, calls_files, sizeof(calls_files) / sizeof(calls_files[0]));
-	if (rc == 0)
-		rc = seccomp_load(filter);
-	seccomp_release(filter);
-	return rc == 0 ? 0 : sosie_err_sys(err, -rc, "cannot confine a child with seccomp");
+	for (size_t i = 0; (rules->features & SOSIE_SANDBOX_FILES) && i < COUNT(files); i++)
+		list[count++] = files[i];
+	for (size_t i = 0; (rules->features & SOSIE_SANDBOX_WAIT) && i < COUNT(waits); i++)
+		list[count++] = waits[i];
+	return calls_restrict(list, count, err);
 }
 
 int sosie_sandbox_enter(const struct sosie_sandbox *rules, struct sosie_err *err)
@@ -252,23 +147,30 @@ int sosie_sandbox_enter(const struct sosie_sandbox *rules, struct sosie_err *err
 
 	sosie_signals_reset();
 	if (rc == 0)
-		rc = tie_to_parent(rules->parent, err);
+		rc = tie_to_parent(rules, err);
 	if (rc == 0)
 		rc = unmap_shared(rules, err);
 	if (rc == 0)
 		rc = mapped_bytes(&mapped, err);
 	if (rc == 0)
-		rc = forbid_files(err);
+		rc = landlock_restrict(NULL, 0, err);
 	if (rc == 0)
 		rc = limit_all(rules, mapped, err);
-	if (rc == 0 && !UNDER_SANITIZER)
+	if (rc == 0 && !PROCESS_UNDER_SANITIZER)
 		rc = forbid_calls(rules, err);
 	return rc;
 }
 
 unsigned sosie_sandbox_layers(void)
 {
-	unsigned layers = UNDER_SANITIZER ? 0 : SOSIE_SANDBOX_SYSCALLS | SOSIE_SANDBOX_MEMORY;
+	unsigned layers = PROCESS_UNDER_SANITIZER ? 0 : SOSIE_SANDBOX_SYSCALLS | SOSIE_SANDBOX_MEMORY;
 
 	return layers | (landlock_version() >= 1 ? SOSIE_SANDBOX_LANDLOCK : 0u);
+}
+
+bool sosie_sandbox_seccomp(void)
+{
+	const uint32_t action = SECCOMP_RET_KILL_PROCESS;
+
+	return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Signals of new threads and children. */
+#include <errno.h>
 #include <signal.h>
 #include <stddef.h>
+#include <unistd.h>
 
 #include "sosie/thread.h"
 
@@ -15,6 +17,27 @@ int sosie_thread_start(pthread_t *thread, const pthread_attr_t *how, void *(*run
 	sys = pthread_create(thread, how, run, arg);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return sys;
+}
+
+pid_t sosie_fork(void)
+{
+	sigset_t all, before;
+	pid_t child;
+	int sys;
+
+	sigfillset(&all);
+	sys = pthread_sigmask(SIG_SETMASK, &all, &before);
+	if (sys != 0) {
+		errno = sys;
+		return -1;
+	}
+	child = fork();
+	if (child == 0)
+		return 0;
+	sys = errno;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	errno = sys;
+	return child;
 }
 
 void sosie_signals_reset(void)

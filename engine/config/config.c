@@ -171,6 +171,10 @@ static int read_standby(const struct place *p, struct config_raw_standby *raw,
 	if (rc == 0)
 		rc = get_path(p, "known_hosts", raw->known_hosts, &out->known_hosts);
 	if (rc == 0)
+		rc = get_path(p, "signing", raw->signing, &out->signing);
+	if (rc == 0)
+		rc = get_path(p, "standby_key", raw->standby_key, &out->standby_key);
+	if (rc == 0)
 		rc = config_count(raw->cycles, 64, &out->cycles, &found) == 0 ? 0
 		                                                              : wrong_as(p, "cycles", &found);
 	return rc;

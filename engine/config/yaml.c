@@ -35,6 +35,8 @@ static const cyaml_schema_field_t standby_fields[] = {
         NEEDED("to", struct config_raw_standby, to),
         MAY("identity", struct config_raw_standby, identity),
         NEEDED("known_hosts", struct config_raw_standby, known_hosts),
+        MAY("signing", struct config_raw_standby, signing),
+        MAY("standby_key", struct config_raw_standby, standby_key),
         MAY("cycles", struct config_raw_standby, cycles),
         CYAML_FIELD_END,
 };

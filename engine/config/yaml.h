@@ -20,7 +20,7 @@
 
 /* NULL: the key is not there. Never an empty text. */
 struct config_raw_standby {
-	char *name, *to, *identity, *known_hosts, *cycles;
+	char *name, *to, *identity, *known_hosts, *signing, *standby_key, *cycles;
 };
 struct config_raw_volume {
 	char *name, *path, *opaque;

@@ -9,6 +9,7 @@
 
 #include "engine/cutover/internal.h"
 #include "engine/store/status.h"
+#include "sosie/retention.h"
 
 #define LOCK_WAIT_MS 5000
 #define INBOX_MS 10000 /* of work on the inbox, after which no further upload is begun */
@@ -231,7 +232,9 @@ static int plan_new(struct sosie_group *g, struct sosie_cutover *c, const struct
 	}
 	if (c->point == 0)
 		c->point = newest;
-	rc = describe_points(g, c, c->point, err);
+	rc = sosie_group_reachable(g, c->point, err);
+	if (rc == 0)
+		rc = describe_points(g, c, c->point, err);
 	if (rc < 0)
 		return rc;
 	c->from_epoch = chain_epoch(g->chain);

@@ -195,7 +195,7 @@ int cutover_record_write(struct sosie_group *g, struct cutover_record *r, struct
 	if (rc == 0)
 		rc = record_path(g, path, err);
 	if (rc == 0)
-		rc = sosie_io_write_file(g->store->io, path, text, len, 0644, err);
+		rc = sosie_io_write_file(g->store->io, path, text, len, 0640, err);
 	free(text);
 	return rc;
 }

@@ -190,8 +190,7 @@ static int edge_fence(struct run *run, struct sosie_err *err)
 	if (rc < 0)
 		return rc;
 	snprintf(reason, sizeof(reason), "cutover to point %llu", (unsigned long long)run->r.point);
-	return chain_raise_epoch(run->g->chain, run->r.to_epoch, run->r.point,
-	                         sosie_wall_ms(run->g->store->clock), "sosie cutover", reason, err);
+	return group_raise_epoch(run->g, run->r.to_epoch, run->r.point, "sosie cutover", reason, err);
 }
 
 /* --- activate

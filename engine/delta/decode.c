@@ -1,21 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Takes records back (docs/format.md, "Segment"). Payloads are hostile: nothing is allocated or sized by
- * them, each is decoded with a reset context, and after a failure content and digests are cleared so that
- * nothing half checked can be used.
+ * Takes records back (docs/format.md, "Segment"): lengths are checked, payloads unpacked (unpack.c), and what
+ * came out is judged by its digests. After a failure content and digests are cleared so that nothing half
+ * checked can be used. sosie_decode does all in this process; the standby unpacks in a child and does the
+ * rest itself.
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/delta/rdiff.h"
 #include "engine/delta/record.h"
-#include "engine/delta/zstd.h"
+#include "engine/delta/unpack.h"
 
 struct sosie_decoder {
 	struct sosie_digest group_ctx;
 	struct sosie_hash *hash;
-	struct zstd_unpacker *unpacker;
-	uint8_t *delta; /* SOSIE_RECORD_PLAIN_MAX: a delta that came packed */
+	struct unpacker *unpacker;
 };
 
 int sosie_decoder_new(const struct sosie_digest *group_ctx, struct sosie_decoder **out, struct sosie_err *err)
@@ -26,12 +25,10 @@ int sosie_decoder_new(const struct sosie_digest *group_ctx, struct sosie_decoder
 	*out = NULL;
 	if (dec)
 		dec->hash = sosie_hash_new();
-	if (dec)
-		dec->delta = malloc(SOSIE_RECORD_PLAIN_MAX); /* costs nothing until there is such a delta */
-	if (!dec || !dec->hash || !dec->delta)
+	if (!dec || !dec->hash)
 		rc = sosie_err_set(err, SOSIE_ENOMEM, "no memory for a decoder");
 	if (rc == 0)
-		rc = zstd_unpacker_new(&dec->unpacker, err);
+		rc = unpacker_new(&dec->unpacker, err);
 	if (rc != 0) {
 		sosie_decoder_free(dec);
 		return rc;
@@ -45,9 +42,8 @@ void sosie_decoder_free(struct sosie_decoder *dec)
 {
 	if (!dec)
 		return;
-	zstd_unpacker_free(dec->unpacker);
+	unpacker_free(dec->unpacker);
 	sosie_hash_free(dec->hash);
-	free(dec->delta);
 	free(dec);
 }
 
@@ -77,75 +73,20 @@ static int check_total(const struct sosie_record *r, const struct sosie_extent_v
 	return 0;
 }
 
-static int impossible(struct sosie_err *err, const char *what)
+int record_check_lengths(const struct sosie_record *r, const struct sosie_extent_volume *volumes,
+                         struct sosie_err *err)
 {
-	return sosie_err_set(err, SOSIE_ECORRUPT, "record of an impossible %s", what);
+	if (r->plain_len == 0 || r->plain_len > SOSIE_RECORD_PLAIN_MAX ||
+	    r->payload_len > SOSIE_RECORD_PLAIN_MAX)
+		return sosie_err_set(err, SOSIE_ECORRUPT, "record of an impossible length");
+	if (!record_has_content(r->kind))
+		return 0;
+	if (r->kind == SOSIE_RECORD_DELTA && !record_one_chunk(r->ranges, r->range_count))
+		return sosie_err_set(err, SOSIE_ECORRUPT, "record of an impossible place");
+	return check_total(r, volumes, err);
 }
 
-static int unpack_data(struct sosie_decoder *dec, const struct sosie_record *r, const void *payload,
-                       void *plain, struct sosie_err *err)
-{
-	if (r->encoding == RECORD_ZSTD)
-		return zstd_unpack(dec->unpacker, payload, r->payload_len, plain, r->plain_len, err);
-	if (r->encoding != RECORD_RAW || r->payload_len != r->plain_len)
-		return impossible(err, "encoding");
-	memcpy(plain, payload, r->plain_len);
-	return 0;
-}
-
-static int unpack_patch(struct sosie_decoder *dec, const struct sosie_record *r, const void *payload,
-                        const void *basis, void *plain, struct sosie_err *err)
-{
-	if (r->encoding != RECORD_ZSTD)
-		return impossible(err, "encoding");
-	return zstd_unpack_patch(dec->unpacker, payload, r->payload_len, basis, plain, r->plain_len, err);
-}
-
-static int unpack_delta(struct sosie_decoder *dec, const struct sosie_record *r, const void *payload,
-                        const void *basis, const struct sosie_extent_volume *volumes, void *plain,
-                        struct sosie_err *err)
-{
-	struct sosie_range ranges[SOSIE_RECORD_RANGES_MAX];
-	size_t basis_len, len = r->payload_len;
-	int rc = 0;
-
-	if (!record_one_chunk(r->ranges, r->range_count))
-		return impossible(err, "place");
-	sosie_record_basis(r, volumes, ranges, &basis_len);
-	if (r->encoding == RECORD_ZSTD) {
-		rc = zstd_unpack_upto(dec->unpacker, payload, len, dec->delta, SOSIE_RECORD_PLAIN_MAX, &len,
-		                      err);
-		payload = dec->delta;
-	} else if (r->encoding != RECORD_RAW) {
-		rc = impossible(err, "encoding");
-	}
-	return rc ? rc : rdiff_apply(payload, len, basis, basis_len, plain, r->plain_len, err);
-}
-
-/* Bounds first: nothing is written, no basis looked at, unless the ranges stand for plain_len bytes. */
-static int unpack(struct sosie_decoder *dec, const struct sosie_record *r, const void *payload,
-                  const void *basis, const struct sosie_extent_volume *volumes, void *plain,
-                  struct sosie_err *err)
-{
-	int rc;
-
-	if (r->plain_len == 0 || r->plain_len > SOSIE_RECORD_PLAIN_MAX)
-		return impossible(err, "length");
-	if (r->kind == SOSIE_RECORD_ATTACHMENT)
-		return unpack_data(dec, r, payload, plain, err);
-	rc = check_total(r, volumes, err);
-	if (rc != 0)
-		return rc;
-	if (r->kind == SOSIE_RECORD_DATA)
-		return unpack_data(dec, r, payload, plain, err);
-	if (!basis)
-		return sosie_err_set(err, SOSIE_EINTERNAL, "a patch or delta is decoded without its basis");
-	if (r->kind == SOSIE_RECORD_PATCH)
-		return unpack_patch(dec, r, payload, basis, plain, err);
-	return unpack_delta(dec, r, payload, basis, volumes, plain, err);
-}
-
-static unsigned hash_leaves(struct sosie_decoder *dec, const struct sosie_record *r,
+static unsigned hash_leaves(struct sosie_hash *hash, const struct sosie_record *r,
                             const struct sosie_extent_volume *volumes, const uint8_t *plain,
                             struct sosie_digest *leaves)
 {
@@ -159,8 +100,7 @@ static unsigned hash_leaves(struct sosie_decoder *dec, const struct sosie_record
 		for (uint32_t k = 0; k < range->leaves; k++) {
 			size_t len = left < SOSIE_LEAF ? (size_t)left : SOSIE_LEAF;
 
-			sosie_digest_leaf(dec->hash, &volume->ctx, range->leaf + k, plain, len,
-			                  &leaves[count++]);
+			sosie_digest_leaf(hash, &volume->ctx, range->leaf + k, plain, len, &leaves[count++]);
 			plain += len;
 			left -= len;
 		}
@@ -168,27 +108,53 @@ static unsigned hash_leaves(struct sosie_decoder *dec, const struct sosie_record
 	return count;
 }
 
-static int decode(struct sosie_decoder *dec, const struct sosie_record *r, const void *payload,
-                  const void *basis, const struct sosie_extent_volume *volumes, void *plain,
-                  struct sosie_digest *leaves, unsigned *count, struct sosie_err *err)
+int record_judge(struct sosie_hash *hash, const struct sosie_digest *group_ctx, const struct sosie_record *r,
+                 const struct sosie_extent_volume *volumes, const void *plain, struct sosie_digest *leaves,
+                 unsigned *count, struct sosie_err *err)
 {
 	struct sosie_digest digest;
-	int rc = 0;
 
-	if (record_has_content(r->kind) || r->kind == SOSIE_RECORD_ATTACHMENT)
-		rc = unpack(dec, r, payload, basis, volumes, plain, err);
-	if (rc != 0)
-		return rc;
+	*count = 0;
 	if (record_has_content(r->kind))
-		*count = hash_leaves(dec, r, volumes, plain, leaves);
+		*count = hash_leaves(hash, r, volumes, plain, leaves);
 	if (r->kind == SOSIE_RECORD_ATTACHMENT)
-		record_attachment_digest(dec->hash, &dec->group_ctx, plain, r->plain_len, &digest);
+		record_attachment_digest(hash, group_ctx, plain, r->plain_len, &digest);
 	else
-		record_digest(dec->hash, &dec->group_ctx, r->kind, r->ranges, r->range_count, leaves, *count,
-		              &digest);
+		record_digest(hash, group_ctx, r->kind, r->ranges, r->range_count, leaves, *count, &digest);
 	if (!sosie_digest_equal(&digest, &r->digest))
 		return sosie_err_set(err, SOSIE_ECORRUPT, "record's content is not what its digest says");
 	return 0;
+}
+
+void record_forget(const struct sosie_record *r, void *plain, struct sosie_digest *leaves, unsigned count)
+{
+	/* plain_len is bounded by parse; an unparsed record with more failed before anything was written. */
+	if (plain && r->plain_len <= SOSIE_RECORD_PLAIN_MAX)
+		memset(plain, 0, r->plain_len);
+	if (leaves)
+		memset(leaves, 0, count * sizeof(*leaves));
+}
+
+static int unpack(struct sosie_decoder *dec, const struct sosie_record *r, const void *payload,
+                  const void *basis, const struct sosie_extent_volume *volumes, void *plain,
+                  struct sosie_err *err)
+{
+	struct sosie_range ranges[SOSIE_RECORD_RANGES_MAX];
+	struct packed p = {.kind = r->kind,
+	                   .encoding = r->encoding,
+	                   .payload = payload,
+	                   .payload_len = r->payload_len,
+	                   .basis = basis,
+	                   .plain_len = r->plain_len};
+	/* Bounds first: nothing is written, no basis looked at, unless the ranges stand for plain_len bytes.
+	 */
+	int rc = record_check_lengths(r, volumes, err);
+
+	if (rc != 0)
+		return rc;
+	if (r->kind == SOSIE_RECORD_PATCH || r->kind == SOSIE_RECORD_DELTA)
+		sosie_record_basis(r, volumes, ranges, &p.basis_len);
+	return unpacker_run(dec->unpacker, &p, plain, err);
 }
 
 int sosie_decode(struct sosie_decoder *dec, const struct sosie_record *record, const void *payload,
@@ -196,16 +162,14 @@ int sosie_decode(struct sosie_decoder *dec, const struct sosie_record *record, c
                  struct sosie_digest *leaves, unsigned *leaf_count, struct sosie_err *err)
 {
 	unsigned count = 0;
-	int rc;
+	int rc = 0;
 
-	rc = decode(dec, record, payload, basis, volumes, plain, leaves, &count, err);
+	if (record_has_content(record->kind) || record->kind == SOSIE_RECORD_ATTACHMENT)
+		rc = unpack(dec, record, payload, basis, volumes, plain, err);
+	if (rc == 0)
+		rc = record_judge(dec->hash, &dec->group_ctx, record, volumes, plain, leaves, &count, err);
 	if (rc != 0) {
-		/* plain_len is bounded by parse; an unparsed record with more failed before anything was
-		 * written. */
-		if (plain && record->plain_len <= SOSIE_RECORD_PLAIN_MAX)
-			memset(plain, 0, record->plain_len);
-		if (leaves)
-			memset(leaves, 0, count * sizeof(*leaves));
+		record_forget(record, plain, leaves, count);
 		count = 0;
 	}
 	if (leaf_count)

@@ -1,21 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Manifests as JSON (docs/format.md, "Manifest"). Reading bounds every list before it is allocated and every
- * number before it is summed. Writing ends with reading what was written: no manifest leaves that the other
- * end would refuse.
+ * Manifests as JSON (docs/format.md, "Manifest"). Reading bounds every list before it is allocated; what the
+ * numbers and names mean is checked over the struct, so that also one that a child made can be judged
+ * (manifest.h). Writing ends with reading what was written: no manifest leaves that the other end would
+ * refuse.
  */
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/delta/manifest.h"
 #include "sosie/clock.h"
-#include "sosie/segment.h"
+#include "sosie/sign.h"
 #include "sosie/tree.h"
 
 #define MANIFEST_FORMAT 1u
-#define ASKS_MAX 16384u
-#define BYTES_MAX                                                                                            \
-	((uint64_t)1 << 60) /* of a part, of a counter: 4096 parts cannot overflow when summed with a check  \
-	                     */
 
 static const char *const segment_keys[] = {
         "format",      "kind",    "tenant",      "group", "epoch",    "parent",   "cut_time", "standby_clock",
@@ -27,6 +25,7 @@ static const char *const consistency_names[] = {
         [SOSIE_CONSISTENCY_APP] = "app",
         [SOSIE_CONSISTENCY_FUZZY] = "fuzzy",
 };
+#define CONSISTENCIES (sizeof(consistency_names) / sizeof(*consistency_names))
 
 const char *sosie_consistency_name(enum sosie_consistency c)
 {
@@ -38,16 +37,18 @@ static int damaged(struct sosie_err *err, const char *why)
 	return sosie_err_set(err, SOSIE_ECORRUPT, "manifest refused: %s", why);
 }
 
-/* --- reading
- * --------------------------------------------------------------------------------------------------- */
+/* --- reading: JSON to struct
+ * ----------------------------------------------------------------------------------- */
 
-static int get_name(const struct sosie_json *obj, const char *key, enum sosie_name_kind kind,
-                    struct sosie_name *out, struct sosie_err *err)
+static int get_name(const struct sosie_json *obj, const char *key, struct sosie_name *out,
+                    struct sosie_err *err)
 {
 	const char *text;
 	int rc = sosie_json_str(obj, key, SOSIE_NAME_MAX, &text, err);
 
-	return rc == 0 ? sosie_name_set(out, kind, text, err) : rc;
+	if (rc == 0)
+		strncpy(out->s, text, SOSIE_NAME_MAX);
+	return rc;
 }
 
 /* Array member of at most max objects; *items: zeroed memory for them, NULL when there is none. */
@@ -74,11 +75,9 @@ static int get_volume(const struct sosie_json *obj, bool with_root, struct sosie
 	int rc = sosie_json_only(obj, with_root ? keys : short_keys, err);
 
 	if (rc == 0)
-		rc = get_name(obj, "name", SOSIE_NAME_VOLUME, &v->name, err);
+		rc = get_name(obj, "name", &v->name, err);
 	if (rc == 0)
 		rc = sosie_json_u64(obj, "size", SOSIE_VOLUME_MAX, &v->size, err);
-	if (rc == 0 && v->size == 0)
-		rc = damaged(err, "a volume of size 0");
 	if (rc == 0 && with_root)
 		rc = sosie_json_hex(obj, "root", v->root.b, sizeof(v->root.b), err);
 	return rc;
@@ -92,15 +91,10 @@ static int get_volumes(const struct sosie_json *doc, struct sosie_manifest *m, s
 	                  &m->volume_count, err);
 
 	m->volumes = items;
-	if (rc == 0 && m->volume_count == 0)
-		rc = damaged(err, "no volume");
 	for (unsigned i = 0; rc == 0 && i < m->volume_count; i++) {
 		rc = sosie_json_at(arr, i, &obj, err);
 		if (rc == 0)
 			rc = get_volume(obj, m->kind == SOSIE_MANIFEST_SEGMENT, &m->volumes[i], err);
-		for (unsigned k = 0; rc == 0 && k < i; k++)
-			if (strcmp(m->volumes[k].name.s, m->volumes[i].name.s) == 0)
-				rc = damaged(err, "a volume is listed twice");
 	}
 	return rc;
 }
@@ -112,7 +106,7 @@ static int get_attachment(const struct sosie_json *obj, struct sosie_manifest_at
 	int rc = sosie_json_only(obj, keys, err);
 
 	if (rc == 0)
-		rc = get_name(obj, "name", SOSIE_NAME_ATTACHMENT, &a->name, err);
+		rc = get_name(obj, "name", &a->name, err);
 	if (rc == 0)
 		rc = sosie_json_u64(obj, "size", SOSIE_ATTACHMENTS_BYTES, &a->size, err);
 	return rc == 0 ? sosie_json_hex(obj, "sha256", a->sha256.b, sizeof(a->sha256.b), err) : rc;
@@ -121,7 +115,6 @@ static int get_attachment(const struct sosie_json *obj, struct sosie_manifest_at
 static int get_attachments(const struct sosie_json *doc, struct sosie_manifest *m, struct sosie_err *err)
 {
 	struct sosie_json *arr, *obj;
-	uint64_t total = 0; /* at most 256 * 64 MiB */
 	void *items = NULL;
 	int rc = get_list(doc, "attachments", SOSIE_ATTACHMENTS_MAX, sizeof(*m->attachments), &arr, &items,
 	                  &m->attachment_count, err);
@@ -131,113 +124,68 @@ static int get_attachments(const struct sosie_json *doc, struct sosie_manifest *
 		rc = sosie_json_at(arr, i, &obj, err);
 		if (rc == 0)
 			rc = get_attachment(obj, &m->attachments[i], err);
-		for (unsigned k = 0; rc == 0 && k < i; k++)
-			if (strcmp(m->attachments[k].name.s, m->attachments[i].name.s) == 0)
-				rc = damaged(err, "an attachment is listed twice");
-		total += m->attachments[i].size;
 	}
-	if (rc == 0 && total > SOSIE_ATTACHMENTS_BYTES)
-		rc = damaged(err, "attachments of more than 64 MiB");
 	return rc;
 }
 
-/* Length and number of records must be possible together. */
-static bool part_fits(const struct sosie_manifest *m, const struct sosie_manifest_part *p)
-{
-	uint64_t least = SOSIE_RECORD_HEADER, most = SOSIE_RECORD_MAX;
-
-	if (m->kind == SOSIE_MANIFEST_COMPARE)
-		least = most = SOSIE_COMPARE_ENTRY;
-	if (p->records > BYTES_MAX / least)
-		return false;
-	return p->length >= p->records * least && p->length / most + (p->length % most != 0) <= p->records;
-}
-
-static int get_part(const struct sosie_json *obj, const struct sosie_manifest *m,
-                    struct sosie_manifest_part *p, struct sosie_err *err)
+static int get_part(const struct sosie_json *obj, struct sosie_manifest_part *p, struct sosie_err *err)
 {
 	static const char *const keys[] = {"length", "records", "digest", NULL};
 	int rc = sosie_json_only(obj, keys, err);
 
 	if (rc == 0)
-		rc = sosie_json_u64(obj, "length", BYTES_MAX, &p->length, err);
+		rc = sosie_json_u64(obj, "length", MANIFEST_BYTES_MAX, &p->length, err);
 	if (rc == 0)
-		rc = sosie_json_u64(obj, "records", BYTES_MAX, &p->records, err);
-	if (rc == 0)
-		rc = sosie_json_hex(obj, "digest", p->digest.b, sizeof(p->digest.b), err);
-	if (rc == 0 && !part_fits(m, p))
-		rc = damaged(err, "length and number of records of a part do not fit each other");
-	return rc;
+		rc = sosie_json_u64(obj, "records", MANIFEST_BYTES_MAX, &p->records, err);
+	return rc == 0 ? sosie_json_hex(obj, "digest", p->digest.b, sizeof(p->digest.b), err) : rc;
 }
 
 static int get_parts(const struct sosie_json *doc, struct sosie_manifest *m, struct sosie_err *err)
 {
 	struct sosie_json *arr, *obj;
-	uint64_t total = 0; /* at most 4096 * 2^60 / 48 records, 2^60 bytes */
 	void *items = NULL;
 	int rc =
 	        get_list(doc, "parts", SOSIE_PARTS_MAX, sizeof(*m->parts), &arr, &items, &m->part_count, err);
 
 	m->parts = items;
-	if (rc == 0 && m->kind == SOSIE_MANIFEST_COMPARE && m->part_count != 1)
-		rc = damaged(err, "a comparison has exactly one part");
 	for (unsigned i = 0; rc == 0 && i < m->part_count; i++) {
 		rc = sosie_json_at(arr, i, &obj, err);
 		if (rc == 0)
-			rc = get_part(obj, m, &m->parts[i], err);
-		total += m->parts[i].length;
-		if (rc == 0 && total > BYTES_MAX)
-			rc = damaged(err, "parts of an impossible length in all");
+			rc = get_part(obj, &m->parts[i], err);
 	}
 	return rc;
 }
 
-/* Blocks of the level that a volume of this size has; at least 1. */
-static uint64_t blocks_of(uint64_t size, uint64_t level)
-{
-	uint64_t each = (uint64_t)SOSIE_CHUNK << (8 * level);
-
-	return size / each + (size % each != 0);
-}
-
-static int get_ask(const struct sosie_json *obj, const struct sosie_manifest *m, struct sosie_manifest_ask *a,
-                   struct sosie_err *err)
+static int get_ask(const struct sosie_json *obj, struct sosie_manifest_ask *a, struct sosie_err *err)
 {
 	static const char *const keys[] = {"volume", "level", "first", "count", NULL};
-	uint64_t volume = 0, level = 0, blocks;
+	uint64_t volume = 0, level = 0;
 	int rc = sosie_json_only(obj, keys, err);
 
 	if (rc == 0)
-		rc = sosie_json_u64(obj, "volume", m->volume_count - 1, &volume, err);
+		rc = sosie_json_u64(obj, "volume", SOSIE_VOLUMES_MAX - 1, &volume, err);
 	if (rc == 0)
 		rc = sosie_json_u64(obj, "level", SOSIE_TREE_LEVELS - 1, &level, err);
 	if (rc == 0)
 		rc = sosie_json_u64(obj, "first", SOSIE_VOLUME_MAX, &a->first, err);
 	if (rc == 0)
 		rc = sosie_json_u64(obj, "count", SOSIE_VOLUME_MAX, &a->count, err);
-	if (rc != 0)
-		return rc;
 	a->volume = (uint16_t)volume;
 	a->level = (uint16_t)level;
-	blocks = blocks_of(m->volumes[volume].size, level);
-	if (a->count == 0 || a->first >= blocks || a->count > blocks - a->first)
-		return damaged(err, "a comparison asks for blocks that its volume does not have");
-	return 0;
+	return rc;
 }
 
 static int get_asks(const struct sosie_json *doc, struct sosie_manifest *m, struct sosie_err *err)
 {
 	struct sosie_json *arr, *obj;
 	void *items = NULL;
-	int rc = get_list(doc, "asks", ASKS_MAX, sizeof(*m->asks), &arr, &items, &m->ask_count, err);
+	int rc = get_list(doc, "asks", MANIFEST_ASKS_MAX, sizeof(*m->asks), &arr, &items, &m->ask_count, err);
 
 	m->asks = items;
-	if (rc == 0 && m->ask_count == 0)
-		rc = damaged(err, "a comparison that asks for nothing");
 	for (unsigned i = 0; rc == 0 && i < m->ask_count; i++) {
 		rc = sosie_json_at(arr, i, &obj, err);
 		if (rc == 0)
-			rc = get_ask(obj, m, &m->asks[i], err);
+			rc = get_ask(obj, &m->asks[i], err);
 	}
 	return rc;
 }
@@ -252,37 +200,29 @@ static int get_standby_clock(const struct sosie_json *doc, struct sosie_manifest
 	if (rc == 0)
 		rc = sosie_json_only(obj, keys, err);
 	if (rc == 0)
-		rc = sosie_json_u64(obj, "at_ms", (uint64_t)1 << 53, &at, err);
+		rc = sosie_json_u64(obj, "at_ms", (uint64_t)MANIFEST_CLOCK_MAX, &at, err);
 	if (rc == 0)
 		rc = sosie_json_i64(obj, "plus_ms", &m->standby_plus_ms, err);
 	m->standby_at_ms = (int64_t)at;
-	if (rc == 0 && (m->standby_plus_ms > (int64_t)1 << 53 || m->standby_plus_ms < -((int64_t)1 << 53)))
-		rc = damaged(err, "a time beyond all clocks");
 	return rc;
 }
 
 static int get_counters(const struct sosie_json *doc, struct sosie_manifest *m, struct sosie_err *err)
 {
 	static const char *const keys[] = {"plain", "data", "zero", "discard", NULL};
-	uint64_t records = 0;
 	struct sosie_json *obj;
 	int rc = sosie_json_obj(doc, "counters", &obj, err);
 
 	if (rc == 0)
 		rc = sosie_json_only(obj, keys, err);
 	if (rc == 0)
-		rc = sosie_json_u64(obj, "plain", BYTES_MAX, &m->plain, err);
+		rc = sosie_json_u64(obj, "plain", MANIFEST_BYTES_MAX, &m->plain, err);
 	if (rc == 0)
-		rc = sosie_json_u64(obj, "data", BYTES_MAX, &m->data, err);
+		rc = sosie_json_u64(obj, "data", MANIFEST_BYTES_MAX, &m->data, err);
 	if (rc == 0)
-		rc = sosie_json_u64(obj, "zero", BYTES_MAX, &m->zero, err);
+		rc = sosie_json_u64(obj, "zero", MANIFEST_BYTES_MAX, &m->zero, err);
 	if (rc == 0)
-		rc = sosie_json_u64(obj, "discard", BYTES_MAX, &m->discard, err);
-	for (unsigned i = 0; i < m->part_count; i++)
-		records += m->parts[i].records; /* bounded with the sum of lengths */
-	if (rc == 0 && (m->data > m->plain || m->plain / SOSIE_RECORD_PLAIN_MAX > records ||
-	                (m->plain > 0 && records == 0)))
-		rc = damaged(err, "counters that its parts cannot hold");
+		rc = sosie_json_u64(obj, "discard", MANIFEST_BYTES_MAX, &m->discard, err);
 	return rc;
 }
 
@@ -291,7 +231,7 @@ static int get_consistency(const struct sosie_json *doc, enum sosie_consistency 
 	const char *text;
 	int rc = sosie_json_str(doc, "consistency", 16, &text, err);
 
-	for (unsigned i = 0; rc == 0 && i < sizeof(consistency_names) / sizeof(*consistency_names); i++)
+	for (unsigned i = 0; rc == 0 && i < CONSISTENCIES; i++)
 		if (strcmp(text, consistency_names[i]) == 0) {
 			*out = (enum sosie_consistency)i;
 			return 0;
@@ -304,11 +244,8 @@ static int get_software(const struct sosie_json *doc, struct sosie_manifest *m, 
 	const char *text;
 	int rc = sosie_json_str(doc, "software", sizeof(m->software) - 1, &text, err);
 
-	for (size_t i = 0; rc == 0 && text[i]; i++) {
-		if (text[i] < ' ' || text[i] > '~')
-			return damaged(err, "software is not named in printable ASCII");
-		m->software[i] = text[i];
-	}
+	if (rc == 0)
+		strncpy(m->software, text, sizeof(m->software) - 1);
 	return rc;
 }
 
@@ -325,8 +262,6 @@ static int get_segment(const struct sosie_json *doc, struct sosie_manifest *m, s
 {
 	int rc = sosie_json_u64(doc, "epoch", INT64_MAX, &m->epoch, err);
 
-	if (rc == 0 && m->epoch == 0)
-		rc = damaged(err, "epoch 0");
 	if (rc == 0)
 		rc = get_cut_time(doc, &m->cut_ms, err);
 	if (rc == 0)
@@ -359,14 +294,14 @@ static int get_kind(const struct sosie_json *doc, enum sosie_manifest_kind *out,
 	return sosie_json_only(doc, *out == SOSIE_MANIFEST_SEGMENT ? segment_keys : compare_keys, err);
 }
 
-static int get_manifest(const struct sosie_json *doc, struct sosie_manifest *m, struct sosie_err *err)
+static int get_all(const struct sosie_json *doc, struct sosie_manifest *m, struct sosie_err *err)
 {
 	int rc = get_kind(doc, &m->kind, err);
 
 	if (rc == 0)
-		rc = get_name(doc, "tenant", SOSIE_NAME_TENANT, &m->tenant, err);
+		rc = get_name(doc, "tenant", &m->tenant, err);
 	if (rc == 0)
-		rc = get_name(doc, "group", SOSIE_NAME_GROUP, &m->group, err);
+		rc = get_name(doc, "group", &m->group, err);
 	if (rc == 0)
 		rc = sosie_json_hex(doc, "parent", m->parent.b, sizeof(m->parent.b), err);
 	if (rc == 0)
@@ -378,7 +313,7 @@ static int get_manifest(const struct sosie_json *doc, struct sosie_manifest *m, 
 	return m->kind == SOSIE_MANIFEST_SEGMENT ? get_segment(doc, m, err) : get_asks(doc, m, err);
 }
 
-int sosie_manifest_parse(const void *text, size_t len, struct sosie_manifest *out, struct sosie_err *err)
+int manifest_get(const void *text, size_t len, struct sosie_manifest *out, struct sosie_err *err)
 {
 	struct sosie_json *doc = NULL;
 	int rc;
@@ -387,8 +322,19 @@ int sosie_manifest_parse(const void *text, size_t len, struct sosie_manifest *ou
 	rc = sosie_json_parse(text, len, SOSIE_MANIFEST_MAX, &doc, err);
 	if (rc != 0)
 		return rc;
-	rc = get_manifest(doc, out, err);
+	rc = get_all(doc, out, err);
 	sosie_json_free(doc);
+	if (rc != 0)
+		sosie_manifest_fini(out);
+	return rc;
+}
+
+int sosie_manifest_parse(const void *text, size_t len, struct sosie_manifest *out, struct sosie_err *err)
+{
+	int rc = manifest_get(text, len, out, err);
+
+	if (rc == 0)
+		rc = manifest_check(out, err);
 	if (rc != 0)
 		sosie_manifest_fini(out);
 	return rc;
@@ -512,10 +458,9 @@ static void set_manifest(struct sosie_json *doc, const struct sosie_manifest *m)
 		set_asks(doc, m);
 }
 
-int sosie_manifest_text(const struct sosie_manifest *m, char **out, size_t *len, struct sosie_err *err)
+static int write_text(const struct sosie_manifest *m, char **out, size_t *len, struct sosie_err *err)
 {
 	struct sosie_json *doc = sosie_json_new();
-	struct sosie_manifest again;
 	int rc;
 
 	*out = NULL;
@@ -524,9 +469,33 @@ int sosie_manifest_text(const struct sosie_manifest *m, char **out, size_t *len,
 	set_manifest(doc, m);
 	rc = sosie_json_text(doc, 0, out, len, err);
 	sosie_json_free(doc);
+	return rc;
+}
+
+int manifest_is_text(const struct sosie_manifest *m, const void *text, size_t len, struct sosie_err *err)
+{
+	char *ours = NULL;
+	size_t our_len = 0;
+	int rc = write_text(m, &ours, &our_len, err);
+
+	if (rc == 0 && (our_len != len || memcmp(ours, text, len) != 0))
+		rc = damaged(err, "it is not written as sosie writes it");
+	free(ours);
+	return rc;
+}
+
+int sosie_manifest_text(const struct sosie_manifest *m, char **out, size_t *len, struct sosie_err *err)
+{
+	struct sosie_manifest again;
+	int rc = write_text(m, out, len, err);
+
 	if (rc != 0)
 		return rc;
-	rc = sosie_manifest_parse(*out, *len, &again, err);
+	rc = *len > SOSIE_MANIFEST_MAX - SOSIE_SIGNATURE_MAX
+	             ? sosie_err_set(err, SOSIE_ESIZE,
+	                             "a manifest of %zu bytes is larger than the %u allowed", *len,
+	                             SOSIE_MANIFEST_MAX - SOSIE_SIGNATURE_MAX)
+	             : sosie_manifest_parse(*out, *len, &again, err);
 	if (rc == 0) {
 		sosie_manifest_fini(&again);
 		return 0;

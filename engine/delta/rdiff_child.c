@@ -5,7 +5,6 @@
  */
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <librsync.h>
 
@@ -71,28 +70,29 @@ static size_t make_delta(struct rdiff_area *area, size_t sig_len, size_t in_len,
 	return len;
 }
 
-static size_t answer(struct rdiff_area *area, const struct rdiff_request *q)
+static size_t make(struct rdiff_area *area, const struct sosie_child_message *q)
 {
-	if (q->in_len == 0 || q->in_len > RDIFF_REGION || q->room > RDIFF_REGION)
+	const uint32_t in_len = q->word[RDIFF_WORD_IN_LEN], room = q->word[RDIFF_WORD_ROOM];
+
+	if (in_len == 0 || in_len > RDIFF_REGION || room > RDIFF_REGION)
 		return 0;
-	if (q->op == RDIFF_OP_SIGNATURE)
-		return make_signature(area, q->in_len);
-	if (q->op != RDIFF_OP_DELTA || !rdiff_signature_fits(area->sig, q->sig_len))
+	if (q->word[RDIFF_WORD_OP] == RDIFF_OP_SIGNATURE)
+		return make_signature(area, in_len);
+	if (q->word[RDIFF_WORD_OP] != RDIFF_OP_DELTA ||
+	    !rdiff_signature_fits(area->sig, q->word[RDIFF_WORD_SIG_LEN]))
 		return 0;
-	return make_delta(area, q->sig_len, q->in_len, q->room);
+	return make_delta(area, q->word[RDIFF_WORD_SIG_LEN], in_len, room);
 }
 
-noreturn void rdiff_child_loop(int fd, struct rdiff_area *area)
+static void answer(void *arg, void *area, struct sosie_child_message *m)
 {
-	struct rdiff_reply reply = {0};
-	struct rdiff_request request;
+	(void)arg;
+	m->word[RDIFF_WORD_OUT_LEN] = (uint32_t)make(area, m);
+}
 
+void rdiff_child_run(int socket, void *area)
+{
 	rs_trace_to(no_trace);
 	rs_trace_set_level(RS_LOG_EMERG);
-	while (write(fd, &reply, sizeof(reply)) == (ssize_t)sizeof(reply) &&
-	       read(fd, &request, sizeof(request)) == (ssize_t)sizeof(request)) {
-		reply.number = request.number;
-		reply.out_len = (uint32_t)answer(area, &request);
-	}
-	_exit(0);
+	sosie_child_serve(socket, area, answer, NULL);
 }

@@ -41,6 +41,17 @@ void record_put_ranges(struct sosie_writer *w, const struct sosie_range *ranges,
 void record_digest(struct sosie_hash *h, const struct sosie_digest *group_ctx, enum sosie_record_kind kind,
                    const struct sosie_range *ranges, unsigned count, const struct sosie_digest *leaves,
                    size_t leaf_count, struct sosie_digest *out);
+/* Before a payload is looked at: its lengths are possible, and the ranges stand for exactly plain_len bytes,
+ * so that there are at most RECORD_LEAVES_MAX leaves. For records with a payload. */
+int record_check_lengths(const struct sosie_record *r, const struct sosie_extent_volume *volumes,
+                         struct sosie_err *err);
+/* Whether plain, which somebody unpacked, is the record's content: computes the leaf digests into leaves
+ * (*count of them) and compares the record's digest; SOSIE_ECORRUPT otherwise. Any kind, lengths checked. */
+int record_judge(struct sosie_hash *hash, const struct sosie_digest *group_ctx, const struct sosie_record *r,
+                 const struct sosie_extent_volume *volumes, const void *plain, struct sosie_digest *leaves,
+                 unsigned *count, struct sosie_err *err);
+/* After a failure: nothing half checked stays. */
+void record_forget(const struct sosie_record *r, void *plain, struct sosie_digest *leaves, unsigned count);
 void record_attachment_digest(struct sosie_hash *h, const struct sosie_digest *group_ctx, const void *payload,
                               size_t len, struct sosie_digest *out);
 

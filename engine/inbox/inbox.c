@@ -4,6 +4,7 @@
 
 #include "sosie/bytes.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,14 @@ void sosie_inbox_close(struct sosie_inbox *in)
 	for (unsigned i = 0; i < INBOX_HOLDS; i++)
 		inbox_hold_release(in, &in->holds[i]);
 	free(in);
+}
+
+void sosie_inbox_restrict(struct sosie_inbox *in, const struct sosie_name *groups, unsigned count)
+{
+	assert(count <= SOSIE_INBOX_GROUPS_MAX);
+	in->group_count = count;
+	for (unsigned i = 0; i < count; i++)
+		in->groups[i] = groups[i];
 }
 
 void sosie_inbox_store_id(const struct sosie_inbox *in, struct sosie_store_id *out)

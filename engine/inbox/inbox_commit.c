@@ -15,8 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int manifest_write(struct sosie_inbox *in, const char *tmp, const void *manifest, size_t len,
-                          struct sosie_err *err)
+int inbox_write_aside(struct sosie_inbox *in, const char *tmp, const void *data, size_t len,
+                      struct sosie_err *err)
 {
 	struct sosie_file *f;
 	int rc = sosie_io_unlink(in->io, tmp, NULL); /* of a session that died here */
@@ -25,7 +25,7 @@ static int manifest_write(struct sosie_inbox *in, const char *tmp, const void *m
 	rc = sosie_io_openat(in->io, tmp, SOSIE_WRITE | SOSIE_CREATE | SOSIE_EXCL, INBOX_FILE_MODE, &f, err);
 	if (rc)
 		return rc;
-	rc = sosie_io_pwrite(in->io, f, manifest, len, 0, err);
+	rc = sosie_io_pwrite(in->io, f, data, len, 0, err);
 	if (!rc)
 		rc = sosie_io_fsync(in->io, f, err);
 	int closed = sosie_io_close(in->io, f, rc ? NULL : err);
@@ -94,7 +94,7 @@ static int commit_new(struct sosie_inbox *in, const struct sosie_name *group,
 	struct inbox_path tmp, final, dir;
 	inbox_upload_file(in, &tmp, group, id, "manifest.tmp");
 	inbox_upload_file(in, &final, group, id, "manifest");
-	int rc = manifest_write(in, tmp.s, manifest, len, err);
+	int rc = inbox_write_aside(in, tmp.s, manifest, len, err);
 	if (!rc)
 		rc = sosie_io_rename(in->io, tmp.s, final.s, err);
 	return rc ? rc : sosie_io_sync_dir(in->io, inbox_group_dir(in, &dir, group), err);
@@ -127,7 +127,7 @@ int sosie_inbox_commit(struct sosie_inbox *in, const struct sosie_name *group,
 	bool committed;
 	if (!len || len > SOSIE_MANIFEST_MAX)
 		return sosie_err_set(err, SOSIE_EPROTO, "a manifest of %zu bytes", len);
-	int rc = inbox_key_check(in, err);
+	int rc = inbox_allowed(in, group, err);
 	if (!rc)
 		rc = inbox_is_committed(in, group, id, &committed, err);
 	if (!rc && !committed)

@@ -83,7 +83,9 @@ int sosie_inbox_join(struct sosie_inbox *in, const struct sosie_name *group, con
 {
 	*parts = NULL;
 	*count = 0;
-	int rc = inbox_is_committed(in, group, id, committed, err);
+	int rc = inbox_allowed(in, group, err);
+	if (!rc)
+		rc = inbox_is_committed(in, group, id, committed, err);
 	if (!rc && !*committed)
 		rc = inbox_hold_take(in, group, id, err);
 	return rc ? rc : join_parts(in, group, id, *committed, parts, count, err);

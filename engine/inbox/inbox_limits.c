@@ -141,6 +141,20 @@ int inbox_key_check(struct sosie_inbox *in, struct sosie_err *err)
 	        err, "register the key at the standby, and remove it from authorized_keys if it was revoked");
 }
 
+int inbox_allowed(struct sosie_inbox *in, const struct sosie_name *group, struct sosie_err *err)
+{
+	bool named = in->group_count == 0;
+	for (unsigned i = 0; i < in->group_count; i++)
+		named = named || strcmp(in->groups[i].s, group->s) == 0;
+	if (named)
+		return inbox_key_check(in, err);
+	/* A code that the session survives: other groups share it. */
+	sosie_err_set(err, SOSIE_ENAME, "key %s of tenant %s is not for the group %s", in->key, in->tenant.s,
+	              group->s);
+	return sosie_err_action(err,
+	                        "at the standby, register the key for this group: sosie key add --group");
+}
+
 int inbox_key_write(struct sosie_inbox *in, const char *path, struct sosie_err *err)
 {
 	struct sosie_file *f;

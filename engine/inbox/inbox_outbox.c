@@ -19,14 +19,21 @@ int sosie_inbox_head(struct sosie_inbox *in, const struct sosie_name *group, cha
                      struct sosie_err *err)
 {
 	struct inbox_path p;
-	return statement_read(in, inbox_path_of(in, &p, "_outbox/%s/head", group->s), text, len, err);
+	int rc = inbox_allowed(in, group, err);
+	*text = NULL;
+	*len = 0;
+	return rc ? rc
+	          : statement_read(in, inbox_path_of(in, &p, "_outbox/%s/head", group->s), text, len, err);
 }
 
 int sosie_inbox_verdict(struct sosie_inbox *in, const struct sosie_name *group,
                         const struct sosie_upload_id *id, char **text, size_t *len, struct sosie_err *err)
 {
 	struct inbox_path p;
-	return statement_read(in, inbox_answer_file(in, &p, group, id, "verdict"), text, len, err);
+	int rc = inbox_allowed(in, group, err);
+	*text = NULL;
+	*len = 0;
+	return rc ? rc : statement_read(in, inbox_answer_file(in, &p, group, id, "verdict"), text, len, err);
 }
 
 int sosie_inbox_differs(struct sosie_inbox *in, const struct sosie_name *group,
@@ -37,8 +44,10 @@ int sosie_inbox_differs(struct sosie_inbox *in, const struct sosie_name *group,
 	struct sosie_file *f;
 	struct sosie_stat st;
 	*got = 0;
-	int rc = sosie_io_openat(in->io, inbox_answer_file(in, &p, group, id, "differs"), SOSIE_READ, 0, &f,
-	                         err);
+	int rc = inbox_allowed(in, group, err);
+	if (rc)
+		return rc;
+	rc = sosie_io_openat(in->io, inbox_answer_file(in, &p, group, id, "differs"), SOSIE_READ, 0, &f, err);
 	if (rc == -SOSIE_ENOTFOUND)
 		return sosie_err_set(err, SOSIE_ENOTFOUND,
 		                     "the standby has no list of differences for this upload of group %s",

@@ -78,14 +78,16 @@ int sosie_inbox_part(struct sosie_inbox *in, const struct sosie_name *group, con
 	if (index >= in->limits.parts)
 		return sosie_err_set(err, SOSIE_EQUOTA, "part %u: an upload has at most %llu parts here",
 		                     index, (unsigned long long)in->limits.parts);
-	int rc = refuse_committed(in, group, id, err);
+	int rc = inbox_allowed(in, group, err);
+	if (!rc)
+		rc = refuse_committed(in, group, id, err);
 	if (!rc)
 		rc = inbox_hold_take(in, group, id, err);
 	if (rc)
 		return rc;
 	snprintf(suffix, sizeof suffix, "%u", index);
 	const char *path = inbox_upload_file(in, &p, group, id, suffix);
-	*part = (struct inbox_part){.file = NULL};
+	*part = (struct inbox_part){.group = *group};
 	memcpy(part->path, path, strlen(path) + 1);
 	rc = room_count(in, err);
 	if (!rc)
@@ -115,16 +117,28 @@ static int room_check(struct sosie_inbox *in, size_t len, struct sosie_err *err)
 	                        "at the standby, raise the tenant's quota, or see whether the keeper runs");
 }
 
-int sosie_inbox_data(struct sosie_inbox *in, const void *data, size_t len, struct sosie_err *err)
+static int data_write(struct sosie_inbox *in, const void *data, size_t len, struct sosie_err *err)
 {
 	struct inbox_part *part = &in->part;
-	if (!part->file)
-		return part_none(err);
 	int rc = room_check(in, len, err);
 	if (!rc)
 		rc = sosie_io_pwrite(in->io, part->file, data, len, part->written, err);
 	if (!rc)
 		part->written += len;
+	return rc;
+}
+
+/* An upload that was left full of bytes does not keep the group's living one from its room. */
+int sosie_inbox_data(struct sosie_inbox *in, const void *data, size_t len, struct sosie_err *err)
+{
+	if (!in->part.file)
+		return part_none(err);
+	int rc = data_write(in, data, len, err);
+	while ((rc == -SOSIE_ENOSPACE || rc == -SOSIE_EQUOTA) && inbox_make_room(in, &in->part.group)) {
+		rc = room_count(in, err);
+		if (!rc)
+			rc = data_write(in, data, len, err);
+	}
 	return rc;
 }
 
@@ -139,7 +153,10 @@ int sosie_inbox_sync(struct sosie_inbox *in, struct sosie_err *err)
 	struct inbox_part *part = &in->part;
 	if (!part->file)
 		return part_none(err);
-	int rc = sosie_io_fsync(in->io, part->file, err);
+	int rc = inbox_key_check(in, err);
+	if (rc)
+		return rc;
+	rc = sosie_io_fsync(in->io, part->file, err);
 	if (rc) {
 		inbox_part_drop(in);
 		sosie_io_unlink(in->io, part->path, NULL);

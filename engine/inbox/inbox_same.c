@@ -25,7 +25,7 @@ static int same_lock(struct sosie_inbox *in, struct sosie_file **lock, struct so
 
 int sosie_inbox_same(struct sosie_inbox *in, const void *text, size_t len, struct sosie_err *err)
 {
-	struct inbox_path p;
+	struct inbox_path tmp, final, dir;
 	struct sosie_file *lock;
 	if (!len || len > SOSIE_SAME_MAX)
 		return sosie_err_set(err, SOSIE_EPROTO, "a \"same\" of %zu bytes", len);
@@ -34,8 +34,13 @@ int sosie_inbox_same(struct sosie_inbox *in, const void *text, size_t len, struc
 		rc = same_lock(in, &lock, err);
 	if (rc)
 		return rc;
-	rc = sosie_io_write_file(in->io, inbox_path_of(in, &p, "_inbox/same.%s", in->key), text, len,
-	                         INBOX_FILE_MODE, err);
+	inbox_path_of(in, &tmp, "_inbox/same.%s.tmp", in->key);
+	inbox_path_of(in, &final, "_inbox/same.%s", in->key);
+	rc = inbox_write_aside(in, tmp.s, text, len, err);
+	if (!rc)
+		rc = sosie_io_rename(in->io, tmp.s, final.s, err);
+	if (!rc)
+		rc = sosie_io_sync_dir(in->io, inbox_path_of(in, &dir, "_inbox"), err);
 	sosie_io_close(in->io, lock, NULL);
 	if (!rc)
 		inbox_bell_ring(in);

@@ -13,7 +13,6 @@
 #define GROUPS_MAX 1024u    /* folders in a tenant's inbox */
 #define COMMITTED_MAX 1024u /* uploads of a group that wait for the keeper */
 
-#define DIR_MODE 0750u
 #define NAMED "named" /* in a group's folder: the folder's own name is durable */
 
 static int folder_make(struct sosie_inbox *in, const char *dir, const char *inbox, bool *made,
@@ -34,7 +33,7 @@ static int folder_make(struct sosie_inbox *in, const char *dir, const char *inbo
 		return sosie_err_set(err, SOSIE_EQUOTA, "tenant %s has folders for %u groups already",
 		                     in->tenant.s, GROUPS_MAX);
 	if (!rc)
-		rc = sosie_io_mkdir(in->io, dir, DIR_MODE, err);
+		rc = sosie_io_mkdir(in->io, dir, INBOX_DIR_MODE, err);
 	*made = !rc;
 	return rc == -SOSIE_EEXISTS ? 0 : rc;
 }
@@ -232,21 +231,30 @@ static int begin_room(struct sosie_inbox *in, const struct sosie_name *group, st
 	return !rc && open >= in->limits.uploads ? too_many(group, open, err) : rc;
 }
 
-int sosie_inbox_begin(struct sosie_inbox *in, const struct sosie_name *group, enum sosie_manifest_kind kind,
-                      struct sosie_upload_id *out, struct sosie_err *err)
+/* The oldest upload of the group that nobody has open goes: what it holds is needed by one that lives. */
+bool inbox_make_room(struct sosie_inbox *in, const struct sosie_name *group)
+{
+	struct inbox_path p;
+	struct inbox_names names;
+	struct seen *uploads = NULL;
+	size_t open = 0, committed = 0;
+	bool removed = false;
+	int rc = inbox_names_of(in, inbox_group_dir(in, &p, group), &names, NULL);
+	if (!rc)
+		rc = uploads_of(in, group, &names, &uploads, &open, &committed, NULL);
+	for (size_t i = 0; i < open && !rc && !removed; i++)
+		rc = upload_evict(in, group, &uploads[i], &names, &removed, NULL);
+	free(uploads);
+	free(names.list);
+	return removed;
+}
+
+static int upload_new(struct sosie_inbox *in, const struct sosie_name *group, struct sosie_upload_id *out,
+                      struct sosie_err *err)
 {
 	struct inbox_path p;
 	struct sosie_file *lock;
-	(void)kind; /* both kinds are stored alike; the manifest says which it is */
-	int rc = inbox_key_check(in, err);
-	if (!rc)
-		rc = inbox_limits_read(in, err);
-	if (!rc)
-		rc = group_folder(in, group, err);
-	if (!rc)
-		rc = begin_room(in, group, err);
-	if (!rc)
-		rc = sosie_random(in->clock, out->b, sizeof out->b, err);
+	int rc = sosie_random(in->clock, out->b, sizeof out->b, err);
 	if (!rc)
 		rc = sosie_io_openat(in->io, inbox_upload_file(in, &p, group, out, "lock"),
 		                     SOSIE_READ | SOSIE_WRITE | SOSIE_CREATE | SOSIE_EXCL, INBOX_FILE_MODE,
@@ -264,4 +272,22 @@ int sosie_inbox_begin(struct sosie_inbox *in, const struct sosie_name *group, en
 	}
 	inbox_hold_add(in, group, out, lock);
 	return 0;
+}
+
+int sosie_inbox_begin(struct sosie_inbox *in, const struct sosie_name *group, enum sosie_manifest_kind kind,
+                      struct sosie_upload_id *out, struct sosie_err *err)
+{
+	(void)kind; /* both kinds are stored alike; the manifest says which it is */
+	int rc = inbox_allowed(in, group, err);
+	if (!rc)
+		rc = inbox_limits_read(in, err);
+	if (!rc)
+		rc = group_folder(in, group, err);
+	if (!rc)
+		rc = begin_room(in, group, err);
+	if (!rc)
+		rc = upload_new(in, group, out, err);
+	while (rc == -SOSIE_ENOSPACE && inbox_make_room(in, group))
+		rc = upload_new(in, group, out, err);
+	return rc;
 }

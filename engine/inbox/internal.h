@@ -15,7 +15,8 @@
  *     after a power loss, and the keeper refuses it as incomplete;
  *   - a file whose fsync failed is removed and never tried again (a later fsync would lie);
  *   - the bytes in the tenant's inbox are bounded by `upload_bytes`, idle uploads by `uploads`, folders and
- *     waiting commits by constants.
+ *     waiting commits by constants;
+ *   - where there is no room, idle uploads of the same group go before a living one is refused.
  */
 #ifndef SOSIE_INBOX_INTERNAL_H
 #define SOSIE_INBOX_INTERNAL_H
@@ -25,7 +26,10 @@
 
 #define INBOX_PATH 4096u
 #define INBOX_STORE_MAX 3500u
-#define INBOX_FILE_MODE 0640u
+/* A keeper of another user reads, changes and removes what receivers make, by the group that they share. A
+ * folder keeps the inbox's setgid bit by itself (mkdir(2)). The umask must let them be. */
+#define INBOX_FILE_MODE 0660u
+#define INBOX_DIR_MODE 0770u
 #define INBOX_ID_HEX 32u
 #define INBOX_KEY_HEX 16u
 #define INBOX_HOLDS 8u /* uploads that one session keeps locked */
@@ -43,6 +47,7 @@ struct inbox_hold {
 
 struct inbox_part {
 	struct sosie_file *file; /* NULL: none */
+	struct sosie_name group;
 	uint64_t written, durable;
 	uint64_t room, counted; /* bytes that could be written when `counted` were; UINT64_MAX: no limit */
 	char path[INBOX_PATH];
@@ -55,6 +60,8 @@ struct sosie_inbox {
 	struct sosie_store_id store;
 	struct inbox_limits limits;
 	char key[INBOX_KEY_HEX + 1];
+	unsigned group_count; /* 0: the key is for all groups of the tenant */
+	struct sosie_name groups[SOSIE_INBOX_GROUPS_MAX];
 	char base[INBOX_STORE_MAX + SOSIE_NAME_MAX + 2]; /* STORE/TENANT */
 	struct inbox_hold holds[INBOX_HOLDS];
 	unsigned next_hold;
@@ -103,6 +110,8 @@ int inbox_limits_read(struct sosie_inbox *in, struct sosie_err *err); /* the sto
 int inbox_key_write(struct sosie_inbox *in, const char *path, struct sosie_err *err);
 int inbox_key_check(struct sosie_inbox *in,
                     struct sosie_err *err); /* SOSIE_EAUTH: not registered (any more) */
+/* The same, and whether the key is for this group: SOSIE_ENAME. First in all that names a group. */
+int inbox_allowed(struct sosie_inbox *in, const struct sosie_name *group, struct sosie_err *err);
 
 /* --- inbox_hold.c */
 struct inbox_hold *inbox_hold_find(struct sosie_inbox *in, const struct sosie_name *group,
@@ -122,6 +131,12 @@ int inbox_no_upload(const struct sosie_name *group, const struct sosie_upload_id
 int inbox_is_committed(struct sosie_inbox *in, const struct sosie_name *group,
                        const struct sosie_upload_id *id, bool *yes, struct sosie_err *err);
 
+/* inbox_commit.c: a new file of these bytes, flushed, that waits for its name. What is there under tmp goes:
+ * it is of a session that died. */
+int inbox_write_aside(struct sosie_inbox *in, const char *tmp, const void *data, size_t len,
+                      struct sosie_err *err);
+/* inbox_upload.c: removes the oldest idle upload of the group; false: there is none. */
+bool inbox_make_room(struct sosie_inbox *in, const struct sosie_name *group);
 void inbox_part_drop(struct sosie_inbox *in); /* inbox_part.c: closes the open part, as it is */
 void inbox_bell_ring(struct sosie_inbox *in); /* inbox_bell.c */
 

@@ -168,13 +168,16 @@ static int parent_of(const char *path, char dst[PATH_TEXT_MAX], struct sosie_err
 	return 0;
 }
 
-/* The mode as asked, whatever the umask. */
+/* The permissions as asked, whatever the umask. Bits above them, such as the setgid bit that a folder has
+ * from the one above, are asked for again. (chmod takes setgid away where the caller is not of that group:
+ * programs that rely on it choose a umask that leaves nothing to be done here.) */
 static int exact_mode(struct sosie_io *io, const char *path, uint32_t mode, struct sosie_err *err)
 {
 	struct sosie_stat st;
 	int rc = sosie_io_stat(io, path, &st, err);
 
-	return rc != 0 || st.mode == mode ? rc : sosie_io_chmod(io, path, mode, err);
+	return rc != 0 || (st.mode & 0777) == mode ? rc
+	                                           : sosie_io_chmod(io, path, mode | (st.mode & 07000), err);
 }
 
 static int create_afresh(struct sosie_io *io, const char *path, uint32_t mode, struct sosie_file **out,

@@ -31,7 +31,8 @@ static bool same_standby(const struct sosie_config_standby *a, const struct sosi
 {
 	return strcmp(a->name.s, b->name.s) == 0 && strcmp(a->to.user, b->to.user) == 0 &&
 	       strcmp(a->to.host, b->to.host) == 0 && a->to.port == b->to.port && a->cycles == b->cycles &&
-	       same_text(a->identity, b->identity) && same_text(a->known_hosts, b->known_hosts);
+	       same_text(a->identity, b->identity) && same_text(a->known_hosts, b->known_hosts) &&
+	       same_text(a->signing, b->signing) && same_text(a->standby_key, b->standby_key);
 }
 
 static bool same_hooks(const struct sosie_hooks *a, const struct sosie_hooks *b)

@@ -35,6 +35,8 @@ int standby_new(struct sosie_mirror *m, const struct sosie_config_standby *confi
 	rc = m->o.connect(m->o.arg, config, &s->connector, err);
 	if (rc == 0)
 		rc = sosie_pool_new(s->connector, m->clock, s->label, &s->pool, err);
+	if (rc == 0)
+		rc = sosie_pool_trust(s->pool, config->signing, config->standby_key, err);
 	if (rc != 0) {
 		standby_free(s);
 		return rc;

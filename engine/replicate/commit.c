@@ -88,6 +88,12 @@ static int keep_layers(struct sosie_replicator *r, struct sosie_err *err)
 	return rc;
 }
 
+/* Of the manifest alone, whoever signed it. */
+static void text_digest(struct sosie_replicator *r, const char *text, size_t len, struct sosie_digest *out)
+{
+	sosie_manifest_digest(r->hash, text, sosie_signed_text(text, len), out);
+}
+
 static int keep_manifest(struct sosie_replicator *r, const char *text, size_t len, struct sosie_err *err)
 {
 	struct state_pending *p = &r->state.pending;
@@ -111,7 +117,7 @@ static int keep_manifest(struct sosie_replicator *r, const char *text, size_t le
 	p->view = r->view_id;
 	r->pending_held = p->view.s[0] != '\0';
 	p->committed = true;
-	sosie_manifest_digest(r->hash, text, len, &p->manifest);
+	text_digest(r, text, len, &p->manifest);
 	return replicator_save(r, true, err);
 }
 
@@ -128,6 +134,8 @@ static int make_manifest(struct sosie_replicator *r, enum sosie_consistency labe
 		set_lists(r, &m);
 		rc = sosie_manifest_text(&m, &text, &len, err);
 	}
+	if (rc == 0)
+		rc = trust_sign(r->o.pool, SOSIE_SIGN_MANIFEST, &text, &len, err);
 	if (rc == 0)
 		rc = keep_manifest(r, text, len, err);
 	free(text);
@@ -219,7 +227,7 @@ static int read_manifest(struct sosie_replicator *r, char **text, size_t *len, s
 		return sosie_err_set(err, SOSIE_ECORRUPT, "the pending upload's manifest is gone");
 	if (rc != 0)
 		return rc;
-	sosie_manifest_digest(r->hash, *text, *len, &digest);
+	text_digest(r, *text, *len, &digest);
 	if (sosie_digest_equal(&digest, &r->state.pending.manifest))
 		return 0;
 	free(*text);
@@ -264,7 +272,7 @@ static int parts_are_there(struct sosie_replicator *r, const struct sosie_part_s
 		return 0;
 	}
 	if (rc == 0)
-		rc = sosie_manifest_parse(text, len, &m, err);
+		rc = sosie_manifest_parse(text, sosie_signed_text(text, len), &m, err);
 	*all = rc == 0;
 	for (uint32_t i = 0; *all && i < m.part_count; i++)
 		*all = part_is_there(parts, count, i, m.parts[i].length);
@@ -283,6 +291,7 @@ static int reopen_pending(struct sosie_replicator *r, struct sosie_err *err)
 int commit_pending(struct sosie_replicator *r, struct sosie_err *err)
 {
 	const struct sosie_upload_id id = r->state.pending.upload;
+	const struct sosie_digest manifest = r->state.pending.manifest;
 	struct sosie_part_state *parts = NULL;
 	struct sosie_verdict *v = calloc(1, sizeof(*v));
 	struct sosie_session *s;
@@ -313,7 +322,7 @@ int commit_pending(struct sosie_replicator *r, struct sosie_err *err)
 		}
 	}
 	if (rc == 0)
-		rc = verdict_wait(r, &id, v, err);
+		rc = verdict_wait(r, &id, &manifest, v, err);
 	if (rc == 0)
 		rc = take_verdict(r, v, err);
 
@@ -344,7 +353,7 @@ int commit_point(struct sosie_replicator *r, enum sosie_consistency label, struc
 	if (!v)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a verdict");
 	sosie_progress(r->o.progress, "waiting for accepted", 0, 0);
-	rc = verdict_wait(r, &r->state.pending.upload, v, err);
+	rc = verdict_wait(r, &r->state.pending.upload, &r->state.pending.manifest, v, err);
 	if (rc == 0)
 		rc = take_verdict(r, v, err);
 	free(v);
@@ -389,6 +398,6 @@ int commit_same(struct sosie_replicator *r, struct sosie_err *err)
 	if (rc == 0)
 		rc = session_get(r, 0, &s, err);
 	if (rc == 0)
-		rc = same_send(s, r->o.clock, &one, 1, &taken, &r->keeper, err);
+		rc = same_send(r->o.pool, s, r->o.clock, &one, 1, &taken, &r->keeper, err);
 	return rc == 0 ? record_identities(r, err) : rc;
 }

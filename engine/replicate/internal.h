@@ -172,6 +172,22 @@ int pool_take(struct sosie_pool *pool, struct sosie_session **out, bool *fresh, 
 void pool_give(struct sosie_pool *pool, struct sosie_session *s, bool whole);
 /* Closes the idle ones: the standby has been away. */
 void pool_flush(struct sosie_pool *pool);
+struct trust *pool_trust(struct sosie_pool *pool);
+const char *pool_standby(const struct sosie_pool *pool); /* for messages */
+
+/* trust.c: who signs what goes to a standby, and whose word from there counts. */
+struct trust {
+	struct sosie_signer *signer; /* NULL: nothing is signed */
+	bool pinned;                 /* only statements signed by key count */
+	struct sosie_public key;     /* the standby's */
+};
+/* Signs what goes to the standby, where there is a signer: *text (malloc'd) becomes a signed text. */
+int trust_sign(struct sosie_pool *pool, const char *name_space, char **text, size_t *len,
+               struct sosie_err *err);
+/* A statement of the standby: *len becomes the length of its JSON. SOSIE_EAUTH: its key is pinned, and has
+ * not signed this. */
+int trust_statement(struct sosie_pool *pool, const char *text, size_t *len, struct sosie_err *err);
+bool trust_pinned(struct sosie_pool *pool);
 
 /* session.c: the session of worker i, taken from the pool when it is needed; all given back after a cycle. */
 int session_get(struct sosie_replicator *r, unsigned i, struct sosie_session **out, struct sosie_err *err);
@@ -271,9 +287,10 @@ int replicator_open_on(const struct sosie_replicate_options *options, struct sos
 /* resume.c: goes on with the pending upload, or drops it. */
 int resume_pending(struct sosie_replicator *r, bool *resumed, struct sosie_err *err);
 
-/* verdict.c: waits for the keeper's word on a committed upload; accepted or differs: 0. */
-int verdict_wait(struct sosie_replicator *r, const struct sosie_upload_id *id, struct sosie_verdict *out,
-                 struct sosie_err *err);
+/* verdict.c: waits for the keeper's word on a committed upload; accepted or differs: 0. manifest: digest of
+ * what was committed. An accepted one is kept as a receipt where the standby's key is pinned. */
+int verdict_wait(struct sosie_replicator *r, const struct sosie_upload_id *id,
+                 const struct sosie_digest *manifest, struct sosie_verdict *out, struct sosie_err *err);
 int verdict_error(const struct sosie_replicator *r, const struct sosie_verdict *v, struct sosie_err *err);
 
 /* commit.c */
@@ -291,8 +308,9 @@ bool attachments_unchanged(struct sosie_replicator *r); /* by looking only */
 void attachments_free(struct sosie_replicator *r);
 
 /* same.c */
-int same_send(struct sosie_session *s, struct sosie_clock *clock, const struct sosie_same *list,
-              unsigned count, unsigned *taken, bool *keeper, struct sosie_err *err);
+int same_send(struct sosie_pool *pool, struct sosie_session *s, struct sosie_clock *clock,
+              const struct sosie_same *list, unsigned count, unsigned *taken, bool *keeper,
+              struct sosie_err *err);
 
 /* rate.c */
 void rate_wait(struct sosie_replicator *r, uint64_t bytes);

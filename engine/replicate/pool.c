@@ -32,6 +32,7 @@ struct sosie_pool {
 	struct sosie_connector *connector;
 	struct sosie_clock *clock;
 	const char *standby;
+	struct trust trust;   /* set before the first session */
 	pthread_mutex_t lock; /* all below */
 	struct idle *idle;    /* the one used last first */
 	bool trying;
@@ -55,6 +56,16 @@ int sosie_pool_new(struct sosie_connector *connector, struct sosie_clock *clock,
 	return 0;
 }
 
+struct trust *pool_trust(struct sosie_pool *p)
+{
+	return &p->trust;
+}
+
+const char *pool_standby(const struct sosie_pool *p)
+{
+	return p->standby;
+}
+
 static void close_list(struct idle *list)
 {
 	while (list) {
@@ -71,6 +82,7 @@ void sosie_pool_free(struct sosie_pool *p)
 	if (!p)
 		return;
 	close_list(p->idle);
+	sosie_signer_close(p->trust.signer);
 	pthread_mutex_destroy(&p->lock);
 	free(p);
 }
@@ -259,7 +271,7 @@ static int take_and_send(struct sosie_pool *p, const char *tenant, const struct 
 
 	if (rc == 0)
 		rc = session_check_tenant(*s, tenant, p->standby, err);
-	return rc == 0 ? same_send(*s, p->clock, list, count, taken, &keeper, err) : rc;
+	return rc == 0 ? same_send(p, *s, p->clock, list, count, taken, &keeper, err) : rc;
 }
 
 int sosie_pool_same(struct sosie_pool *p, const char *tenant, const struct sosie_same *list, unsigned count,

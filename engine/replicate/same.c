@@ -44,7 +44,7 @@ static struct sosie_json *start(const struct sosie_session_info *info, struct so
 /* As many groups of the list as one message holds. */
 static unsigned fill(struct sosie_json *groups, const struct sosie_same *list, unsigned count, int64_t now)
 {
-	size_t room = SOSIE_SAME_MAX - FRAME_BYTES;
+	size_t room = SOSIE_SAME_MAX - FRAME_BYTES - SOSIE_SIGNATURE_MAX;
 	unsigned i = 0;
 
 	for (; i < count && room >= ENTRY_BYTES; i++) {
@@ -54,8 +54,9 @@ static unsigned fill(struct sosie_json *groups, const struct sosie_same *list, u
 	return i;
 }
 
-int same_send(struct sosie_session *s, struct sosie_clock *clock, const struct sosie_same *list,
-              unsigned count, unsigned *taken, bool *keeper, struct sosie_err *err)
+int same_send(struct sosie_pool *pool, struct sosie_session *s, struct sosie_clock *clock,
+              const struct sosie_same *list, unsigned count, unsigned *taken, bool *keeper,
+              struct sosie_err *err)
 {
 	struct sosie_session_info info;
 	struct sosie_json *doc, *groups;
@@ -71,6 +72,8 @@ int same_send(struct sosie_session *s, struct sosie_clock *clock, const struct s
 	*taken = fill(groups, list, count, now);
 	rc = sosie_json_text(doc, 0, &text, &len, err);
 	sosie_json_free(doc);
+	if (rc == 0)
+		rc = trust_sign(pool, SOSIE_SIGN_SAME, &text, &len, err);
 	if (rc == 0)
 		rc = sosie_session_same(s, text, len, keeper, err);
 	free(text);

@@ -125,6 +125,8 @@ static int ask(struct sosie_replicator *r, struct sosie_head *head, struct sosie
 	sosie_session_info(s, &info);
 	set_genesis(r, &info.store, head);
 	if (text)
+		rc = trust_statement(r->o.pool, text, &len, err);
+	if (text && rc == 0)
 		rc = sosie_head_parse(text, len, head, err);
 	free(text);
 	return rc == 0 ? check_head(r, &info, head, err) : rc;

@@ -59,12 +59,35 @@ int verdict_error(const struct sosie_replicator *r, const struct sosie_verdict *
 	        err, "the upload was dropped here; the next run begins a new one from the standby's head");
 }
 
-static int ask(struct sosie_replicator *r, const struct sosie_upload_id *id, uint32_t ms,
-               struct sosie_verdict *out, bool *there, struct sosie_err *err)
+/* Is it about this very upload? The id is a receiver's to choose, so a receiver could show an old word about
+ * another upload of that id: what the keeper signed names the manifest too. */
+static int fits(const struct sosie_replicator *r, const struct sosie_upload_id *id,
+                const struct sosie_digest *manifest, const struct sosie_verdict *v, struct sosie_err *err)
+{
+	if (memcmp(&v->upload, id, sizeof(*id)) == 0 &&
+	    (sosie_digest_equal(&v->manifest, manifest) ||
+	     (sosie_digest_is_zero(&v->manifest) && !trust_pinned(r->o.pool))))
+		return 0;
+	return sosie_err_set(err, SOSIE_EPROTO, "the standby's verdict is about another upload");
+}
+
+/* The keeper's signed word that it has the point: what a source can show when the standby denies it. One
+ * file, the newest; not flushed, as the state that says "accepted" is not either. */
+static int keep_receipt(struct sosie_replicator *r, const char *text, size_t len, struct sosie_err *err)
+{
+	char path[STATE_FILE_MAX];
+
+	state_file(&r->dir, path, "receipt", "");
+	return state_put(&r->dir, path, text, len, false, err);
+}
+
+static int ask(struct sosie_replicator *r, const struct sosie_upload_id *id,
+               const struct sosie_digest *manifest, uint32_t ms, struct sosie_verdict *out, bool *there,
+               struct sosie_err *err)
 {
 	struct sosie_session *s;
 	char *text = NULL;
-	size_t len = 0;
+	size_t len = 0, plain;
 	int rc = session_get(r, 0, &s, err);
 
 	*there = false;
@@ -73,16 +96,21 @@ static int ask(struct sosie_replicator *r, const struct sosie_upload_id *id, uin
 	r->session_used_ms[0] = sosie_mono_ms(r->o.clock);
 	if (rc != 0 || !text)
 		return rc;
-	rc = sosie_verdict_parse(text, len, out, err);
+	plain = len;
+	rc = trust_statement(r->o.pool, text, &plain, err);
+	if (rc == 0)
+		rc = sosie_verdict_parse(text, plain, out, err);
+	if (rc == 0)
+		rc = fits(r, id, manifest, out, err);
+	if (rc == 0 && out->kind == SOSIE_VERDICT_ACCEPTED && trust_pinned(r->o.pool))
+		rc = keep_receipt(r, text, len, err);
 	free(text);
-	if (rc == 0 && memcmp(&out->upload, id, sizeof(*id)) != 0)
-		rc = sosie_err_set(err, SOSIE_EPROTO, "the standby's verdict is about another upload");
 	*there = rc == 0;
 	return rc;
 }
 
-int verdict_wait(struct sosie_replicator *r, const struct sosie_upload_id *id, struct sosie_verdict *out,
-                 struct sosie_err *err)
+int verdict_wait(struct sosie_replicator *r, const struct sosie_upload_id *id,
+                 const struct sosie_digest *manifest, struct sosie_verdict *out, struct sosie_err *err)
 {
 	int64_t now = sosie_mono_ms(r->o.clock), end = now + (int64_t)r->o.accept_wait_ms;
 	struct sosie_err reason = {0};
@@ -90,7 +118,8 @@ int verdict_wait(struct sosie_replicator *r, const struct sosie_upload_id *id, s
 
 	for (;;) {
 		int64_t left = end > now ? end - now : 0;
-		int rc = ask(r, id, (uint32_t)(left < WAIT_STEP_MS ? left : WAIT_STEP_MS), out, &there, err);
+		int rc = ask(r, id, manifest, (uint32_t)(left < WAIT_STEP_MS ? left : WAIT_STEP_MS), out,
+		             &there, err);
 
 		if (rc != 0)
 			return rc;

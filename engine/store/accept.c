@@ -17,8 +17,7 @@
 
 #include "engine/store/quota.h"
 
-#define YIELD_MS 3000 /* how long a segment under way may keep a waiting command */
-#define SPACE_SLACK (1u << 20)
+#define YIELD_MS 3000         /* how long a segment under way may keep a waiting command */
 #define OPEN_IMAGES_MAX 2048u /* files that all open heads may hold between acceptances */
 
 struct accept {
@@ -26,6 +25,8 @@ struct accept {
 	struct upload *u;
 	struct sosie_manifest m;
 	struct sosie_digest digest; /* of the manifest */
+	size_t text_len;            /* of it, without its signature */
+	int64_t unpack_ns;          /* processor time of children that decoded for it */
 	uint64_t point, stored, applied;
 	bool refused; /* the failure is the upload's */
 	bool touched; /* head was marked open for it */
@@ -51,12 +52,43 @@ static bool upload_at_fault(int rc)
 	       rc == -SOSIE_ENEWER || rc == -SOSIE_ESIZE || rc == -SOSIE_EUNSUPPORTED;
 }
 
+/* In a child of the tenant's. What passes is text that our own writer makes: later it is read from the chain
+ * without one. */
+static int parse_manifest(struct accept *a, size_t len, struct sosie_err *err)
+{
+	struct confined_home *home;
+	struct confined *child;
+	int rc = store_home(a->g->store, &home, err);
+	if (!rc)
+		rc = confined_get(home, a->g->tenant.s, &child, err);
+	if (rc)
+		return rc;
+	rc = confined_manifest(child, a->u->manifest, len, &a->m, err);
+	confined_put(home, child, sosie_mono_ms(a->g->store->clock));
+	return rc;
+}
+
+/* Its digest: what a verdict is about, also one that says that the upload waits. */
+static int know_manifest(struct accept *a, struct sosie_err *err)
+{
+	int rc = upload_read(a->g, a->u, err);
+	if (rc)
+		return rc;
+	a->text_len = sosie_signed_text(a->u->manifest, a->u->manifest_len);
+	sosie_manifest_digest(a->g->hash, a->u->manifest, a->text_len, &a->digest);
+	return 0;
+}
+
 static int read_manifest(struct accept *a, struct sosie_err *err)
 {
 	struct sosie_group *g = a->g;
-	int rc = upload_read(g, a->u, err);
+	bool unsigned_one = false;
+	int rc = signing_check(g->store, g->tenant.s, g->name.s, SOSIE_SIGN_MANIFEST, a->u->manifest,
+	                       a->u->manifest_len, &unsigned_one, err);
+	if (unsigned_one)
+		return refuse(a, rc);
 	if (!rc)
-		rc = sosie_manifest_parse(a->u->manifest, a->u->manifest_len, &a->m, err);
+		rc = parse_manifest(a, a->text_len, err);
 	if (rc && !upload_at_fault(rc))
 		return rc;
 	if (!rc && (strcmp(a->m.tenant.s, g->tenant.s) != 0 || strcmp(a->m.group.s, g->name.s) != 0))
@@ -64,7 +96,6 @@ static int read_manifest(struct accept *a, struct sosie_err *err)
 		                   a->m.tenant.s, a->m.group.s, g->tenant.s, g->name.s);
 	if (rc)
 		return refuse(a, rc);
-	sosie_manifest_digest(g->hash, a->u->manifest, a->u->manifest_len, &a->digest);
 	for (unsigned i = 0; i < a->m.part_count; i++)
 		if (!sosie_add_u64(a->stored, a->m.parts[i].length, &a->stored) || a->stored > INT64_MAX)
 			return refuse(a, sosie_err_set(err, SOSIE_EPROTO,
@@ -95,27 +126,33 @@ static int find_repeat(struct accept *a, bool *repeat, struct sosie_err *err)
  * is taken, whatever epoch it claims (the number is the peer's word, and the head that names the new one can
  * be read by whoever holds the old key).
  */
-static int check_epoch(struct accept *a, struct sosie_err *err)
+static int check_fenced(struct accept *a, struct sosie_err *err)
 {
 	struct sosie_chain *chain = a->g->chain;
-	uint64_t epoch = chain_epoch(chain);
 	char when[SOSIE_TIME_TEXT] = "an unknown time";
 	uint64_t i = chain_entries(chain);
 	while (i > 0 && chain_entry(chain, i - 1)->kind != CHAIN_EPOCH)
 		i--;
-	if (i == 0 && a->m.epoch == epoch)
-		return 0;
 	if (i == 0)
-		return refuse(a, sosie_err_set(err, SOSIE_EPROTO,
-		                               "the segment is of epoch %llu, the standby is at %llu",
-		                               (unsigned long long)a->m.epoch, (unsigned long long)epoch));
+		return 0;
 	sosie_time_text(when, chain_entry(chain, i - 1)->time_ms);
 	sosie_err_set(err, SOSIE_EFENCED,
 	              "%s/%s: the standby has cut over at %s: its own images are the writer, of epoch %llu; "
 	              "nothing is taken from a source",
-	              a->g->tenant.s, a->g->name.s, when, (unsigned long long)epoch);
+	              a->g->tenant.s, a->g->name.s, when, (unsigned long long)chain_epoch(chain));
 	return refuse(a, sosie_err_action(err, "stop this primary; its volumes are not the truth any more. "
 	                                       "Ask the standby's operator"));
+}
+
+static int check_epoch(struct accept *a, struct sosie_err *err)
+{
+	const uint64_t epoch = chain_epoch(a->g->chain);
+	int rc = check_fenced(a, err);
+	if (rc || a->m.epoch == epoch)
+		return rc;
+	return refuse(a,
+	              sosie_err_set(err, SOSIE_EPROTO, "the segment is of epoch %llu, the standby is at %llu",
+	                            (unsigned long long)a->m.epoch, (unsigned long long)epoch));
 }
 
 static int check_parent(struct accept *a, struct sosie_err *err)
@@ -135,9 +172,21 @@ static int check_parent(struct accept *a, struct sosie_err *err)
 	                                  a->g->name.s));
 }
 
+/* What is only wished may make room for all of the upload: it waits for that. False: there is not so much of
+ * it, and none goes in vain. */
+static bool room_may_come(struct accept *a, uint64_t need, uint64_t missing)
+{
+	struct store_memo *memo = memo_find(a->g->store, a->g->tenant.s, a->g->name.s);
+	if (!memo || !prune_may_thin(a->g, missing))
+		return false;
+	memo->need_bytes = need;
+	memo->retain_ms = 0;
+	return true;
+}
+
 static int check_quota(struct accept *a, struct sosie_err *err)
 {
-	uint64_t quota, used, all;
+	uint64_t quota = 0, used, all, need;
 	int rc = quota_manifest(a->g, &a->m, err);
 	if (rc == -SOSIE_EQUOTA)
 		return refuse(a, rc);
@@ -151,6 +200,14 @@ static int check_quota(struct accept *a, struct sosie_err *err)
 	if (sosie_add_u64(used, a->m.plain, &all) && sosie_add_u64(all, a->stored, &all) &&
 	    sosie_add_u64(all, a->u->manifest_len, &all) && all <= quota)
 		return 0;
+	if (sosie_add_u64(a->m.plain, a->stored, &need) && need < quota &&
+	    room_may_come(a, need, used > quota - need ? used - (quota - need) : 0)) {
+		sosie_err_set(
+		        err, SOSIE_ENOSPACE,
+		        "the tenant %s may use %llu bytes, has %llu: points that are only wished make room",
+		        a->g->tenant.s, (unsigned long long)quota, (unsigned long long)used);
+		return sosie_err_action(err, "the upload is kept and taken when there is room");
+	}
 	sosie_err_set(err, SOSIE_EQUOTA,
 	              "the tenant %s may use %llu bytes, has %llu, and this segment may take %llu more",
 	              a->g->tenant.s, (unsigned long long)quota, (unsigned long long)used,
@@ -176,14 +233,14 @@ static int check_parts(struct accept *a, struct sosie_err *err)
 static int check_space(struct accept *a, struct sosie_err *err)
 {
 	struct sosie_space space;
-	uint64_t need;
+	uint64_t need = 0, all = UINT64_MAX;
 	int rc = sosie_store_space(a->g->store, &space, err);
 	if (rc)
 		return rc;
-	if (sosie_add_u64(a->stored, a->m.plain, &need) &&
-	    sosie_add_u64(need, need / 64 + SPACE_SLACK, &need) &&
-	    sosie_add_u64(need, space.reserve_bytes, &need) && need <= space.free_bytes)
+	if (sosie_add_u64(a->stored, a->m.plain, &need) && sosie_add_u64(need, need / 64, &need) &&
+	    sosie_add_u64(need, space.reserve_bytes, &all) && all <= space.free_bytes)
 		return 0;
+	room_may_come(a, need, all > space.free_bytes ? all - space.free_bytes : 0);
 	sosie_err_set(err, SOSIE_ENOSPACE,
 	              "the standby's disk has %llu bytes left, %llu of them in reserve, the segment may take "
 	              "%llu",
@@ -249,6 +306,7 @@ static int apply(struct accept *a, bool *segment, struct sosie_err *err)
 		return rc;
 	a->set->bounded = true;
 	rc = images_apply(a->set, &a->m, a->point, must_yield, a, NULL, err);
+	a->unpack_ns += a->set->unpack_ns;
 	*segment = rc && a->set->bad_segment;
 	a->applied = a->set->applied;
 	if (exceeds(a)) {
@@ -301,22 +359,15 @@ static int64_t cut_time(const struct accept *a, int64_t now)
 
 static int acceptance_text(struct accept *a, int64_t now, char **text, size_t *len, struct sosie_err *err)
 {
-	struct sosie_json *j = sosie_json_new();
-	sosie_json_set_u64(j, "format", STORE_FORMAT);
-	sosie_json_set_str(j, "kind", "point");
-	sosie_json_set_str(j, "tenant", a->g->tenant.s);
-	sosie_json_set_str(j, "group", a->g->name.s);
-	sosie_json_set_u64(j, "epoch", a->m.epoch);
-	sosie_json_set_u64(j, "point", a->point);
-	layout_set_time(j, "time", now);
-	layout_set_time(j, "cut_time", cut_time(a, now));
-	sosie_json_set_hex(j, "manifest", a->digest.b, sizeof(a->digest.b));
-	sosie_json_set_hex(j, "upload", a->u->id.b, sizeof(a->u->id.b));
-	sosie_json_set_str(j, "key", a->u->key);
-	sosie_json_set_u64(j, "stored", a->stored);
-	int rc = sosie_json_text(j, 0, text, len, err);
-	sosie_json_free(j);
-	return rc;
+	const struct acceptance said = {.epoch = a->m.epoch,
+	                                .point = a->point,
+	                                .stored = a->stored,
+	                                .time_ms = now,
+	                                .cut_ms = cut_time(a, now),
+	                                .manifest = a->digest,
+	                                .upload = a->u->id,
+	                                .key = a->u->key};
+	return signing_acceptance(a->g, &said, text, len, err);
 }
 
 static int append(struct accept *a, struct sosie_err *err)
@@ -355,6 +406,8 @@ static bool crowded(const struct sosie_store *store)
 static void after_acceptance(struct accept *a)
 {
 	struct store_memo *memo = memo_find(a->g->store, a->g->tenant.s, a->g->name.s);
+	if (memo)
+		memo->need_bytes = 0;
 	if (memo && memo->counted && memo->counted_point + 1 == a->point) {
 		memo->counted_point = a->point;
 		memo->journal_bytes += a->stored;
@@ -365,7 +418,8 @@ static void after_acceptance(struct accept *a)
 	             (a->reshaped || memo->applied >= HEAD_CLEAN_BYTES || crowded(a->g->store));
 	/* An upload that goes while nothing says what became of it is taken for lost by its sender: it stays,
 	 * and the next look at the inbox finds the repeat. */
-	if (!outbox_head(a->g, NULL) && !outbox_verdict(a->g, &a->u->id, SOSIE_VERDICT_ACCEPTED, NULL, NULL))
+	if (!outbox_head(a->g, NULL) &&
+	    !outbox_verdict(a->g, &a->u->id, &a->digest, SOSIE_VERDICT_ACCEPTED, NULL, NULL))
 		upload_remove(a->g, a->u, NULL);
 	/* The sender has its answer: what takes long comes now. */
 	if (clean)
@@ -427,9 +481,9 @@ static void tell_refusal(struct accept *a, const struct sosie_err *why)
 
 static int conclude_refused(struct accept *a, const struct sosie_err *why, struct sosie_err *err)
 {
-	refusal_add(a->g, &a->u->id, why, NULL);
+	refusal_add(a->g, a->u, why, NULL);
 	tell_refusal(a, why);
-	int rc = outbox_verdict(a->g, &a->u->id, SOSIE_VERDICT_REFUSED, why, err);
+	int rc = outbox_verdict(a->g, &a->u->id, &a->digest, SOSIE_VERDICT_REFUSED, why, err);
 	return rc ? rc : upload_remove(a->g, a->u, err);
 }
 
@@ -437,14 +491,18 @@ static int conclude_repeat(struct accept *a, struct sosie_err *err)
 {
 	int rc = outbox_head(a->g, err);
 	if (!rc)
-		rc = outbox_verdict(a->g, &a->u->id, SOSIE_VERDICT_ACCEPTED, NULL, err);
+		rc = outbox_verdict(a->g, &a->u->id, &a->digest, SOSIE_VERDICT_ACCEPTED, NULL, err);
 	return rc ? rc : upload_remove(a->g, a->u, err);
 }
 
+/* After a cutover head/ is the live images': answering would build another one beside them, as large as the
+ * group, for whoever still holds the old key. */
 static int compare(struct accept *a, struct sosie_err *err)
 {
 	bool bad = false;
-	int rc = answer_compare(a->g, a->u, &a->m, &bad, err);
+	int rc = check_fenced(a, err);
+	if (!rc)
+		rc = answer_compare(a->g, a->u, &a->m, &bad, err);
 	if (rc && bad)
 		refuse(a, rc);
 	return rc ? rc : upload_remove(a->g, a->u, err);
@@ -453,10 +511,11 @@ static int compare(struct accept *a, struct sosie_err *err)
 static int decide(struct accept *a, enum accept_outcome *outcome, struct sosie_err *why)
 {
 	bool repeat = false;
-	int rc = quota_turn(a->g->store, a->g->tenant.s, &a->u->wait_ms, why);
-	if (rc)
-		return rc;
-	rc = read_manifest(a, why);
+	int rc = know_manifest(a, why);
+	if (!rc)
+		rc = quota_turn(a->g->store, a->g->tenant.s, &a->u->wait_ms, why);
+	if (!rc)
+		rc = read_manifest(a, why);
 	if (rc)
 		return rc;
 	if (a->m.kind == SOSIE_MANIFEST_COMPARE) {
@@ -466,6 +525,10 @@ static int decide(struct accept *a, enum accept_outcome *outcome, struct sosie_e
 	rc = find_repeat(a, &repeat, why);
 	if (rc)
 		return rc;
+	if (a->u->beside && !repeat && !sosie_digest_equal(chain_head(a->g->chain), &a->m.parent)) {
+		*outcome = ACCEPT_WAITING;
+		return 0;
+	}
 	*outcome = repeat ? ACCEPT_REPEAT : ACCEPT_POINT;
 	return repeat ? conclude_repeat(a, why) : accept_segment(a, why);
 }
@@ -477,7 +540,8 @@ int accept_upload(struct sosie_group *g, struct upload *u, enum accept_outcome *
 	const int64_t began_ns = sosie_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 	sosie_err_clear(why);
 	int rc = decide(&a, outcome, why);
-	quota_spend(g->store, g->tenant.s, (uint64_t)(sosie_clock_ns(CLOCK_PROCESS_CPUTIME_ID) - began_ns));
+	quota_spend(g->store, g->tenant.s,
+	            (uint64_t)(sosie_clock_ns(CLOCK_PROCESS_CPUTIME_ID) - began_ns + a.unpack_ns));
 	if (rc && a.refused) {
 		*outcome = ACCEPT_REFUSED;
 		rc = conclude_refused(&a, why, err);
@@ -485,7 +549,7 @@ int accept_upload(struct sosie_group *g, struct upload *u, enum accept_outcome *
 		*outcome = ACCEPT_WAITING;
 		if (rc == -SOSIE_EPENDING)
 			quota_met(g->store, g->tenant.s, why);
-		outbox_verdict(g, &u->id, SOSIE_VERDICT_WAITING, why,
+		outbox_verdict(g, &u->id, &a.digest, SOSIE_VERDICT_WAITING, why,
 		               NULL); /* a full disk may refuse this too */
 		rc = 0;
 	} else if (rc && err) {

@@ -266,7 +266,7 @@ static int run(struct answer *a, const struct upload *u, const char *path, struc
 	if (!rc)
 		rc = open_input(a, u, &f, err);
 	if (!rc)
-		rc = sosie_io_openat(io, tmp, SOSIE_WRITE | SOSIE_CREATE | SOSIE_TRUNC, 0644, &a->out, err);
+		rc = sosie_io_openat(io, tmp, SOSIE_WRITE | SOSIE_CREATE | SOSIE_TRUNC, 0640, &a->out, err);
 	if (!rc)
 		rc = answer_all(a, err);
 	if (a->in)
@@ -288,6 +288,7 @@ int answer_compare(struct sosie_group *g, const struct upload *u, const struct s
                    struct sosie_err *err)
 {
 	struct answer *a = calloc(1, sizeof(*a));
+	struct sosie_digest digest;
 	char name[UPLOAD_HEX + 16], path[STORE_PATH];
 	*bad = false;
 	if (!a)
@@ -301,5 +302,6 @@ int answer_compare(struct sosie_group *g, const struct upload *u, const struct s
 		rc = run(a, u, path, err);
 	*bad = a->bad;
 	free(a);
-	return rc ? rc : outbox_verdict(g, &u->id, SOSIE_VERDICT_DIFFERS, NULL, err);
+	sosie_manifest_digest(g->hash, u->manifest, sosie_signed_text(u->manifest, u->manifest_len), &digest);
+	return rc ? rc : outbox_verdict(g, &u->id, &digest, SOSIE_VERDICT_DIFFERS, NULL, err);
 }

@@ -18,6 +18,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "engine/store/core.h"
 
@@ -82,6 +83,20 @@ struct apply {
 	uint64_t read, total;
 };
 
+/* Not for children: a page that is being read into around the page cache must not be shared with one
+ * (open(2), O_DIRECT and fork: the bytes could land in the child's copy), other tenants' content is in them,
+ * and forking is quicker without. */
+static uint8_t *map_buffers(void)
+{
+	void *memory = mmap(NULL, POOL_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (memory == MAP_FAILED)
+		return NULL;
+	if (madvise(memory, POOL_BYTES, MADV_DONTFORK) == 0)
+		return memory;
+	munmap(memory, POOL_BYTES);
+	return NULL;
+}
+
 int apply_pool_get(struct sosie_store *store, struct apply_pool **out, struct sosie_err *err)
 {
 	struct apply_pool *p = store->pool;
@@ -90,7 +105,7 @@ int apply_pool_get(struct sosie_store *store, struct apply_pool **out, struct so
 		return 0;
 	p = calloc(1, sizeof(*p));
 	if (p)
-		p->memory = aligned_alloc(SOSIE_LEAF, POOL_BYTES);
+		p->memory = map_buffers();
 	if (!p || !p->memory) {
 		free(p);
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for the buffers to apply segments");
@@ -110,7 +125,7 @@ void apply_pool_free(struct apply_pool *pool)
 {
 	if (!pool)
 		return;
-	free(pool->memory);
+	munmap(pool->memory, POOL_BYTES);
 	free(pool);
 }
 
@@ -628,8 +643,12 @@ static int prepare(struct apply *a, struct sosie_err *err)
 	set_budgets(a);
 	for (unsigned i = 0; i < a->m->part_count; i++)
 		a->total += a->m->parts[i].length;
-	rc = decode_pool_new(&set->group_ctx, a->pool->volumes, a->m->plain >= THREADS_FROM, &a->decoders,
-	                     err);
+	struct decode_place place = {
+	        .clock = set->store->clock, .tenant = set->tenant.s, .group_ctx = &set->group_ctx};
+	rc = store_home(set->store, &place.home, err);
+	if (!rc)
+		rc = decode_pool_new(&place, a->pool->volumes, a->m->plain >= THREADS_FROM, &a->decoders,
+		                     err);
 	a->pool->oldest = a->pool->decoding = 0;
 	for (unsigned i = 0; i < APPLY_SLOTS; i++) {
 		struct apply_slot *slot = &a->pool->slots[i];
@@ -657,7 +676,7 @@ int images_apply(struct image_set *set, const struct sosie_manifest *m, uint64_t
 	if (!rc)
 		rc = bad(&a, finish_attachments(&a.attachments, &mine));
 	int drained = a.pool ? drain(&a, rc ? NULL : &mine) : 0;
-	decode_pool_free(a.decoders); /* with what was given in vain, after a failure */
+	set->unpack_ns = decode_pool_free(a.decoders); /* with what was given in vain, after a failure */
 	rc = rc ? rc : drained;
 	sosie_hash_free(a.hash);
 	sosie_hash_free(a.attachments.hash);

@@ -14,9 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/store/audit.h"
+#include "engine/store/keys.h"
 
-#define LOCK_WAIT_MS 10000
 #define LOCK_POLL_MS 5
 #define DIR_MODE 0700u
 #define LOCK_MODE 0600u
@@ -103,6 +102,7 @@ void audit_free_all(struct sosie_store *store)
 		struct audit_log *log = store->audits;
 		store->audits = log->next;
 		forget_end(log);
+		keys_fold_free(log->keys);
 		free(log);
 	}
 }
@@ -169,18 +169,18 @@ static int make_folder(struct sosie_store *store, const struct audit_log *log, s
 	return rc ? rc : sosie_io_chmod(store->io, log->dir, DIR_MODE, err);
 }
 
-int audit_lock(struct sosie_store *store, struct audit_log *log, struct sosie_file **lock,
+int audit_lock(struct sosie_store *store, struct audit_log *log, int64_t wait_ms, struct sosie_file **lock,
                struct sosie_err *err)
 {
-	const int64_t end = sosie_mono_ms(store->clock) + LOCK_WAIT_MS;
+	const int64_t end = sosie_mono_ms(store->clock) + wait_ms;
 	char path[STORE_PATH];
 	*lock = NULL;
 	int rc = store_path(path, err, "%s/lock", log->dir);
 	if (!rc)
 		rc = make_folder(store, log, err);
 	if (!rc)
-		rc = sosie_io_openat(store->io, path, SOSIE_READ | SOSIE_WRITE | SOSIE_CREATE, LOCK_MODE, lock,
-		                     err);
+		rc = sosie_io_openat(store->io, path, SOSIE_READ | SOSIE_WRITE | SOSIE_CREATE, LOCK_MODE,
+		                     lock, err);
 	if (rc)
 		return rc;
 	rc = sosie_io_lock(store->io, *lock, true, err);
@@ -194,8 +194,8 @@ int audit_lock(struct sosie_store *store, struct audit_log *log, struct sosie_fi
 	*lock = NULL;
 	if (rc != -SOSIE_EBUSY)
 		return rc;
-	sosie_err_set(err, SOSIE_EBUSY, "another process holds the audit log for more than %d s",
-	              LOCK_WAIT_MS / 1000);
+	sosie_err_set(err, SOSIE_EBUSY, "another process has held the audit log's lock for %lld s",
+	              (long long)(wait_ms / 1000));
 	sosie_err_where(err, "%s", path);
 	return sosie_err_action(err, "find that process (fuser), let it go on or end it; then try again");
 }
@@ -225,8 +225,9 @@ static int body_text(struct sosie_json *body, char **text, size_t *len, struct s
 	int rc = sosie_json_text(body, 0, text, len, err);
 	sosie_json_free(body);
 	if (!rc && *len > AUDIT_BODY_MAX) {
-		rc = sosie_err_set(err, SOSIE_ESIZE, "an audit entry of %zu bytes is longer than the %u allowed",
-		                   *len, AUDIT_BODY_MAX);
+		rc = sosie_err_set(err, SOSIE_ESIZE,
+		                   "an audit entry of %zu bytes is longer than the %u allowed", *len,
+		                   AUDIT_BODY_MAX);
 		free(*text);
 		*text = NULL;
 	}
@@ -269,25 +270,86 @@ int audit_append_locked(struct sosie_store *store, struct audit_log *log, enum s
 	return rc;
 }
 
-int sosie_audit_append(struct sosie_store *store, const char *tenant, enum sosie_audit_kind kind,
-                       struct sosie_json *body, uint64_t *number, struct sosie_err *err)
+/* A tenant's log without an entry: keys that were registered before there were logs come first. */
+static bool is_new(struct sosie_store *store, struct audit_log *log)
 {
-	struct audit_log *log;
-	struct sosie_file *lock = NULL;
-	int rc = audit_log_get(store, tenant, &log, err);
-	if (!rc)
-		rc = audit_lock(store, log, &lock, err);
+	return log->tenant.s[0] && !find_end(store, log, NULL) && log->chain->newest_point == 0;
+}
+
+int audit_append(struct sosie_store *store, struct audit_log *log, enum sosie_audit_kind kind,
+                 struct sosie_json *body, int64_t wait_ms, uint64_t *number, struct sosie_err *err)
+{
+	struct sosie_file *lock;
+	int rc = audit_lock(store, log, wait_ms, &lock, err);
 	if (rc) {
 		sosie_json_free(body);
 		return rc;
 	}
+	if (is_new(store, log)) /* what cannot be recorded counts all the same: see keys.h */
+		keys_record_found(store, log, NULL);
 	rc = audit_append_locked(store, log, kind, body, number, err);
 	sosie_io_close(store->io, lock, NULL);
 	return rc;
 }
 
+int sosie_audit_append(struct sosie_store *store, const char *tenant, enum sosie_audit_kind kind,
+                       struct sosie_json *body, uint64_t *number, struct sosie_err *err)
+{
+	struct audit_log *log;
+	int rc = audit_log_get(store, tenant, &log, err);
+	if (!rc)
+		return audit_append(store, log, kind, body, AUDIT_WAIT_MS, number, err);
+	sosie_json_free(body);
+	return rc;
+}
+
 /* --- reading
  * ---------------------------------------------------------------------------------------------------- */
+
+int audit_stamp_now(struct sosie_store *store, const struct audit_log *log, struct audit_stamp *stamp,
+                    struct sosie_err *err)
+{
+	struct sosie_chain *c;
+	char path[STORE_PATH];
+	struct sosie_stat st;
+	memset(stamp, 0, sizeof(*stamp));
+	if (!sosie_io_exists(store->io, log->dir))
+		return 0;
+	int rc = chain_new(store->io, store->clock, log->dir, &log->genesis, &audit_format, &c, err);
+	if (rc)
+		return rc;
+	rc = chain_newest_file(c, &stamp->file, err);
+	if (!rc && stamp->file > 0) {
+		rc = chain_file_path(c, stamp->file, path, err);
+		if (!rc)
+			rc = sosie_io_stat(store->io, path, &st, err);
+		if (!rc) {
+			stamp->ino = st.ino;
+			stamp->size = st.size;
+		}
+	}
+	chain_close(c);
+	return rc;
+}
+
+int audit_read(struct sosie_store *store, const struct audit_log *log, chain_each_fn fn, void *arg,
+               struct audit_stamp *stamp, struct sosie_err *err)
+{
+	struct sosie_chain *c;
+	int rc = audit_stamp_now(store, log, stamp, err);
+	if (rc || stamp->file == 0)
+		return rc;
+	rc = chain_new(store->io, store->clock, log->dir, &log->genesis, &audit_format, &c, err);
+	if (rc)
+		return rc;
+	rc = chain_scan_each(c, fn, arg, err);
+	if (c->newest_file != stamp->file)
+		stamp->ino = 0; /* another file was begun meanwhile, whose inode was not looked at */
+	stamp->file = c->newest_file;
+	stamp->size = c->newest_size;
+	chain_close(c);
+	return rc;
+}
 
 struct reading {
 	sosie_audit_fn fn;
@@ -310,15 +372,10 @@ int sosie_audit_each(struct sosie_store *store, const char *tenant, sosie_audit_
                      struct sosie_err *err)
 {
 	struct reading r = {fn, arg};
+	struct audit_stamp stamp;
 	struct audit_log *log;
-	struct sosie_chain *c;
 	int rc = audit_log_get(store, tenant, &log, err);
-	if (rc || !sosie_io_exists(store->io, log->dir))
-		return rc;
-	rc = chain_new(store->io, store->clock, log->dir, &log->genesis, &audit_format, &c, err);
-	if (rc)
-		return rc;
-	rc = chain_scan_each(c, on_entry, &r, err);
-	chain_close(c);
+	if (!rc)
+		rc = audit_read(store, log, on_entry, &r, &stamp, err);
 	return rc < 0 ? rc : 0;
 }

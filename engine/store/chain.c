@@ -109,13 +109,14 @@ int chain_take(struct sosie_chain *c, const struct chain_entry *e, struct sosie_
 
 static int read_epoch(struct sosie_chain *c, const struct chain_entry *e, struct sosie_err *err)
 {
-	static const char *const keys[] = {"format", "kind", "epoch", "point", "time", "by", "reason", NULL};
+	static const char *const keys[] = {"format", "kind", "tenant", "group",    "epoch", "point",
+	                                   "time",   "by",   "reason", "previous", NULL};
 	void *body = NULL;
 	struct sosie_json *j = NULL;
 	uint64_t epoch = 0;
 	int rc = chain_body(c, e, &body, err);
 	if (!rc)
-		rc = sosie_json_parse(body, e->body_len, CHAIN_BODY_MAX, &j, err);
+		rc = sosie_json_parse(body, sosie_signed_text(body, e->body_len), CHAIN_BODY_MAX, &j, err);
 	if (!rc)
 		rc = sosie_json_only(j, keys, err);
 	if (!rc)
@@ -345,8 +346,8 @@ static int write_entry(struct sosie_chain *c, const struct chain_entry *e, const
 	return rc ? rc : closed;
 }
 
-int chain_append(struct sosie_chain *chain, unsigned kind, uint64_t point, int64_t time_ms,
-                 const void *body, uint32_t len, struct sosie_digest *digest, struct sosie_err *err)
+int chain_append(struct sosie_chain *chain, unsigned kind, uint64_t point, int64_t time_ms, const void *body,
+                 uint32_t len, struct sosie_digest *digest, struct sosie_err *err)
 {
 	struct chain_entry e = {
 	        .kind = kind, .point = point, .time_ms = time_ms < 0 ? 0 : time_ms, .body_len = len};
@@ -414,31 +415,7 @@ int chain_point_body(const void *body, uint32_t len, const void **manifest, uint
 	return 0;
 }
 
-int chain_raise_epoch(struct sosie_chain *chain, uint64_t epoch, uint64_t point, int64_t time_ms,
-                      const char *by, const char *reason, struct sosie_err *err)
+const struct sosie_digest *chain_last(const struct sosie_chain *chain)
 {
-	char *text = NULL;
-	size_t len = 0;
-	if (epoch <= chain->epoch || epoch > INT64_MAX)
-		return sosie_err_set(err, SOSIE_EINTERNAL, "epoch %llu does not follow %llu",
-		                     (unsigned long long)epoch, (unsigned long long)chain->epoch);
-	struct sosie_json *j = sosie_json_new();
-	sosie_json_set_u64(j, "format", STORE_FORMAT);
-	sosie_json_set_str(j, "kind", "epoch");
-	sosie_json_set_u64(j, "epoch", epoch);
-	sosie_json_set_u64(j, "point", point);
-	layout_set_time(j, "time", time_ms);
-	sosie_json_set_str(j, "by", by);
-	sosie_json_set_str(j, "reason", reason);
-	int rc = sosie_json_text(j, 0, &text, &len, err);
-	sosie_json_free(j);
-	if (!rc && len > CHAIN_BODY_MAX)
-		rc = sosie_err_set(err, SOSIE_EINTERNAL, "the reason of an epoch is too long");
-	if (!rc)
-		rc = chain_append(chain, CHAIN_EPOCH, chain->newest_point, time_ms, text, (uint32_t)len, NULL,
-		                  err);
-	if (!rc)
-		chain->epoch = epoch;
-	free(text);
-	return rc;
+	return chain->count ? &chain->entries[chain->count - 1].digest : &chain->genesis;
 }

@@ -19,7 +19,8 @@ struct chain_format {
 	const char *name;   /* in messages: "chain" */
 	unsigned kinds;     /* kinds are 1 to this */
 	uint32_t body_max;
-	bool counted; /* every entry has the next number; else it is that of points, which the others repeat */
+	bool counted; /* every entry has the next number; else it is that of points, which the others repeat
+	               */
 	bool kept;    /* chain->entries holds all of them */
 };
 extern const struct chain_format chain_of_group;
@@ -39,10 +40,10 @@ struct sosie_chain {
 	bool adrift;                            /* end is not known: the next entry is taken at its word */
 	struct chain_entry *entries;            /* NULL unless the format keeps them */
 	uint64_t count, room;
-	uint32_t newest_file; /* 0: no file yet */
-	uint64_t newest_size; /* of it, as far as it is whole */
+	uint32_t newest_file;         /* 0: no file yet */
+	uint64_t newest_size;         /* of it, as far as it is whole */
 	uint64_t newest_point, epoch; /* newest_point: the newest number, where all are counted */
-	bool broken; /* an append failed and could not be undone: open anew */
+	bool broken;                  /* an append failed and could not be undone: open anew */
 };
 
 /* Empty, nothing read. The chain is closed with chain_close. */

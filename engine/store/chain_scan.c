@@ -128,8 +128,8 @@ static int scan_entry(struct scan *s, uint64_t at, struct chain_entry *e, bool *
 	if (rc)
 		return rc;
 	memcpy(e->digest.b, p, CHAIN_TAIL);
-	*good = c->adrift || (sosie_digest_equal(&e->previous, &c->end) &&
-	                      e->point == chain_next_number(c, e->kind));
+	*good = c->adrift ||
+	        (sosie_digest_equal(&e->previous, &c->end) && e->point == chain_next_number(c, e->kind));
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #ifndef SOSIE_STORE_CORE_H
 #define SOSIE_STORE_CORE_H
 
+#include "engine/store/confined.h"
 #include "engine/store/internal.h"
 #include "sosie/bytes.h"
 
@@ -43,6 +44,14 @@ int layout_make_dirs(struct sosie_io *io, const char *path, const char *const *s
 
 /* --- memo.c: what a process remembers of a group between calls; never trusted against the disk
  * ----------------------------- */
+struct refused_memo {
+	uint64_t count;            /* refused, and not in the audit log yet */
+	int64_t written_ms;        /* monotonic: the newest entry, or try to write one; 0: none */
+	int64_t first_ms, last_ms; /* of those that are counted */
+	char upload[UPLOAD_HEX + 1], key[17];
+	enum sosie_code code; /* of the last one */
+	char what[512];
+};
 struct store_memo {
 	struct store_memo *next;
 	struct sosie_name tenant, group;
@@ -55,12 +64,18 @@ struct store_memo {
 	/* Usage, valid while the newest point is `counted_point`. */
 	bool counted;
 	uint64_t counted_point, counted_generation, journal_bytes, since_bytes;
+	/* Pruning (prune.c): when it is looked at next (monotonic), when it is due next, whether it was
+	 * broken off; what an upload that waits needs. */
+	int64_t retain_ms, prune_ms;
+	bool prune_more;
+	uint64_t need_bytes;
 	/* Of "same" messages: the chain's end when the group was opened last for them, and its files then. */
 	bool same_known;
 	struct sosie_digest same_digest;
 	int64_t same_noted_ms, chain_dir_ms;
 	uint32_t chain_file;
 	uint64_t chain_size;
+	struct refused_memo refused;
 };
 struct store_memo *memo_find(struct sosie_store *store, const char *tenant,
                              const char *group); /* NULL: none */
@@ -105,22 +120,31 @@ struct decode_job {
 	 */
 	struct sosie_record record;
 	const uint8_t *payload;
-	const uint8_t *basis; /* what sosie_decode asks for; NULL where the record needs none */
+	const uint8_t *basis; /* what sosie_record_basis says; NULL where the record needs none */
 	uint8_t *plain;
-	/* Results, valid when waited for; sosie_decode's. */
+	/* Results, valid when waited for: as sosie_decode's, and SOSIE_ENOMEM where a child could not be had.
+	 */
 	struct sosie_digest leaves[DECODE_LEAVES];
 	int rc;
 	struct sosie_err err;
 };
 struct decode_pool;
+/* Whose records, and where their children live. All borrowed; home and clock for the pool's life. */
+struct decode_place {
+	struct confined_home *home;
+	struct sosie_clock *clock;
+	const char *tenant;
+	const struct sosie_digest *group_ctx;
+};
 /* volumes: borrowed. threads: at most one for each processor, 4 at most; without, or where none can be had,
- * the waiting thread decodes. Give, wait and free belong to one thread. */
-int decode_pool_new(const struct sosie_digest *group_ctx, const struct sosie_extent_volume *volumes,
-                    bool threads, struct decode_pool **out, struct sosie_err *err);
+ * the waiting thread decodes. New, give, wait and free belong to one thread, the home's. */
+int decode_pool_new(const struct decode_place *place, const struct sosie_extent_volume *volumes, bool threads,
+                    struct decode_pool **out, struct sosie_err *err);
 void decode_pool_give(struct decode_pool *pool, struct decode_job *job); /* the pool's until waited for */
 void decode_pool_wait(struct decode_pool *pool, struct decode_job *job); /* one that was given */
-/* Jobs that were given and not begun are dropped, those that are being decoded are finished. NULL is fine. */
-void decode_pool_free(struct decode_pool *pool);
+/* Jobs that were given and not begun are dropped, those that are being decoded are finished. NULL is fine.
+ * Returns the processor time of the children that it used, ns. */
+int64_t decode_pool_free(struct decode_pool *pool);
 
 /* --- images.c, apply.c
  * ----------------------------------------------------------------------------------------------------------
@@ -137,6 +161,7 @@ struct image {
 struct image_set {
 	struct sosie_store *store;
 	char dir[STORE_PATH], group_dir[STORE_PATH];
+	struct sosie_name tenant;
 	struct sosie_digest group_ctx;
 	struct sosie_hash *hash;
 	enum images_mode mode;
@@ -148,7 +173,8 @@ struct image_set {
 	                     written waits for the disk */
 	bool bounded; /* images_apply refuses a segment that costs what no honest one does: for uploads, not
 	                 for what was accepted once */
-	uint64_t applied; /* bytes written by the last images_apply */
+	uint64_t applied;  /* bytes written by the last images_apply */
+	int64_t unpack_ns; /* processor time of the children that unpacked for the last images_apply */
 };
 int images_open_mode(struct sosie_group *g, const char *dir, const struct sosie_manifest *m,
                      enum images_mode mode, struct image_set **out, struct sosie_err *err);
@@ -217,6 +243,12 @@ int journal_remove(struct sosie_group *g, uint64_t point, struct sosie_err *err)
 int journal_take(struct sosie_group *g, uint64_t point, unsigned part, struct sosie_file *src,
                  uint64_t length, struct sosie_err *err);
 int journal_sync(struct sosie_group *g, struct sosie_err *err);
+/* Each file's point and bytes, in no order. */
+int journal_files(struct sosie_group *g, void (*fn)(void *arg, uint64_t point, uint64_t bytes), void *arg,
+                  struct sosie_err *err);
+/* Removes the files of points for which gone says so. stop (may be NULL) is asked between files. */
+int journal_sweep(struct sosie_group *g, bool (*gone)(void *arg, uint64_t point), bool (*stop)(void *arg),
+                  void *arg, struct sosie_err *err);
 
 /* --- tenant.c
  * -------------------------------------------------------------------------------------------------------------------
@@ -241,7 +273,8 @@ struct upload {
 	int64_t mtime_ms;
 	char *manifest; /* text, owned; NULL until read */
 	size_t manifest_len;
-	char key[17];    /* empty when not known */
+	char key[17]; /* empty when not known */
+	bool beside;  /* an older one waits for room: this one is taken only if it builds on the head, too */
 	int64_t wait_ms; /* of one that waits for its tenant's turn: how long, about */
 };
 int upload_inbox(const struct sosie_group *g, char dst[STORE_PATH], struct sosie_err *err);
@@ -255,7 +288,9 @@ int upload_remove(struct sosie_group *g, const struct upload *u, struct sosie_er
 /* --- outbox.c
  * -------------------------------------------------------------------------------------------------------------------
  */
-int outbox_verdict(struct sosie_group *g, const struct sosie_upload_id *id, enum sosie_verdict_kind kind,
+/* manifest: digest of what was committed; zero: it could not be read. */
+int outbox_verdict(struct sosie_group *g, const struct sosie_upload_id *id,
+                   const struct sosie_digest *manifest, enum sosie_verdict_kind kind,
                    const struct sosie_err *why, struct sosie_err *err);
 int outbox_path(const struct sosie_group *g, const char *name, char dst[STORE_PATH], struct sosie_err *err);
 /* At the keeper's start: head statement anew, what a crash tore removed. */
@@ -264,8 +299,11 @@ int outbox_trim(struct sosie_group *g, struct sosie_err *err);
 
 /* --- refusals.c, answer.c, same.c
  * ------------------------------------------------------------------------------------------------- */
-int refusal_add(struct sosie_group *g, const struct sosie_upload_id *id, const struct sosie_err *why,
+int refusal_add(struct sosie_group *g, const struct upload *u, const struct sosie_err *why,
                 struct sosie_err *err);
+/* Writes the audit entry about refusals that are counted and not written: when it is due, without
+ * waiting for the log; or now: at the end. */
+void refusal_audit(struct sosie_store *store, struct store_memo *memo, bool now);
 /* Answers a comparison: UPLOAD.differs and verdict. *bad: it is the upload that is wrong. */
 int answer_compare(struct sosie_group *g, const struct upload *u, const struct sosie_manifest *m, bool *bad,
                    struct sosie_err *err);
@@ -276,6 +314,30 @@ int same_take(struct sosie_group *g, struct sosie_err *err);
 /* The time of the newest "same" in the inbox for a group whose chain ends with head, 0: none. */
 int64_t same_newest(struct sosie_store *store, const char *tenant, const char *group,
                     const struct sosie_digest *head);
+
+/* --- signing.c
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
+struct acceptance {
+	uint64_t epoch, point, stored;
+	int64_t time_ms, cut_ms;
+	struct sosie_digest manifest;
+	struct sosie_upload_id upload;
+	const char *key; /* KEYID, empty when not known */
+};
+/* The acceptance that follows the chain's newest entry; signed where the store has a signer. malloc'd. */
+int signing_acceptance(struct sosie_group *g, const struct acceptance *a, char **text, size_t *len,
+                       struct sosie_err *err);
+/* Whether a manifest or "same" is signed as it must be. *bad: it is not (SOSIE_EAUTH); other failures are
+ * ours. */
+int signing_check(struct sosie_store *store, const char *tenant, const char *group, const char *name_space,
+                  const void *bytes, size_t len, bool *bad, struct sosie_err *err);
+
+/* --- prune.c
+ * ---------------------------------------------------------------------------------------------------------------------
+ */
+/* Whether points of the group that may go for want of room hold as much as that: for less none goes. */
+bool prune_may_thin(struct sosie_group *g, uint64_t bytes);
 
 /* --- accept.c
  * ---------------------------------------------------------------------------------------------------------------------

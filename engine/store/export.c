@@ -11,6 +11,7 @@
 
 #include "engine/store/core.h"
 #include "engine/store/status.h"
+#include "sosie/retention.h"
 
 #define TEMP_PREFIX ".sosie-export-"
 #define TEMP_SUFFIX ".tmp"
@@ -383,17 +384,13 @@ static int check_point(struct sosie_group *g, uint64_t *point, struct sosie_err 
 
 	if (*point == 0)
 		*point = newest;
-	if (newest > 0 && *point <= newest)
-		return 0;
 	if (newest == 0) {
 		sosie_err_set(err, SOSIE_ENOTFOUND, "%s/%s has no point yet: there is nothing to export",
 		              g->tenant.s, g->name.s);
 		return sosie_err_action(err, "see what the inbox holds: sosie status %s/%s", g->tenant.s,
 		                        g->name.s);
 	}
-	sosie_err_set(err, SOSIE_ENOTFOUND, "%s/%s has no point %llu: the newest is %llu", g->tenant.s,
-	              g->name.s, (unsigned long long)*point, (unsigned long long)newest);
-	return sosie_err_action(err, "see them with: sosie points %s/%s", g->tenant.s, g->name.s);
+	return sosie_group_reachable(g, *point, err);
 }
 
 int sosie_group_export(struct sosie_group *g, uint64_t point, const char *dir,
@@ -424,6 +421,8 @@ int sosie_group_export(struct sosie_group *g, uint64_t point, const char *dir,
 	rc = sosie_group_manifest(g, point, &x->m, err);
 	if (rc == 0) {
 		rc = export_to_dir(x, err);
+		if (rc == -SOSIE_ENOTFOUND) /* pruned while it was being exported? */
+			(void)sosie_group_reachable(g, point, err);
 		if (rc == 0)
 			rc = list_images(x, images, count, err);
 		sosie_manifest_fini(&x->m);

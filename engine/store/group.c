@@ -11,10 +11,10 @@ int group_make(struct sosie_store *store, const char *tenant, const char *group,
 	char dir[STORE_PATH];
 	int rc = store_path(dir, err, "%s/%s/%s", store->path, tenant, group);
 	if (!rc && !sosie_io_exists(store->io, dir))
-		rc = layout_make_dirs(store->io, dir, subs, 0750, err);
+		rc = layout_make_dirs(store->io, dir, subs, 0700, err);
 	if (!rc)
 		rc = store_path(dir, err, "%s/%s/_outbox/%s", store->path, tenant, group);
-	return rc ? rc : sosie_io_ensure_dir(store->io, dir, 0755, err);
+	return rc ? rc : sosie_io_ensure_dir(store->io, dir, 0750, err);
 }
 
 static int check_there(struct sosie_group *g, struct sosie_err *err)
@@ -108,6 +108,7 @@ void sosie_group_head(const struct sosie_group *g, struct sosie_head *out)
 	if (!e || chain_body(g->chain, e, &body, NULL))
 		return;
 	if (!chain_point_body(body, e->body_len, &text, &len, &acceptance, &acceptance_len, NULL)) {
+		len = (uint32_t)sosie_signed_text(text, len);
 		sosie_manifest_digest(g->hash, text, len, &out->manifest);
 		if (!sosie_manifest_parse(text, len, &m, NULL)) {
 			out->volume_count = m.volume_count;
@@ -139,9 +140,9 @@ static int read_acceptance(const void *text, size_t len, struct sosie_point *out
 {
 	static const char *const keys[] = {"format", "kind",   "tenant",   "group",    "epoch",
 	                                   "point",  "time",   "cut_time", "manifest", "upload",
-	                                   "key",    "stored", NULL};
+	                                   "key",    "stored", "previous", NULL};
 	struct sosie_json *j = NULL;
-	int rc = sosie_json_parse(text, len, STORE_SMALL_FILE, &j, err);
+	int rc = sosie_json_parse(text, sosie_signed_text(text, len), STORE_SMALL_FILE, &j, err);
 	if (!rc)
 		rc = sosie_json_only(j, keys, err);
 	if (!rc)
@@ -156,7 +157,8 @@ static int read_acceptance(const void *text, size_t len, struct sosie_point *out
 	return rc;
 }
 
-/* A point's manifest and acceptance, borrowed from *body, which the caller frees also on error. */
+/* A point's manifest without its signature, and its acceptance with it, borrowed from *body, which the caller
+ * frees also on error. */
 static int point_texts(struct sosie_group *g, uint64_t point, const struct chain_entry **e, void **body,
                        const void **manifest, uint32_t *manifest_len, const void **acceptance,
                        uint32_t *acceptance_len, struct sosie_err *err)
@@ -164,9 +166,12 @@ static int point_texts(struct sosie_group *g, uint64_t point, const struct chain
 	int rc = find_point(g, point, e, err);
 	if (!rc)
 		rc = chain_body(g->chain, *e, body, err);
-	return rc ? rc
-	          : chain_point_body(*body, (*e)->body_len, manifest, manifest_len, acceptance,
-	                             acceptance_len, err);
+	if (!rc)
+		rc = chain_point_body(*body, (*e)->body_len, manifest, manifest_len, acceptance,
+		                      acceptance_len, err);
+	if (!rc)
+		*manifest_len = (uint32_t)sosie_signed_text(*manifest, *manifest_len);
+	return rc;
 }
 
 int sosie_group_point(struct sosie_group *g, uint64_t point, struct sosie_point *out, struct sosie_err *err)

@@ -201,6 +201,7 @@ static int make_set(struct sosie_group *g, const char *dir, const struct sosie_m
 	*out = set;
 	if (set) {
 		set->store = g->store;
+		set->tenant = g->tenant;
 		set->mode = mode;
 		set->hash = sosie_hash_new();
 		set->images = calloc(m->volume_count ? m->volume_count : 1, sizeof(*set->images));

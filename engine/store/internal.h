@@ -6,6 +6,7 @@
 #ifndef SOSIE_STORE_INTERNAL_H
 #define SOSIE_STORE_INTERNAL_H
 
+#include "sosie/sign.h"
 #include "sosie/store.h"
 #include "sosie/tree.h"
 
@@ -21,11 +22,16 @@ struct sosie_store {
 	struct store_memo *memos;       /* what this process knows of groups' heads and usage (memo.c) */
 	struct same_table *sames;       /* "same" messages, for each tenant (same.c) */
 	struct apply_pool *pool;        /* buffers for applying, made when first needed (apply.c) */
-	struct audit_log *audits;       /* where audit logs end, and their keys (audit.c, keys.c) */
-	struct alarm_book *alarms;      /* files of alarms as they were read last (alarm_file.c) */
-	struct watch_book *watches;     /* what is watched of groups (watch.c) */
-	struct quota_meter *meters;     /* what tenants have spent (quota.c) */
-	struct space_memo *space;       /* the reserve as it was counted last (space.c) */
+	struct sosie_signer *signer;    /* the standby's, borrowed; NULL: nothing is signed */
+	struct sosie_public standby;    /* its public key, as the store says; has_standby: it has one */
+	bool has_standby;
+	struct audit_log *audits;   /* where audit logs end, and their keys (audit.c, keys.c) */
+	struct confined_home *home; /* children that read what peers wrote, made when first needed */
+	bool home_lent;             /* home is somebody else's: a test's, for many stores */
+	struct alarm_book *alarms;  /* files of alarms as they were read last (alarm_file.c) */
+	struct watch_book *watches; /* what is watched of groups (watch.c) */
+	struct quota_meter *meters; /* what tenants have spent (quota.c) */
+	struct space_memo *space;   /* the reserve as it was counted last (space.c) */
 };
 
 struct sosie_group {
@@ -41,10 +47,23 @@ struct sosie_group {
 };
 
 void same_free_all(struct sosie_store *store);
+/* The store's home of children (confined.h), for its process and thread. */
+int store_home(struct sosie_store *store, struct confined_home **out, struct sosie_err *err);
 
 /* printf into a buffer of STORE_PATH; SOSIE_EINTERNAL when it does not fit. */
 int store_path(char dst[STORE_PATH], struct sosie_err *err, const char *fmt, ...)
         __attribute__((format(printf, 3, 4)));
+
+/* --- signing.c
+ * ------------------------------------------------------------------------------------------------------ */
+/* Appends an epoch entry, durably. */
+int group_raise_epoch(struct sosie_group *g, uint64_t epoch, uint64_t point, const char *by,
+                      const char *reason, struct sosie_err *err);
+/* Signs *text (malloc'd) with the standby's key, where there is a signer; else leaves it. */
+int store_sign(struct sosie_store *store, const char *name_space, char **text, size_t *len,
+               struct sosie_err *err);
+/* At opening: STORE/standby.pub, where it is there. */
+int store_read_standby(struct sosie_store *store, struct sosie_err *err);
 
 /* --- chain.c
  * ------------------------------------------------------------------------------------------------------ */
@@ -81,9 +100,8 @@ const struct sosie_digest *chain_head(const struct sosie_chain *chain);
 /* Splits a point's body. acceptance and manifest are borrowed from body. */
 int chain_point_body(const void *body, uint32_t len, const void **manifest, uint32_t *manifest_len,
                      const void **acceptance, uint32_t *acceptance_len, struct sosie_err *err);
-/* Appends an epoch entry. */
-int chain_raise_epoch(struct sosie_chain *chain, uint64_t epoch, uint64_t point, int64_t time_ms,
-                      const char *by, const char *reason, struct sosie_err *err);
+/* Digest of the newest entry of any kind, or the genesis: what the next one names. */
+const struct sosie_digest *chain_last(const struct sosie_chain *chain);
 
 /* --- images.c: a set of VOLUME.raw and VOLUME.tree in one folder
  * ------------------------------------------------------ */
@@ -111,6 +129,9 @@ int images_sync(struct image_set *set, struct sosie_err *err); /* fsync of all i
  * dir is removed. */
 int images_materialise(struct sosie_group *g, uint64_t point, const char *dir,
                        struct sosie_progress *progress, struct sosie_err *err);
+/* The same; stop (may be NULL) is asked between records: true ends with SOSIE_EBUSY. */
+int images_materialise_until(struct sosie_group *g, uint64_t point, const char *dir, bool (*stop)(void *arg),
+                             void *arg, struct sosie_progress *progress, struct sosie_err *err);
 
 /* --- head.c
  * ------------------------------------------------------------------------------------------------------- */
@@ -126,6 +147,17 @@ int head_state(struct sosie_group *g, int *state, uint64_t *point,
 /* generation.c: makes generations/N from head/ (which is at N and ready). */
 int generation_make(struct sosie_group *g, struct sosie_progress *progress, struct sosie_err *err);
 int generation_due(struct sosie_group *g, bool *due, struct sosie_err *err);
+/* The same of an older point, out of the nearest generation before it and the journal. stop as above. */
+int generation_make_at(struct sosie_group *g, uint64_t point, bool (*stop)(void *arg), void *arg,
+                       struct sosie_progress *progress, struct sosie_err *err);
+/* Its trees have the roots of the point's manifest: SOSIE_ECORRUPT, SOSIE_ENOTFOUND otherwise. Images are not
+ * read. */
+int generation_check(struct sosie_group *g, uint64_t point, struct sosie_err *err);
+/* Numbers of those that are there, ascending; malloc'd. A group that has none has an empty list. */
+int generation_list(struct sosie_group *g, uint64_t **list, size_t *count, struct sosie_err *err);
+/* Takes away a generation, at once for who looks by its number, then its files; and what a crash left. */
+int generation_remove(struct sosie_group *g, uint64_t point, struct sosie_err *err);
+int generation_sweep(struct sosie_group *g, struct sosie_err *err);
 /* journal.c */
 int journal_part_path(const struct sosie_group *g, uint64_t point, unsigned part, char dst[STORE_PATH],
                       struct sosie_err *err);

@@ -84,6 +84,51 @@ int journal_remove(struct sosie_group *g, uint64_t point, struct sosie_err *err)
 	return remove_range(g, point, point, err);
 }
 
+struct sweep {
+	struct sosie_group *g;
+	bool (*gone)(void *arg, uint64_t point);
+	bool (*stop)(void *arg);
+	void *arg;
+	bool any, stopped;
+	int rc;
+	struct sosie_err *err;
+};
+
+static int sweep_one(void *arg, const char *name, enum sosie_file_kind kind)
+{
+	struct sweep *s = arg;
+	char path[STORE_PATH];
+	uint64_t point;
+	(void)kind;
+	if (!parse_name(name, &point) || !s->gone(s->arg, point))
+		return 0;
+	s->stopped = s->stop && s->stop(s->arg);
+	if (s->stopped)
+		return 1;
+	s->any = true;
+	s->rc = store_path(path, s->err, "%s/journal/%s", s->g->dir, name);
+	if (!s->rc)
+		s->rc = layout_remove(s->g->store->io, path, s->err);
+	return s->rc != 0;
+}
+
+int journal_sweep(struct sosie_group *g, bool (*gone)(void *arg, uint64_t point), bool (*stop)(void *arg),
+                  void *arg, struct sosie_err *err)
+{
+	struct sweep s = {.g = g, .gone = gone, .stop = stop, .arg = arg, .err = err};
+	char dir[STORE_PATH];
+	int rc = store_path(dir, err, "%s/journal", g->dir);
+	do {
+		s.any = false;
+		if (!rc)
+			rc = sosie_io_list(g->store->io, dir, sweep_one, &s, err);
+		rc = s.rc ? s.rc : rc < 0 ? rc : 0;
+	} while (!rc && s.any && !s.stopped);
+	if (!rc && s.stopped)
+		rc = sosie_err_set(err, SOSIE_EBUSY, "stopped because another process waits for the group");
+	return rc;
+}
+
 /* Exactly length bytes: the source may be longer, and may change while we read; digests are checked on our
  * copy. */
 static int copy_bytes(struct sosie_io *io, struct sosie_file *src, struct sosie_file *dst, uint64_t length,
@@ -133,37 +178,55 @@ int journal_sync(struct sosie_group *g, struct sosie_err *err)
 	return rc ? rc : sosie_io_sync_dir(g->store->io, dir, err);
 }
 
-struct counting {
+struct telling {
 	struct sosie_group *g;
-	uint64_t after, total, since;
+	void (*fn)(void *arg, uint64_t point, uint64_t bytes);
+	void *arg;
 };
 
-static int count_one(void *arg, const char *name, enum sosie_file_kind kind)
+static int tell_one(void *arg, const char *name, enum sosie_file_kind kind)
 {
-	struct counting *c = arg;
+	struct telling *t = arg;
 	char path[STORE_PATH];
 	struct sosie_stat st;
 	uint64_t point;
-	if (kind != SOSIE_KIND_FILE || !parse_name(name, &point) ||
-	    store_path(path, NULL, "%s/journal/%s", c->g->dir, name) ||
-	    sosie_io_stat(c->g->store->io, path, &st, NULL))
-		return 0;
-	c->total += st.size;
-	c->since += point > c->after ? st.size : 0;
+	if (kind == SOSIE_KIND_FILE && parse_name(name, &point) &&
+	    !store_path(path, NULL, "%s/journal/%s", t->g->dir, name) &&
+	    !sosie_io_stat(t->g->store->io, path, &st, NULL))
+		t->fn(t->arg, point, st.size);
 	return 0;
+}
+
+int journal_files(struct sosie_group *g, void (*fn)(void *arg, uint64_t point, uint64_t bytes), void *arg,
+                  struct sosie_err *err)
+{
+	struct telling t = {.g = g, .fn = fn, .arg = arg};
+	char dir[STORE_PATH];
+	int rc = store_path(dir, err, "%s/journal", g->dir);
+	if (!rc)
+		rc = sosie_io_list(g->store->io, dir, tell_one, &t, err);
+	return rc < 0 ? rc : 0;
+}
+
+struct counting {
+	uint64_t after, total, since;
+};
+
+static void count_one(void *arg, uint64_t point, uint64_t bytes)
+{
+	struct counting *c = arg;
+	c->total += bytes;
+	c->since += point > c->after ? bytes : 0;
 }
 
 int journal_usage(struct sosie_group *g, uint64_t after, uint64_t *total, uint64_t *since,
                   struct sosie_err *err)
 {
-	struct counting c = {.g = g, .after = after};
-	char dir[STORE_PATH];
-	int rc = store_path(dir, err, "%s/journal", g->dir);
-	if (!rc)
-		rc = sosie_io_list(g->store->io, dir, count_one, &c, err);
+	struct counting c = {.after = after};
+	int rc = journal_files(g, count_one, &c, err);
 	if (total)
 		*total = c.total;
 	if (since)
 		*since = c.since;
-	return rc < 0 ? rc : 0;
+	return rc;
 }

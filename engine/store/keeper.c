@@ -7,12 +7,16 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/store/keys.h"
 #include "engine/store/quota.h"
 
 #define CLAIM_TRIES 20
 #define CLAIM_PAUSE_MS 10
 
 #define PROGRAM "sosie-keeper"
+
+#define ROUND_UPLOADS 16u /* of one group in one call, before others have their turn */
+#define BESIDE_MAX 4u     /* uploads that are looked at behind one that waits */
 
 /* "sosie status" holds the lock for an instant to see whether a keeper runs. */
 static int claim_lock(struct sosie_store *store, struct sosie_file *f, struct sosie_err *err)
@@ -34,7 +38,7 @@ int sosie_keeper_claim(struct sosie_store *store, struct sosie_err *err)
 		return 0;
 	int rc = store_path(path, err, "%s/keeper.lock", store->path);
 	if (!rc)
-		rc = sosie_io_openat(store->io, path, SOSIE_READ | SOSIE_WRITE | SOSIE_CREATE, 0644, &f, err);
+		rc = sosie_io_openat(store->io, path, SOSIE_READ | SOSIE_WRITE | SOSIE_CREATE, 0640, &f, err);
 	if (!rc)
 		rc = claim_lock(store, f, err);
 	if (rc == -SOSIE_EBUSY) {
@@ -97,6 +101,27 @@ struct share {
 	bool fold; /* a generation too, when it is due */
 };
 
+/* One waits for room; those behind it build on it, and wait too. But what waits may be a claim of a sender
+ * that is gone (its numbers are its word), which is not to keep the group from a living one that builds on
+ * the same head: of those behind it the newest few are looked at. */
+static int accept_beside(struct sosie_group *g, struct upload *list, unsigned n, int64_t until_ms,
+                         struct sosie_accept_result *out, struct sosie_err *err)
+{
+	int rc = 0;
+	for (unsigned i = 0; !rc && i < n && i < BESIDE_MAX && goes_on(g, until_ms); i++) {
+		enum accept_outcome outcome = ACCEPT_WAITING;
+		struct upload *u = &list[n - 1 - i];
+		struct sosie_err why;
+		u->beside = true;
+		rc = accept_upload(g, u, &outcome, &why, err);
+		if (!rc && outcome != ACCEPT_WAITING)
+			count(out, outcome, &why);
+		if (outcome == ACCEPT_POINT || u->wait_ms)
+			break;
+	}
+	return rc;
+}
+
 static int accept_all(struct sosie_group *g, const struct share *share, struct sosie_accept_result *out,
                       struct sosie_err *err)
 {
@@ -110,8 +135,11 @@ static int accept_all(struct sosie_group *g, const struct share *share, struct s
 		if (!rc)
 			count(out, outcome, &why);
 		out->wait_ms = list[i].wait_ms;
-		if (outcome == ACCEPT_WAITING)
-			break; /* those behind it build on it */
+		if (!rc && outcome == ACCEPT_WAITING) {
+			if (!out->wait_ms) /* else all of its tenant do */
+				rc = accept_beside(g, list + i + 1, n - i - 1, share->until_ms, out, err);
+			break;
+		}
 	}
 	out->more = !rc && i < n;
 	free(list);
@@ -125,7 +153,9 @@ int sosie_keeper_tenant(struct sosie_store *store, const char *tenant, struct so
 	int rc = tenant_quota(store, tenant, &quota, err);
 	if (!rc && quota)
 		rc = tenant_usage(store, tenant, &used, err);
-	return rc ? rc : tenant_limits(store, tenant, quota, used, err);
+	if (!rc)
+		rc = tenant_limits(store, tenant, quota, used, err);
+	return rc ? rc : keys_mend(store, tenant, err);
 }
 
 static int fold(struct sosie_group *g, struct sosie_accept_result *out)
@@ -188,7 +218,7 @@ int keeper_accept_within(struct sosie_store *store, const char *tenant, const ch
                          struct sosie_accept_result *out, struct sosie_err *err)
 {
 	const struct share share = {.until_ms = limit_ms ? sosie_mono_ms(store->clock) + limit_ms : 0,
-	                            .uploads = UINT_MAX,
+	                            .uploads = limit_ms ? UINT_MAX : ROUND_UPLOADS,
 	                            .fold = limit_ms == 0};
 	return accept_share(store, tenant, group, &share, out, err);
 }
@@ -231,6 +261,10 @@ int sosie_keeper_settle(struct sosie_store *store, const char *tenant, const cha
 	struct sosie_group *g = NULL;
 	struct store_memo *memo;
 	int rc = memo_get(store, tenant, group, &memo, err);
+	if (!rc)
+		refusal_audit(store, memo, false);
+	if (store->home)
+		confined_home_rest(store->home, sosie_mono_ms(store->clock));
 	/* Opening reads the chain: not for nothing, for each group, every two seconds. */
 	if (!rc && memo->closed && !same_waits(store, tenant, memo))
 		return 0;

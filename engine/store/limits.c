@@ -3,8 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/store/policy.h"
 #include "engine/store/quota.h"
 #include "sosie/audit.h"
+
+#define LOCK_WAIT_MS 10000
 
 enum unit { UNIT_BYTES, UNIT_COUNT, UNIT_RATE, UNIT_SECONDS };
 
@@ -135,7 +138,7 @@ static struct sosie_json *audit_body(const struct sosie_limits *old, const struc
 {
 	struct sosie_json *j = sosie_json_new();
 	sosie_json_set_str(j, "what", "limits");
-	for (unsigned i = 0; i < SOSIE_LIMITS; i++)
+	for (unsigned i = 1; i < SOSIE_LIMITS; i++)
 		if (old->value[i] != now->value[i] || old->set[i] != now->set[i]) {
 			struct sosie_json *change = sosie_json_add_obj(j, limits[i].name);
 			sosie_json_set_u64(change, "from", old->value[i]);
@@ -144,30 +147,44 @@ static struct sosie_json *audit_body(const struct sosie_limits *old, const struc
 	return j;
 }
 
-int sosie_limits_set(struct sosie_store *store, const char *tenant, const struct sosie_limits *now,
-                     struct sosie_err *err)
+static bool same_limits(const struct sosie_limits *a, const struct sosie_limits *b)
+{
+	for (unsigned i = 1; i < SOSIE_LIMITS; i++)
+		if (a->value[i] != b->value[i] || a->set[i] != b->set[i])
+			return false;
+	return true;
+}
+
+/* The lock of policies is held: a quota that ripens goes into the same file. */
+static int set_locked(struct sosie_store *store, const char *tenant, const struct sosie_limits *now,
+                      struct sosie_err *err)
 {
 	struct sosie_limits old;
 	struct sosie_json *j = NULL;
-	char path[STORE_PATH];
 	int rc = sosie_limits_get(store, tenant, &old, err);
-	if (!rc && memcmp(old.value, now->value, sizeof(old.value)) == 0 &&
-	    memcmp(old.set, now->set, sizeof(old.set)) == 0)
-		return 0;
-	if (!rc)
-		rc = store_path(path, err, "%s/%s/tenant.json", store->path, tenant);
-	if (!rc)
-		rc = tenant_document(store, tenant, &j, err);
+	if (rc || same_limits(&old, now))
+		return rc;
+	rc = tenant_document(store, tenant, &j, err);
 	if (!rc)
 		rc = sosie_audit_append(store, tenant, SOSIE_AUDIT_TENANT, audit_body(&old, now), NULL, err);
 	if (rc) {
 		sosie_json_free(j);
 		return rc;
 	}
-	sosie_json_set_u64(j, "quota", now->value[SOSIE_LIMIT_QUOTA]);
 	struct sosie_json *obj = sosie_json_add_obj(j, "limits");
 	for (unsigned i = 1; i < SOSIE_LIMITS; i++)
 		if (now->set[i])
 			sosie_json_set_u64(obj, limits[i].name, now->value[i]);
-	return layout_write_json(store->io, path, j, 0644, err);
+	return tenant_rewrite(store, tenant, j, err);
+}
+
+int sosie_limits_set(struct sosie_store *store, const char *tenant, const struct sosie_limits *now,
+                     struct sosie_err *err)
+{
+	struct sosie_file *lock = NULL;
+	int rc = policy_lock(store, true, LOCK_WAIT_MS, &lock, err);
+	if (!rc)
+		rc = set_locked(store, tenant, now, err);
+	sosie_io_close(store->io, lock, NULL);
+	return rc;
 }

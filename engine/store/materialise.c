@@ -1,9 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* Making a point's images in a folder of their own: the nearest generation, then the journal. A generation
- * that turns out damaged is passed over for an older one: the journal leads to the same point from each. */
+ * that turns out damaged is passed over for an older one, as far back as no point between was pruned: the
+ * journal leads to the same point from each. */
 #include <string.h>
 
-#include "engine/store/core.h"
+#include "engine/store/pruned.h"
+
+/* How often the way is looked for anew, because a prune took the generation that was tried. */
+#define PRUNED_UNDER_US 3
+
+struct stop {
+	bool (*fn)(void *arg);
+	void *arg;
+};
 
 static int copy_file(struct sosie_io *io, const char *from, const char *to, struct sosie_progress *progress,
                      struct sosie_err *err)
@@ -54,7 +63,7 @@ static int follow_shape(struct sosie_group *g, const char *dir, const struct sos
 }
 
 static int replay(struct sosie_group *g, uint64_t generation, uint64_t point, const char *dir,
-                  struct sosie_progress *progress, struct sosie_err *err)
+                  const struct stop *stop, struct sosie_progress *progress, struct sosie_err *err)
 {
 	struct image_set *set = NULL;
 	int rc = 0;
@@ -64,7 +73,7 @@ static int replay(struct sosie_group *g, uint64_t generation, uint64_t point, co
 		if (!rc)
 			rc = follow_shape(g, dir, &m, &set, err);
 		if (!rc && p > generation)
-			rc = images_apply(set, &m, p, NULL, NULL, progress, err);
+			rc = images_apply(set, &m, p, stop->fn, stop->arg, progress, err);
 		if (!rc && p == point)
 			rc = images_check_roots(set, &m, err);
 		sosie_manifest_fini(&m);
@@ -76,7 +85,7 @@ static int replay(struct sosie_group *g, uint64_t generation, uint64_t point, co
 }
 
 static int attempt(struct sosie_group *g, uint64_t generation, uint64_t point, const char *dir,
-                   struct sosie_progress *progress, struct sosie_err *err)
+                   const struct stop *stop, struct sosie_progress *progress, struct sosie_err *err)
 {
 	struct sosie_manifest m = {0};
 	char from[STORE_PATH];
@@ -93,7 +102,7 @@ static int attempt(struct sosie_group *g, uint64_t generation, uint64_t point, c
 		sosie_manifest_fini(&m);
 	}
 	if (!rc)
-		rc = replay(g, generation, point, dir, progress, err);
+		rc = replay(g, generation, point, dir, stop, progress, err);
 	if (!rc)
 		rc = sosie_io_sync_dir(g->store->io, dir, err);
 	if (rc)
@@ -101,16 +110,67 @@ static int attempt(struct sosie_group *g, uint64_t generation, uint64_t point, c
 	return rc;
 }
 
-int images_materialise(struct sosie_group *g, uint64_t point, const char *dir,
-                       struct sosie_progress *progress, struct sosie_err *err)
+static int no_way(const struct sosie_group *g, uint64_t generation, uint64_t point, struct sosie_err *err)
+{
+	sosie_err_set(
+	        err, SOSIE_ECORRUPT,
+	        "%s/%s: the generation that point %llu is made of is missing: points between %llu and it "
+	        "were pruned",
+	        g->tenant.s, g->name.s, (unsigned long long)point, (unsigned long long)generation);
+	return sosie_err_action(err, "see what else is missing: sosie verify %s/%s", g->tenant.s, g->name.s);
+}
+
+/* Each generation from the nearest back. *nearest: the one that was tried first. */
+static int try_all(struct sosie_group *g, const struct pruned *gone, uint64_t point, const char *dir,
+                   const struct stop *stop, uint64_t *nearest, struct sosie_progress *progress,
+                   struct sosie_err *err)
 {
 	uint64_t limit = point, generation;
+	bool first = true;
 	int rc;
 	do {
-		rc = sosie_group_generation(g, limit, &generation, err);
-		if (!rc)
-			rc = attempt(g, generation, point, dir, progress, err);
+		rc = sosie_group_generation(g, limit, &generation, first ? err : NULL);
+		if (rc)
+			return rc;
+		if (pruned_any(gone, generation + 1, point))
+			return first ? no_way(g, generation, point, err) : -(int)err->code;
+		rc = attempt(g, generation, point, dir, stop, progress, err);
+		*nearest = first ? generation : *nearest;
+		first = false;
 		limit = generation ? generation - 1 : 0;
 	} while ((rc == -SOSIE_ECORRUPT || rc == -SOSIE_ENOTFOUND) && generation > 0);
 	return rc;
+}
+
+int images_materialise_until(struct sosie_group *g, uint64_t point, const char *dir, bool (*stop)(void *arg),
+                             void *arg, struct sosie_progress *progress, struct sosie_err *err)
+{
+	const struct stop when = {stop, arg};
+	struct sosie_err mine;
+	struct pruned gone;
+	uint64_t nearest = 0, now = 0;
+	int rc = 0;
+	sosie_err_clear(&mine);
+	for (int i = 0; i < PRUNED_UNDER_US; i++) {
+		/* A record that cannot be read keeps nobody from what is there. */
+		if (pruned_read(g, &gone, NULL))
+			memset(&gone, 0, sizeof(gone));
+		rc = pruned_find(&gone, point)
+		             ? pruned_refuse(g, &gone, point, &mine)
+		             : try_all(g, &gone, point, dir, &when, &nearest, progress, &mine);
+		const bool refused = pruned_find(&gone, point) != NULL;
+		pruned_fini(&gone);
+		if (refused || rc != -SOSIE_ENOTFOUND || sosie_group_generation(g, point, &now, NULL) ||
+		    now == nearest)
+			break;
+	}
+	if (rc && err)
+		*err = mine;
+	return rc;
+}
+
+int images_materialise(struct sosie_group *g, uint64_t point, const char *dir,
+                       struct sosie_progress *progress, struct sosie_err *err)
+{
+	return images_materialise_until(g, point, dir, NULL, NULL, progress, err);
 }

@@ -48,6 +48,7 @@ void memo_free_all(struct sosie_store *store)
 	while (store->memos) {
 		struct store_memo *m = store->memos;
 		store->memos = m->next;
+		refusal_audit(store, m, true);
 		memo_drop_head(m);
 		free(m);
 	}

@@ -23,15 +23,18 @@ int outbox_head(struct sosie_group *g, struct sosie_err *err)
 	sosie_group_head(g, head);
 	int rc = sosie_head_text(head, &text, &len, err);
 	if (!rc)
+		rc = store_sign(g->store, SOSIE_SIGN_STATEMENT, &text, &len, err);
+	if (!rc)
 		rc = outbox_path(g, "head", path, err);
 	if (!rc)
-		rc = layout_put(g->store->io, path, text, len, 0644, err);
+		rc = layout_put(g->store->io, path, text, len, 0640, err);
 	free(text);
 	free(head);
 	return rc;
 }
 
-int outbox_verdict(struct sosie_group *g, const struct sosie_upload_id *id, enum sosie_verdict_kind kind,
+int outbox_verdict(struct sosie_group *g, const struct sosie_upload_id *id,
+                   const struct sosie_digest *manifest, enum sosie_verdict_kind kind,
                    const struct sosie_err *why, struct sosie_err *err)
 {
 	struct sosie_verdict *v = calloc(1, sizeof(*v));
@@ -41,18 +44,21 @@ int outbox_verdict(struct sosie_group *g, const struct sosie_upload_id *id, enum
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a verdict");
 	v->kind = kind;
 	v->upload = *id;
+	v->manifest = *manifest;
 	v->time_ms = sosie_wall_ms(g->store->clock);
 	if (why)
 		v->error = *why;
 	else
 		sosie_group_head(g, &v->head);
 	int rc = sosie_verdict_text(v, &text, &len, err);
+	if (!rc)
+		rc = store_sign(g->store, SOSIE_SIGN_STATEMENT, &text, &len, err);
 	sosie_hex(name, id->b, sizeof(id->b));
 	memcpy(name + UPLOAD_HEX, ".verdict", 9);
 	if (!rc)
 		rc = outbox_path(g, name, path, err);
 	if (!rc)
-		rc = layout_put(g->store->io, path, text, len, 0644, err);
+		rc = layout_put(g->store->io, path, text, len, 0640, err);
 	free(text);
 	free(v);
 	return rc;
@@ -153,7 +159,7 @@ static bool readable(struct box *b, const struct said *s)
 	size_t len;
 	bool ok = v && !store_path(path, NULL, "%s/%s", b->dir, s->name) &&
 	          !sosie_io_read_file(b->g->store->io, path, SOSIE_STATEMENT_MAX, &text, &len, NULL) &&
-	          !sosie_verdict_parse(text, len, v, NULL);
+	          !sosie_verdict_parse(text, sosie_signed_text(text, len), v, NULL);
 	free(text);
 	free(v);
 	return ok;

@@ -11,6 +11,10 @@
 /* tenant.json, all members checked for being known. */
 int tenant_document(struct sosie_store *store, const char *tenant, struct sosie_json **out,
                     struct sosie_err *err);
+/* Puts the document, which tenant_document gave and somebody changed, in its place; frees it. Whoever changes
+ * limits or quota holds the lock of policies. */
+int tenant_rewrite(struct sosie_store *store, const char *tenant, struct sosie_json *document,
+                   struct sosie_err *err);
 
 /* --- quota.c: what an upload may, and what a tenant has spent */
 /* The declared sizes against the limits; SOSIE_EQUOTA. */

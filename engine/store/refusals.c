@@ -1,12 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/* state/refusals: one line for each refused upload, newest last, at most STORE_REFUSALS_KEPT of them: "TIME
- * UPLOAD CODE TEXT". */
+/*
+ * state/refusals: one line for each refused upload, newest last, at most STORE_REFUSALS_KEPT of them: "TIME
+ * UPLOAD CODE TEXT".
+ *
+ * The audit log has them too, but the primary, who is not trusted, chooses how many there are: an entry tells
+ * how many it stands for, and follows on the one before of the same group after ENTRY_MS, of the same tenant
+ * after TENANT_MS. What is counted and not told yet is written by the keeper's idle work, or when the store
+ * is closed; a crash loses that count, not the lines.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/store/core.h"
+#include "engine/store/audit.h"
 
+#define ENTRY_MS 10000
+#define TENANT_MS 1000
+#define CLOSE_WAIT_MS 2000
 #define LINE_MAX_BYTES 1200u
 #define FILE_MAX_BYTES (STORE_REFUSALS_KEPT * LINE_MAX_BYTES + LINE_MAX_BYTES)
 
@@ -38,8 +48,8 @@ static const char *newest_lines(const char *text, size_t len, unsigned keep)
 	return at;
 }
 
-int refusal_add(struct sosie_group *g, const struct sosie_upload_id *id, const struct sosie_err *why,
-                struct sosie_err *err)
+static int add_line(struct sosie_group *g, const struct sosie_upload_id *id, const struct sosie_err *why,
+                    struct sosie_err *err)
 {
 	char path[STORE_PATH], stamp[SOSIE_TIME_TEXT], hex[UPLOAD_HEX + 1], line[1100], *old, *all = NULL;
 	size_t len;
@@ -56,6 +66,64 @@ int refusal_add(struct sosie_group *g, const struct sosie_upload_id *id, const s
 		rc = layout_put(g->store->io, path, all, strlen(all), 0640, err);
 	free(all);
 	free(old);
+	return rc;
+}
+
+/* --- the audit log
+ * ---------------------------------------------------------------------------------------------- */
+
+static struct sosie_json *entry_body(const struct store_memo *memo)
+{
+	const struct refused_memo *r = &memo->refused;
+	struct sosie_json *j = sosie_json_new();
+	sosie_json_set_str(j, "group", memo->group.s);
+	sosie_json_set_u64(j, "count", r->count);
+	sosie_json_set_time(j, "first", r->first_ms);
+	sosie_json_set_time(j, "last", r->last_ms);
+	sosie_json_set_str(j, "upload", r->upload);
+	sosie_json_set_str(j, "key", r->key);
+	sosie_json_set_str(j, "code", sosie_code_name(r->code));
+	sosie_json_set_str(j, "what", r->what);
+	return j;
+}
+
+static bool long_ago(int64_t now_ms, int64_t then_ms, int64_t pause_ms)
+{
+	return then_ms == 0 || now_ms - then_ms >= pause_ms;
+}
+
+void refusal_audit(struct sosie_store *store, struct store_memo *memo, bool now)
+{
+	struct refused_memo *r = &memo->refused;
+	int64_t mono = sosie_mono_ms(store->clock);
+	struct audit_log *log;
+	mono = mono ? mono : 1;
+	if (r->count == 0 || audit_log_get(store, memo->tenant.s, &log, NULL))
+		return;
+	if (!now && !(long_ago(mono, r->written_ms, ENTRY_MS) && long_ago(mono, log->refused_ms, TENANT_MS)))
+		return;
+	r->written_ms = log->refused_ms = mono;
+	if (!audit_append(store, log, SOSIE_AUDIT_REFUSE, entry_body(memo), now ? CLOSE_WAIT_MS : 0, NULL,
+	                  NULL))
+		r->count = 0;
+}
+
+int refusal_add(struct sosie_group *g, const struct upload *u, const struct sosie_err *why,
+                struct sosie_err *err)
+{
+	struct store_memo *memo;
+	int rc = add_line(g, &u->id, why, err);
+	if (memo_get(g->store, g->tenant.s, g->name.s, &memo, NULL))
+		return rc;
+	struct refused_memo *r = &memo->refused;
+	r->last_ms = sosie_wall_ms(g->store->clock);
+	if (r->count++ == 0)
+		r->first_ms = r->last_ms;
+	sosie_hex(r->upload, u->id.b, sizeof(u->id.b));
+	memcpy(r->key, u->key, sizeof(r->key));
+	r->code = why->code;
+	snprintf(r->what, sizeof(r->what), "%s", why->what);
+	refusal_audit(g->store, memo, false);
 	return rc;
 }
 

@@ -13,14 +13,13 @@
 #include <string.h>
 
 #include "engine/store/chain.h"
+#include "engine/store/confined.h"
 #include "engine/store/status.h"
+#include "sosie/audit.h"
 
-#define SAME_BYTES (1u << 20)
-#define SAME_GROUPS 16384u
 #define SAME_KEYS 1024u /* messages of so many keys are looked at */
 #define SETTLED_MS 1000 /* a change in the same tick of the file system's clock does not show */
 #define LOOK_MS 100     /* from one look for new keys, and at their messages, to the next */
-#define TIME_MAX_MS ((int64_t)1 << 53)
 /* With many groups each one's time is noted less often; status looks into the messages itself. */
 #define NOTE_MANY 100u
 #define NOTE_MANY_MS 5000
@@ -37,6 +36,8 @@ struct same_message {
 	char key[17];
 	uint64_t ino, size;
 	int64_t mtime_ms, ctime_ns;
+	bool is_signed; /* well, by signer, whoever that is */
+	struct sosie_public signer;
 	struct same_entry *entries; /* ascending by group */
 	size_t count;
 };
@@ -53,39 +54,22 @@ struct same_table {
 	bool listed, read;
 	struct same_message *messages;
 	unsigned count;
+	/* The tenant's keys when a message was read last; keys_failed: they could not be had, nothing counts.
+	 */
+	struct sosie_key *keys;
+	unsigned key_count;
+	bool keys_failed;
 };
 
-/* --- parsing: hostile bytes; anything odd is "no"
+/* --- parsing: in a child of the tenant's; anything odd is "no"
  * ------------------------------------------------------------- */
 
 /* What the standby's clock said when the message was made; the arrival where the message does not tell. */
-static int64_t message_time(const struct sosie_json *j, int64_t arrival)
+static int64_t message_time(const struct same_said *said, int64_t arrival)
 {
-	struct sosie_json *clock;
-	int64_t at, plus;
-	if (!sosie_json_has(j, "standby_clock"))
+	if (!said->has_clock || said->at_ms + said->plus_ms >= arrival)
 		return arrival;
-	if (sosie_json_obj(j, "standby_clock", &clock, NULL) || sosie_json_i64(clock, "at_ms", &at, NULL) ||
-	    sosie_json_i64(clock, "plus_ms", &plus, NULL) || at <= 0 || at > TIME_MAX_MS || plus < 0 ||
-	    plus > TIME_MAX_MS)
-		return 0;
-	return at + plus < arrival ? at + plus : arrival;
-}
-
-static bool parse_entry(const struct sosie_json *groups, size_t i, int64_t now, struct same_entry *out)
-{
-	struct sosie_json *one;
-	const char *name;
-	uint64_t ago = 0;
-	if (sosie_json_at(groups, i, &one, NULL) ||
-	    sosie_json_str(one, "group", SOSIE_NAME_MAX, &name, NULL) ||
-	    sosie_name_set(&out->group, SOSIE_NAME_GROUP, name, NULL) ||
-	    sosie_json_hex(one, "digest", out->digest.b, sizeof(out->digest.b), NULL) ||
-	    (sosie_json_has(one, "ago_ms") &&
-	     sosie_json_u64(one, "ago_ms", (uint64_t)TIME_MAX_MS, &ago, NULL)))
-		return false;
-	out->time_ms = now - (int64_t)ago;
-	return out->time_ms > 0;
+	return said->at_ms + said->plus_ms;
 }
 
 static int by_group(const void *a, const void *b)
@@ -94,34 +78,94 @@ static int by_group(const void *a, const void *b)
 	return strcmp(x->group.s, y->group.s);
 }
 
-static void parse_groups(struct same_message *m, const struct sosie_json *groups, size_t count, int64_t now)
+static void take_groups(struct same_message *m, const struct same_said *said)
 {
-	m->entries = calloc(count ? count : 1, sizeof(*m->entries));
-	for (size_t i = 0; m->entries && i < count; i++)
-		m->count += parse_entry(groups, i, now, &m->entries[m->count]);
+	const int64_t now = message_time(said, m->mtime_ms);
+	m->entries = calloc(said->count + 1u, sizeof(*m->entries));
+	for (unsigned i = 0; m->entries && i < said->count; i++) {
+		const struct same_group *from = &said->groups[i];
+		const int64_t time_ms = now - (int64_t)from->ago_ms;
+		if (time_ms > 0)
+			m->entries[m->count++] = (struct same_entry){from->group, from->digest, time_ms};
+	}
 	if (m->count > 1)
 		qsort(m->entries, m->count, sizeof(*m->entries), by_group);
 }
 
-static void parse(struct same_message *m, const char *text, size_t len)
+static int parse(struct sosie_store *store, const struct same_table *t, struct same_message *m,
+                 const char *text, size_t len)
 {
-	static const char *const keys[] = {"format", "kind", "cut_time", "standby_clock", "groups", NULL};
-	struct sosie_json *j = NULL, *groups;
-	const char *kind;
-	size_t count = 0;
-	uint64_t format;
-	if (!sosie_json_parse(text, len, SAME_BYTES, &j, NULL) && !sosie_json_only(j, keys, NULL) &&
-	    !sosie_json_u64(j, "format", STORE_FORMAT, &format, NULL) &&
-	    !sosie_json_str(j, "kind", 8, &kind, NULL) && strcmp(kind, "same") == 0 &&
-	    !sosie_json_arr(j, "groups", SAME_GROUPS, &groups, &count, NULL))
-		parse_groups(m, groups, count, message_time(j, m->mtime_ms));
-	sosie_json_free(j);
+	struct confined_home *home;
+	struct confined *child;
+	struct same_said said;
+	int rc = store_home(store, &home, NULL);
+	if (!rc)
+		rc = confined_get(home, t->tenant.s, &child, NULL);
+	if (rc)
+		return rc;
+	rc = confined_same(child, text, len, &said, NULL);
+	confined_put(home, child, sosie_mono_ms(store->clock));
+	if (!rc)
+		take_groups(m, &said);
+	free(said.groups);
+	return rc;
+}
+
+/* --- who may say it
+ * ------------------------------------------------------------------------------------------------ */
+
+static void read_signature(struct same_message *m, const char *text, size_t len)
+{
+	unsigned which;
+	m->is_signed = sosie_signed_by(text, len, &m->signer) &&
+	               sosie_signed_check(text, len, SOSIE_SIGN_SAME, &m->signer, 1, &which, NULL) == 0;
+}
+
+static void read_keys(struct sosie_store *store, struct same_table *t)
+{
+	free(t->keys);
+	t->keys = NULL;
+	t->key_count = 0;
+	t->keys_failed = sosie_keys(store, t->tenant.s, &t->keys, &t->key_count, NULL) != 0;
+}
+
+static bool key_is_for(const struct sosie_key *k, const char *group)
+{
+	bool any = k->group_count == 0;
+	for (unsigned i = 0; !any && i < k->group_count; i++)
+		any = strcmp(k->groups[i].s, group) == 0;
+	return any && k->use == SOSIE_KEY_SIGNING;
+}
+
+static bool key_is(const struct sosie_key *k, const struct sosie_public *signer)
+{
+	char id[17];
+	return sosie_public_id(signer, id, NULL) == 0 && strcmp(id, k->info.id) == 0;
+}
+
+/* As for manifests (signing.c): a group that has, or had, a signing key takes the word of a living one only.
+ */
+static bool may_say(const struct same_table *t, const struct same_message *m, const char *group)
+{
+	bool needed = false;
+	if (t->keys_failed)
+		return false;
+	for (unsigned i = 0; i < t->key_count; i++) {
+		const struct sosie_key *k = &t->keys[i];
+		if (!key_is_for(k, group))
+			continue;
+		needed = true;
+		if (k->revoked_ms == 0 && m->is_signed && key_is(k, &m->signer))
+			return true;
+	}
+	return !needed;
 }
 
 /* --- the table
  * ------------------------------------------------------------------------------------------------ */
 
-static void read_message(struct sosie_store *store, const struct same_table *t, struct same_message *m)
+static void read_message(struct sosie_store *store, const struct same_table *t, struct same_message *m,
+                         bool *fresh)
 {
 	char path[STORE_PATH], *text = NULL;
 	struct sosie_stat st;
@@ -140,8 +184,11 @@ static void read_message(struct sosie_store *store, const struct same_table *t, 
 	m->size = st.size;
 	m->mtime_ms = st.mtime_ms;
 	m->ctime_ns = st.ctime_ns;
-	parse(m, text, len);
+	read_signature(m, text, len);
+	if (parse(store, t, m, text, sosie_signed_text(text, len)) == -SOSIE_ENOMEM)
+		m->ino = 0; /* ours: it is looked at again */
 	free(text);
+	*fresh = true;
 }
 
 static int note_key(void *arg, const char *name, enum sosie_file_kind kind)
@@ -186,10 +233,13 @@ static void list_keys(struct sosie_store *store, struct same_table *t)
 static void read_messages(struct sosie_store *store, struct same_table *t, bool now)
 {
 	int64_t at = sosie_mono_ms(store->clock);
+	bool fresh = false;
 	if (!now && t->read && t->seen_ms == t->read_of && at - t->read_ms < LOOK_MS)
 		return;
 	for (struct same_message *m = t->messages; m; m = m->next)
-		read_message(store, t, m);
+		read_message(store, t, m, &fresh);
+	if (fresh)
+		read_keys(store, t);
 	t->read_ms = at;
 	t->read_of = t->seen_ms;
 	t->read = true;
@@ -227,6 +277,7 @@ void same_free_all(struct sosie_store *store)
 			free(m->entries);
 			free(m);
 		}
+		free(t->keys);
 		free(t);
 	}
 }
@@ -260,7 +311,8 @@ static struct same_found find(const struct same_table *t, const char *group,
 {
 	struct same_found found = {0};
 	for (const struct same_message *m = t->messages; m; m = m->next)
-		find_in(m, group, digest, &found);
+		if (may_say(t, m, group))
+			find_in(m, group, digest, &found);
 	return found;
 }
 

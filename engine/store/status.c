@@ -104,7 +104,7 @@ static int read_verdict(struct sosie_group *g, const char *dir, const char *name
 	if (rc == 0)
 		rc = sosie_io_read_file(g->store->io, path, SOSIE_STATEMENT_MAX, &text, &len, NULL);
 	if (rc == 0)
-		rc = sosie_verdict_parse(text, len, out, NULL);
+		rc = sosie_verdict_parse(text, sosie_signed_text(text, len), out, NULL);
 	free(text);
 	return rc;
 }

@@ -121,6 +121,8 @@ int sosie_store_open(struct sosie_io *io, struct sosie_clock *clock, const char 
 	s->path = strdup(path);
 	int rc = s->path ? read_store(s, err)
 	                 : sosie_err_set(err, SOSIE_ENOMEM, "no memory to open the store");
+	if (!rc)
+		rc = store_read_standby(s, err);
 	if (rc) {
 		sosie_store_close(s);
 		return rc;
@@ -129,6 +131,13 @@ int sosie_store_open(struct sosie_io *io, struct sosie_clock *clock, const char 
 	s->info.reflink = probe_reflink(s);
 	*out = s;
 	return 0;
+}
+
+int store_home(struct sosie_store *store, struct confined_home **out, struct sosie_err *err)
+{
+	int rc = store->home ? 0 : confined_home_new(&confined_kind, &store->home, err);
+	*out = store->home;
+	return rc;
 }
 
 void sosie_store_close(struct sosie_store *store)
@@ -144,6 +153,8 @@ void sosie_store_close(struct sosie_store *store)
 	quota_free(store);
 	space_free(store);
 	apply_pool_free(store->pool);
+	if (!store->home_lent)
+		confined_home_free(store->home);
 	sosie_io_close(store->io, store->keeper_lock, NULL);
 	free(store->path);
 	free(store);

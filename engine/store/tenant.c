@@ -6,7 +6,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "engine/store/policy.h"
 #include "engine/store/quota.h"
+#include "sosie/door.h"
 
 /* The FIFO cannot be made through the table of I/O operations, and a simulated disk has none: there, nobody
  * waits on it. */
@@ -55,27 +57,74 @@ int tenant_limits(struct sosie_store *store, const char *tenant, uint64_t quota,
 	int rc = store_path(path, err, "%s/%s/_outbox/limits", store->path, tenant);
 	if (rc || limits_hold(store, path, id, quota, left))
 		return rc;
-	return sosie_io_write_file(store->io, path, text, (size_t)n, 0644, err);
+	return sosie_io_write_file(store->io, path, text, (size_t)n, 0640, err);
 }
 
-static int write_tenant(struct sosie_store *s, const char *dir, const char *tenant, uint64_t quota,
-                        struct sosie_err *err)
+/* tenant.json, as far as this file goes by it; limits.c reads the rest. */
+struct tenant_file {
+	int64_t created_ms;
+	uint64_t quota;
+	char user[SOSIE_USER_MAX + 1]; /* of its receivers; empty: the keeper's */
+};
+
+static int write_document(struct sosie_store *s, const char *dir, struct sosie_json *j, struct sosie_err *err)
 {
 	char path[STORE_PATH];
 	int rc = store_path(path, err, "%s/tenant.json", dir);
-	if (rc)
-		return rc;
+	if (!rc)
+		return layout_write_json(s->io, path, j, 0640, err);
+	sosie_json_free(j);
+	return rc;
+}
+
+int tenant_rewrite(struct sosie_store *s, const char *tenant, struct sosie_json *j, struct sosie_err *err)
+{
+	char dir[STORE_PATH];
+	int rc = store_path(dir, err, "%s/%s", s->path, tenant);
+	if (!rc)
+		return write_document(s, dir, j, err);
+	sosie_json_free(j);
+	return rc;
+}
+
+static int write_tenant(struct sosie_store *s, const char *dir, const char *tenant,
+                        const struct tenant_file *t, struct sosie_err *err)
+{
 	struct sosie_json *j = sosie_json_new();
 	sosie_json_set_u64(j, "format", STORE_FORMAT);
 	sosie_json_set_str(j, "tenant", tenant);
-	layout_set_time(j, "created", sosie_wall_ms(s->clock));
-	sosie_json_set_u64(j, "quota", quota);
-	return layout_write_json(s->io, path, j, 0644, err);
+	layout_set_time(j, "created", t->created_ms);
+	sosie_json_set_u64(j, "quota", t->quota);
+	if (t->user[0])
+		sosie_json_set_str(j, "user", t->user);
+	return write_document(s, dir, j, err);
+}
+
+/* What a command line, a shell and passwd(5) take alike. */
+static bool user_ok(const char *user)
+{
+	static const char first[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_";
+	static const char rest[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+	return strlen(user) <= SOSIE_USER_MAX && user[0] && strchr(first, user[0]) &&
+	       user[strspn(user, rest)] == '\0';
+}
+
+static int read_user(const struct sosie_json *j, struct tenant_file *t, struct sosie_err *err)
+{
+	const char *user;
+	if (!sosie_json_has(j, "user"))
+		return 0;
+	int rc = sosie_json_str(j, "user", SOSIE_USER_MAX, &user, err);
+	if (!rc && !user_ok(user))
+		rc = sosie_err_set(err, SOSIE_ECORRUPT, "\"user\" of a tenant is no name of a user");
+	if (!rc)
+		snprintf(t->user, sizeof(t->user), "%s", user);
+	return rc;
 }
 
 int tenant_document(struct sosie_store *s, const char *tenant, struct sosie_json **out, struct sosie_err *err)
 {
-	static const char *const keys[] = {"format", "tenant", "created", "quota", "limits", NULL};
+	static const char *const keys[] = {"format", "tenant", "created", "quota", "user", "limits", NULL};
 	char path[STORE_PATH];
 	int rc = store_path(path, err, "%s/%s/tenant.json", s->path, tenant);
 	if (!rc)
@@ -87,41 +136,59 @@ int tenant_document(struct sosie_store *s, const char *tenant, struct sosie_json
 	return rc;
 }
 
-static int read_tenant(struct sosie_store *s, const char *tenant, uint64_t *quota, struct sosie_err *err)
+static int read_tenant(struct sosie_store *s, const char *tenant, struct tenant_file *t,
+                       struct sosie_err *err)
 {
 	struct sosie_json *j = NULL;
+	memset(t, 0, sizeof(*t));
 	int rc = tenant_document(s, tenant, &j, err);
 	if (!rc)
-		rc = sosie_json_u64(j, "quota", INT64_MAX, quota, err);
+		rc = sosie_json_u64(j, "quota", INT64_MAX, &t->quota, err);
+	if (!rc)
+		rc = layout_json_time(j, "created", &t->created_ms, err);
+	if (!rc)
+		rc = read_user(j, t, err);
 	sosie_json_free(j);
 	return rc;
 }
 
+int tenant_set_quota(struct sosie_store *store, const char *tenant, uint64_t quota, struct sosie_err *err)
+{
+	struct sosie_json *j = NULL;
+	int rc = tenant_document(store, tenant, &j, err);
+	if (rc)
+		return rc;
+	sosie_json_set_u64(j, "quota", quota);
+	return tenant_rewrite(store, tenant, j, err);
+}
+
 static int already_there(struct sosie_store *s, const char *tenant, uint64_t quota, struct sosie_err *err)
 {
-	uint64_t old = 0;
+	struct tenant_file old;
 	int rc = read_tenant(s, tenant, &old, err);
 	if (rc)
 		return rc;
-	if (old != quota)
+	if (old.quota != quota)
 		return sosie_err_set(err, SOSIE_EEXISTS,
 		                     "the tenant %s is there with a quota of %llu bytes, not %llu", tenant,
-		                     (unsigned long long)old, (unsigned long long)quota);
+		                     (unsigned long long)old.quota, (unsigned long long)quota);
 	return sosie_err_set(err, SOSIE_EEXISTS, "the tenant %s is there", tenant);
 }
 
-static int fill_tenant(struct sosie_store *s, const char *tmp, const char *tenant, uint64_t quota,
-                       struct sosie_err *err)
+/* Closed to everybody but the group; what a user of the receivers may do beyond that is set by
+ * sosie_store_check (mend), which needs root. */
+static int fill_tenant(struct sosie_store *s, const char *tmp, const char *tenant,
+                       const struct tenant_file *t, struct sosie_err *err)
 {
 	static const char *const subs[] = {"_keys", "_inbox", "_outbox"};
 	char tmp_name[SOSIE_NAME_MAX + 5], path[STORE_PATH];
 	int rc = sosie_io_remove_tree(s->io, tmp, err);
 	if (!rc)
-		rc = sosie_io_mkdir(s->io, tmp, 0755, err);
+		rc = sosie_io_mkdir(s->io, tmp, 0750, err);
 	for (unsigned i = 0; !rc && i < 3; i++) {
 		rc = store_path(path, err, "%s/%s", tmp, subs[i]);
 		if (!rc)
-			rc = sosie_io_mkdir(s->io, path, 0755, err);
+			rc = sosie_io_mkdir(s->io, path, 0750, err);
 		if (!rc && i == 1)
 			rc = sosie_io_chmod(s->io, path, 0770, err);
 	}
@@ -129,9 +196,9 @@ static int fill_tenant(struct sosie_store *s, const char *tmp, const char *tenan
 	if (!rc)
 		rc = make_fifo(s->io, tmp, err);
 	if (!rc)
-		rc = tenant_limits(s, tmp_name, quota, 0, err);
+		rc = tenant_limits(s, tmp_name, t->quota, 0, err);
 	if (!rc)
-		rc = write_tenant(s, tmp, tenant, quota, err);
+		rc = write_tenant(s, tmp, tenant, t, err);
 	for (unsigned i = 1; !rc && i < 3; i++) {
 		rc = store_path(path, err, "%s/%s", tmp, subs[i]);
 		if (!rc)
@@ -140,11 +207,31 @@ static int fill_tenant(struct sosie_store *s, const char *tmp, const char *tenan
 	return rc ? rc : sosie_io_sync_dir(s->io, tmp, err);
 }
 
+static int set_user(struct tenant_file *t, const char *user, struct sosie_err *err)
+{
+	if (!user_ok(user)) {
+		sosie_err_set(err, SOSIE_ENAME, "the user of the receivers has a name that is not allowed");
+		return sosie_err_action(err, "a letter or _, then letters, digits, _, . and -, at most %u",
+		                        SOSIE_USER_MAX);
+	}
+	snprintf(t->user, sizeof(t->user), "%s", user);
+	return 0;
+}
+
 int sosie_tenant_add(struct sosie_store *store, const char *tenant, uint64_t quota, struct sosie_err *err)
 {
+	return sosie_tenant_add_user(store, tenant, quota, NULL, err);
+}
+
+int sosie_tenant_add_user(struct sosie_store *store, const char *tenant, uint64_t quota, const char *user,
+                          struct sosie_err *err)
+{
 	char dir[STORE_PATH], tmp[STORE_PATH];
+	struct tenant_file t = {.created_ms = sosie_wall_ms(store->clock), .quota = quota};
 	struct sosie_name name;
 	int rc = sosie_name_set(&name, SOSIE_NAME_TENANT, tenant, err);
+	if (!rc && user)
+		rc = set_user(&t, user, err);
 	if (!rc && quota > INT64_MAX)
 		rc = sosie_err_set(err, SOSIE_EUSAGE, "a quota of %llu bytes is too large",
 		                   (unsigned long long)quota);
@@ -156,15 +243,48 @@ int sosie_tenant_add(struct sosie_store *store, const char *tenant, uint64_t quo
 		return rc;
 	if (sosie_io_exists(store->io, dir))
 		return already_there(store, tenant, quota, err);
-	rc = fill_tenant(store, tmp, tenant, quota, err);
+	rc = fill_tenant(store, tmp, tenant, &t, err);
 	if (!rc)
 		rc = sosie_io_rename(store->io, tmp, dir, err);
 	return rc ? rc : sosie_io_sync_dir(store->io, store->path, err);
 }
 
+int sosie_tenant_user(struct sosie_store *store, const char *tenant, char user[SOSIE_USER_MAX + 1],
+                      struct sosie_err *err)
+{
+	struct tenant_file t;
+	int rc = read_tenant(store, tenant, &t, err);
+	memcpy(user, t.user, sizeof(t.user));
+	return rc;
+}
+
+int sosie_tenant_set_user(struct sosie_store *store, const char *tenant, const char *user,
+                          struct sosie_err *err)
+{
+	struct sosie_json *j = NULL;
+	struct tenant_file t;
+	int rc = read_tenant(store, tenant, &t, err);
+	if (!rc && strcmp(t.user, user) == 0)
+		return 0;
+	if (!rc && t.user[0])
+		rc = sosie_err_set(err, SOSIE_EEXISTS, "the receivers of the tenant %s run as %s already",
+		                   tenant, t.user);
+	if (!rc)
+		rc = set_user(&t, user, err);
+	if (!rc)
+		rc = tenant_document(store, tenant, &j, err);
+	if (rc)
+		return rc;
+	sosie_json_set_str(j, "user", user);
+	return tenant_rewrite(store, tenant, j, err);
+}
+
 int tenant_quota(struct sosie_store *store, const char *tenant, uint64_t *quota, struct sosie_err *err)
 {
-	return read_tenant(store, tenant, quota, err);
+	struct tenant_file t;
+	int rc = read_tenant(store, tenant, &t, err);
+	*quota = t.quota;
+	return rc;
 }
 
 struct usage {
@@ -272,7 +392,7 @@ int sosie_tenant_info(struct sosie_store *store, const char *tenant, struct sosi
 	memset(out, 0, sizeof(*out));
 	int rc = sosie_name_set(&out->name, SOSIE_NAME_TENANT, tenant, err);
 	if (!rc)
-		rc = read_tenant(store, tenant, &out->quota, err);
+		rc = tenant_quota(store, tenant, &out->quota, err);
 	if (!rc)
 		rc = store_path(dir, err, "%s/%s/_keys", store->path, tenant);
 	if (!rc && (rc = sosie_io_list(store->io, dir, count_key, &out->keys, err)) > 0)

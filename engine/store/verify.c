@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Verification of a group: chain, journal, generations, head. Takes no lock and writes nothing, so that
- * another user may run it while a keeper works: what it looks at was durable when the group was opened and
- * never changes (chain up to there, journal, generations), or it is looked at again before damage is told
- * (head).
+ * Verification of a group: chain, audit logs, journal, generations, head. Takes no lock and writes nothing,
+ * so that another user may run it while a keeper works: what it looks at was durable when the group was
+ * opened and never changes (chain up to there, journal, generations), or it is looked at again before damage
+ * is told (head).
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -39,6 +39,7 @@ int verify_failure(struct verify *w, int rc, const char *where, const struct sos
 	case SOSIE_ECORRUPT:
 	case SOSIE_ENOTFOUND:
 	case SOSIE_ECONFIG:
+	case SOSIE_EAUTH:
 	case SOSIE_EUNSUPPORTED:
 		verify_damage(w, where, "%s", failure->what);
 		return 0;
@@ -48,6 +49,19 @@ int verify_failure(struct verify *w, int rc, const char *where, const struct sos
 	if (err)
 		*err = *failure;
 	return rc;
+}
+
+bool verify_pruned(struct verify *w, uint64_t point)
+{
+	struct pruned now;
+
+	if (pruned_find(&w->gone, point))
+		return true;
+	if (pruned_read(w->g, &now, NULL) < 0)
+		return false;
+	pruned_fini(&w->gone);
+	w->gone = now;
+	return pruned_find(&w->gone, point) != NULL;
 }
 
 /* --- chain
@@ -107,13 +121,26 @@ static int acceptance_numbers(const struct sosie_json *a, const struct chain_ent
 	return rc;
 }
 
+/* Older releases did not write it. */
+static int check_previous(const struct sosie_json *doc, const struct chain_entry *e, struct sosie_err *err)
+{
+	struct sosie_digest named;
+	int rc = sosie_json_has(doc, "previous")
+	                 ? sosie_json_hex(doc, "previous", named.b, sizeof(named.b), err)
+	                 : 0;
+
+	if (rc == 0 && sosie_json_has(doc, "previous") && !sosie_digest_equal(&named, &e->previous))
+		rc = sosie_err_set(err, SOSIE_ECORRUPT, "it was signed to follow another entry");
+	return rc;
+}
+
 static int check_acceptance(struct verify *w, const struct chain_entry *e, const void *text, uint32_t len,
                             const struct sosie_manifest *m, const struct sosie_digest *manifest_digest,
                             struct sosie_err *err)
 {
 	struct sosie_json *a = NULL;
 	struct sosie_digest named;
-	int rc = sosie_json_parse(text, len, STORE_SMALL_FILE, &a, err);
+	int rc = sosie_json_parse(text, sosie_signed_text(text, len), STORE_SMALL_FILE, &a, err);
 
 	if (rc == 0)
 		rc = acceptance_texts(w, a, err);
@@ -123,7 +150,13 @@ static int check_acceptance(struct verify *w, const struct chain_entry *e, const
 		rc = sosie_json_hex(a, "manifest", named.b, sizeof(named.b), err);
 	if (rc == 0 && !sosie_digest_equal(&named, manifest_digest))
 		rc = sosie_err_set(err, SOSIE_ECORRUPT, "the acceptance names another manifest");
+	if (rc == 0)
+		rc = check_previous(a, e, err);
 	sosie_json_free(a);
+	if (rc == 0)
+		rc = verify_standby(w, text, len, err);
+	if (rc == 0)
+		w->v->countersigned += sosie_signed_text(text, len) < len;
 	return rc;
 }
 
@@ -156,29 +189,35 @@ static int check_point_entry(struct verify *w, struct walk *walk, const struct c
 
 	memset(&m, 0, sizeof(m));
 	if (rc == 0)
-		rc = sosie_manifest_parse(manifest, manifest_len, &m, err);
+		rc = sosie_manifest_parse(manifest, sosie_signed_text(manifest, manifest_len), &m, err);
 	if (rc < 0)
 		return rc;
-	sosie_manifest_digest(w->g->hash, manifest, manifest_len, &digest);
+	sosie_manifest_digest(w->g->hash, manifest, sosie_signed_text(manifest, manifest_len), &digest);
 	rc = check_place(w, walk, e, &m, err);
+	if (rc == 0)
+		rc = verify_source(w, e->point, manifest, manifest_len, err);
 	if (rc == 0)
 		rc = check_acceptance(w, e, acceptance, acceptance_len, &m, &digest, err);
 	sosie_manifest_fini(&m);
 	return rc;
 }
 
-static int check_epoch_entry(struct walk *walk, const struct chain_entry *e, const void *body,
-                             struct sosie_err *err)
+static int check_epoch_entry(struct verify *w, struct walk *walk, const struct chain_entry *e,
+                             const void *body, struct sosie_err *err)
 {
 	struct sosie_json *doc = NULL;
 	uint64_t epoch = 0, point = 0;
-	int rc = sosie_json_parse(body, e->body_len, STORE_SMALL_FILE, &doc, err);
+	int rc = sosie_json_parse(body, sosie_signed_text(body, e->body_len), STORE_SMALL_FILE, &doc, err);
 
 	if (rc == 0)
 		rc = sosie_json_u64(doc, "epoch", INT64_MAX, &epoch, err);
 	if (rc == 0)
 		rc = sosie_json_u64(doc, "point", INT64_MAX, &point, err);
+	if (rc == 0)
+		rc = check_previous(doc, e, err);
 	sosie_json_free(doc);
+	if (rc == 0)
+		rc = verify_standby(w, body, e->body_len, err);
 	if (rc == 0 && (epoch <= walk->epoch || point > walk->point || e->point != walk->point))
 		rc = sosie_err_set(err, SOSIE_ECORRUPT,
 		                   "epoch %llu at point %llu follows epoch %llu at point %llu",
@@ -202,7 +241,7 @@ static int check_entry(struct verify *w, struct walk *walk, const struct chain_e
 	if (rc == 0 && e->kind == CHAIN_POINT)
 		rc = check_point_entry(w, walk, e, body, err);
 	else if (rc == 0 && e->kind == CHAIN_EPOCH)
-		rc = check_epoch_entry(walk, e, body, err);
+		rc = check_epoch_entry(w, walk, e, body, err);
 	free(body);
 	return rc;
 }
@@ -276,6 +315,8 @@ static int verify_journal(struct verify *w, uint64_t first, uint64_t last, struc
 	for (uint64_t n = first; rc == 0 && n <= last; n++) {
 		struct sosie_manifest m;
 		bool readable;
+		if (pruned_find(&w->gone, n))
+			continue;
 		rc = manifest_of(w, n, &m, &readable, err);
 		if (rc < 0 || !readable)
 			continue;
@@ -288,8 +329,21 @@ static int verify_journal(struct verify *w, uint64_t first, uint64_t last, struc
 /* --- generations and head
  * ----------------------------------------------------------------------------------------------- */
 
+struct generation_check {
+	struct verify *w;
+	uint64_t point;
+};
+
+static bool generation_still_kept(void *arg)
+{
+	const struct generation_check *c = arg;
+
+	return !verify_pruned(c->w, c->point);
+}
+
 static int verify_generation(struct verify *w, uint64_t generation, struct sosie_err *err)
 {
+	struct generation_check check = {w, generation};
 	struct sosie_manifest m;
 	struct sosie_json *doc = NULL;
 	struct sosie_err failure;
@@ -311,38 +365,41 @@ static int verify_generation(struct verify *w, uint64_t generation, struct sosie
 	sosie_json_free(doc);
 	free(text);
 	if (rc < 0)
-		rc = verify_failure(w, rc, path, &failure, err);
+		rc = generation_still_kept(&check) ? verify_failure(w, rc, path, &failure, err) : 0;
 	w->v->generations++;
 	if (rc == 0)
-		rc = verify_images(w, dir, &m, NULL, NULL, err);
+		rc = verify_images(w, dir, &m, generation_still_kept, &check, err);
 	sosie_manifest_fini(&m);
 	return rc;
 }
 
 struct generations {
-	uint64_t *list;
-	size_t count, room;
-	bool no_memory;
+	uint64_t *list; /* ascending */
+	size_t count;
 };
 
-static int collect_generation(void *arg, const char *name, enum sosie_file_kind kind)
+/* Points that stay while the one before them is gone are made of a generation of their own: without it they,
+ * and those that follow up to the next one, cannot be made, whatever else is whole. */
+static int verify_ways(struct verify *w, const struct generations *n, struct sosie_err *err)
 {
-	struct generations *n = arg;
-	uint64_t number;
+	char where[STORE_PATH];
+	int rc = 0;
 
-	if (kind != SOSIE_KIND_DIR || !layout_number(name, "", &number) || number == 0)
-		return 0;
-	if (n->count == n->room) {
-		size_t room = n->room ? 2 * n->room : 16;
-		uint64_t *grown = reallocarray(n->list, room, sizeof(*grown));
-		n->no_memory = !grown;
-		if (!grown)
-			return 1;
-		n->list = grown;
-		n->room = room;
+	for (size_t i = 0; rc == 0 && i < w->gone.count; i++) {
+		const uint64_t point = w->gone.ranges[i].last + 1;
+		bool there = point > sosie_group_points(w->g) || pruned_find(&w->gone, point) != NULL;
+		for (size_t k = 0; !there && k < n->count; k++)
+			there = n->list[k] == point;
+		if (there || verify_pruned(w, point))
+			continue;
+		rc = store_path(where, err, "%s/generations/%llu", w->g->dir, (unsigned long long)point);
+		if (rc == 0)
+			verify_damage(
+			        w, where,
+			        "it is missing: point %llu cannot be made, since those before it were pruned",
+			        (unsigned long long)point);
 	}
-	n->list[n->count++] = number;
-	return 0;
+	return rc;
 }
 
 /* A generation above what we know: made by a keeper since we opened the group, or of a point that the chain
@@ -368,18 +425,14 @@ static int verify_newer_generation(struct verify *w, uint64_t generation, struct
 static int verify_generations(struct verify *w, struct sosie_err *err)
 {
 	struct generations n = {0};
-	char dir[STORE_PATH];
-	int rc = store_path(dir, err, "%s/generations", w->g->dir);
+	int rc = generation_list(w->g, &n.list, &n.count, err);
 
 	if (rc == 0)
-		rc = sosie_io_list(w->io, dir, collect_generation, &n, err);
-	if (rc >= 0)
-		rc = n.no_memory ? sosie_err_sys(err, ENOMEM, "cannot list the generations") : 0;
-	if (rc == -SOSIE_ENOTFOUND) /* a group that has none yet */
-		rc = 0;
+		rc = verify_ways(w, &n, err);
 	for (size_t i = 0; rc == 0 && i < n.count; i++)
-		rc = n.list[i] <= sosie_group_points(w->g) ? verify_generation(w, n.list[i], err)
-		                                           : verify_newer_generation(w, n.list[i], err);
+		rc = pruned_find(&w->gone, n.list[i])        ? 0
+		     : n.list[i] <= sosie_group_points(w->g) ? verify_generation(w, n.list[i], err)
+		                                             : verify_newer_generation(w, n.list[i], err);
 	free(n.list);
 	return rc;
 }
@@ -445,18 +498,21 @@ static int verify_one_point(struct verify *w, uint64_t point, struct sosie_err *
 
 static int verify_all(struct verify *w, struct sosie_err *err)
 {
-	int rc = verify_journal(w, 1, sosie_group_points(w->g), err);
-
+	int rc = verify_audit(w, err);
+	if (rc == 0)
+		rc = verify_journal(w, 1, sosie_group_points(w->g), err);
 	if (rc == 0)
 		rc = verify_generations(w, err);
 	return rc == 0 && w->v->full ? verify_head(w, err) : rc;
 }
 
-static int refuse_point(struct sosie_group *g, uint64_t point, struct sosie_err *err)
+/* A record that cannot be read is damage of its own: then every part that is missing is told too. */
+static int read_record(struct verify *w, struct sosie_err *err)
 {
-	sosie_err_set(err, SOSIE_ENOTFOUND, "%s/%s has no point %llu: the newest is %llu", g->tenant.s,
-	              g->name.s, (unsigned long long)point, (unsigned long long)sosie_group_points(g));
-	return sosie_err_action(err, "see them with: sosie points %s/%s", g->tenant.s, g->name.s);
+	struct sosie_err failure;
+	int rc = pruned_read(w->g, &w->gone, &failure);
+
+	return rc == 0 ? 0 : verify_failure(w, rc, failure.where, &failure, err);
 }
 
 int sosie_group_verify(struct sosie_group *g, struct sosie_verify *v, struct sosie_err *err)
@@ -465,8 +521,13 @@ int sosie_group_verify(struct sosie_group *g, struct sosie_verify *v, struct sos
 	int rc = 0;
 
 	v->entries = v->points = v->parts = v->part_bytes = v->generations = v->image_bytes = v->damaged = 0;
-	if (v->point > sosie_group_points(g))
-		return refuse_point(g, v->point, err);
+	v->signed_points = v->countersigned = 0;
+	v->audit_entries = 0;
+	v->audit_denied = false;
+	if (v->point > 0)
+		rc = sosie_group_reachable(g, v->point, err);
+	if (rc < 0)
+		return rc;
 	w.ring = aligned_alloc(SOSIE_LEAF, STREAM_BLOCKS * STORE_BLOCK);
 	w.scratch = malloc(SOSIE_RECORD_MAX);
 	w.chunk = aligned_alloc(SOSIE_LEAF, SOSIE_CHUNK);
@@ -474,9 +535,15 @@ int sosie_group_verify(struct sosie_group *g, struct sosie_verify *v, struct sos
 		rc = sosie_err_sys(err, ENOMEM, "cannot verify %s/%s", g->tenant.s, g->name.s);
 	sosie_context_group(g->hash, g->tenant.s, g->name.s, &w.group_ctx);
 	if (rc == 0)
+		rc = read_record(&w, err);
+	if (rc == 0)
+		rc = verify_keys_get(&w, err);
+	if (rc == 0)
 		rc = verify_chain(&w, err);
+	verify_keys_free(&w);
 	if (rc == 0)
 		rc = v->point ? verify_one_point(&w, v->point, err) : verify_all(&w, err);
+	pruned_fini(&w.gone);
 	free(w.ring);
 	free(w.scratch);
 	free(w.chunk);

@@ -66,46 +66,73 @@ static int chain_records(struct part *p, struct sosie_digest *chain, uint64_t *r
 }
 
 /* Whether the content of the record that was parsed is what its digest says; true where that cannot be told.
- */
-static bool record_fits(struct part *p, struct sosie_decoder *dec, const uint8_t *bytes)
+ * Decoded as the keeper does it: in a confined child. */
+static int record_fits(struct part *p, struct decode_pool *pool, struct decode_job *job, const uint8_t *bytes,
+                       bool *fits, struct sosie_err *err)
 {
-	struct sosie_digest leaves[512];
 	const size_t head = SOSIE_RECORD_HEADER + (size_t)p->record.range_count * SOSIE_RANGE_BYTES;
 
+	*fits = true;
 	if (p->record.kind == SOSIE_RECORD_PATCH || p->record.kind == SOSIE_RECORD_DELTA) {
 		p->untold++;
-		return true;
+		return 0;
 	}
-	return sosie_decode(dec, &p->record, bytes + head, NULL, p->volumes, p->w->chunk, leaves, NULL,
-	                    NULL) == 0;
+	job->record = p->record;
+	job->payload = bytes + head;
+	job->plain = p->w->chunk;
+	decode_pool_give(pool, job);
+	decode_pool_wait(pool, job);
+	*fits = job->rc == 0;
+	if (job->rc != -SOSIE_ENOMEM)
+		return 0;
+	if (err)
+		*err = job->err;
+	return job->rc;
 }
 
-/* The first record whose content is not what its digest says; *at UINT64_MAX when none is. */
-static int find_bad_record(struct part *p, uint64_t *at, struct sosie_err *err)
+static int look_for_bad_record(struct part *p, struct decode_pool *pool, struct decode_job *job, uint64_t *at,
+                               struct sosie_err *err)
 {
-	struct sosie_decoder *dec = NULL;
 	struct part_stream s;
 	const uint8_t *bytes;
 	uint64_t offset = 0;
 	size_t len = 1;
-	int rc = sosie_decoder_new(&p->w->group_ctx, &dec, err);
+	bool fits = true;
+	int rc = 0;
 
-	*at = UINT64_MAX;
-	p->untold = 0;
-	if (rc < 0)
-		return rc;
 	stream_start(&s, p->w->io, p->file, p->m->parts[p->index].length, p->w->ring, p->w->scratch);
-	while (*at == UINT64_MAX) {
+	while (rc == 0 && fits) {
 		if (stream_record(&s, &bytes, &len, NULL) < 0 || len == 0 || parse_record(p, bytes, NULL) < 0)
 			break;
-		if (!record_fits(p, dec, bytes))
+		rc = record_fits(p, pool, job, bytes, &fits, err);
+		if (!fits)
 			*at = offset;
 		offset += len;
 		stream_skip(&s, len);
 	}
 	stream_stop(&s);
-	sosie_decoder_free(dec);
-	return 0;
+	return rc;
+}
+
+/* The first record whose content is not what its digest says; *at UINT64_MAX when none is. */
+static int find_bad_record(struct part *p, uint64_t *at, struct sosie_err *err)
+{
+	struct decode_place place = {
+	        .clock = p->w->g->store->clock, .tenant = p->w->g->tenant.s, .group_ctx = &p->w->group_ctx};
+	struct decode_pool *pool = NULL;
+	struct decode_job *job = calloc(1, sizeof(*job));
+	int rc = job ? store_home(p->w->g->store, &place.home, err)
+	             : sosie_err_set(err, SOSIE_ENOMEM, "no memory to verify records");
+
+	*at = UINT64_MAX;
+	p->untold = 0;
+	if (rc == 0)
+		rc = decode_pool_new(&place, p->volumes, false, &pool, err);
+	if (rc == 0)
+		rc = look_for_bad_record(p, pool, job, at, err);
+	decode_pool_free(pool);
+	free(job);
+	return rc;
 }
 
 static int tell_wrong_chain(struct part *p, struct sosie_err *err)
@@ -169,6 +196,8 @@ static int check_part(struct part *p, uint64_t point, struct sosie_err *err)
 		return rc;
 	p->w->v->parts++;
 	rc = sosie_io_openat(p->w->io, p->path, SOSIE_READ, 0, &p->file, &failure);
+	if (rc == -SOSIE_ENOTFOUND && verify_pruned(p->w, point))
+		return 0;
 	if (rc == -SOSIE_ENOTFOUND) {
 		verify_damage(p->w, p->path, "it is missing: point %llu cannot be made from the journal",
 		              (unsigned long long)point);

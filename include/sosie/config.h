@@ -19,7 +19,9 @@ struct sosie_config_standby {
 	struct sosie_target to; /* user is always set */
 	char *identity;         /* NULL: the agent */
 	char *known_hosts;
-	unsigned cycles; /* groups that replicate at the same time, 1 to 64; default 4 */
+	char *signing;     /* key that signs what goes there; NULL: none */
+	char *standby_key; /* file with the standby's public key; NULL: not pinned */
+	unsigned cycles;   /* groups that replicate at the same time, 1 to 64; default 4 */
 };
 
 struct sosie_config_group {

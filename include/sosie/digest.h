@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * SHA-256 with meaning bound in (docs/format.md, "Digests"). All digests are 32 bytes; over libcrypto, which
- * only engine/base/digest.c includes.
+ * only engine/base/digest.c and engine/sign/evp.c include.
  */
 #ifndef SOSIE_DIGEST_H
 #define SOSIE_DIGEST_H
@@ -35,6 +35,12 @@ void sosie_hash_add(struct sosie_hash *h, const void *data, size_t len);
 void sosie_hash_add_u64(struct sosie_hash *h, uint64_t v);     /* little endian */
 void sosie_hash_add_text(struct sosie_hash *h, const char *s); /* u64 length, then bytes */
 void sosie_hash_end(struct sosie_hash *h, struct sosie_digest *out);
+
+/* Plain SHA-256 in one call; false when memory is short. */
+bool sosie_sha256(const void *data, size_t len, struct sosie_digest *out);
+/* "SHA256:…", as ssh-keygen -l prints the digest of a key's blob. */
+#define SOSIE_FINGERPRINT 64
+void sosie_fingerprint(char dst[SOSIE_FINGERPRINT], const struct sosie_digest *of_blob);
 
 /* The meaning of a volume's bytes: digest of ("sosie volume v1", tenant, group, volume). */
 void sosie_context_volume(struct sosie_hash *h, const char *tenant, const char *group, const char *volume,

@@ -59,7 +59,8 @@ enum sosie_class {
 	X(SOSIE_ENAME, 65, "name", OPERATOR)               /* a name outside the allowed set */              \
 	X(SOSIE_ECONSENT, 66, "consent", OPERATOR)         /* needs the group's name typed, or --yes */      \
 	X(SOSIE_ECONFIG, 67, "config", OPERATOR)           /* configuration that cannot work */              \
-	X(SOSIE_ESIZE, 68, "size", OPERATOR)               /* a size that is not supported */
+	X(SOSIE_ESIZE, 68, "size", OPERATOR)               /* a size that is not supported */                \
+	X(SOSIE_ECLOCK, 79, "clock", OPERATOR)             /* the wall clock has jumped: nothing is pruned */
 
 enum sosie_code {
 #define SOSIE_X(id, number, name, class) id = (number),

@@ -18,11 +18,24 @@
 struct sosie_inbox;
 struct sosie_part_state;
 
+/*
+ * For a receiver, before it reads its peer's first byte (sosie/confine.h): from here on it can work in the
+ * tenant's inbox, read its outbox and the store's sosie.json, and nothing else; descriptors above 2 are
+ * closed. Where store or tenant are not usable it can open nothing, and sosie_inbox_open tells why. No way
+ * back; on an error the caller ends without a word to the peer.
+ */
+int sosie_inbox_confine(const char *store, const char *tenant, struct sosie_err *err);
+
 /* store: path of the store. key: the key id (16 hex digits) that authorized_keys names, recorded with uploads
- * as UPLOAD.key; checked to be registered at each open (SOSIE_EAUTH when it is not there any more). */
+ * as UPLOAD.key; checked to be registered at each open and at each later step, in the middle of a part too
+ * (SOSIE_EAUTH when it is not there any more). */
 int sosie_inbox_open(struct sosie_io *io, struct sosie_clock *clock, const char *store, const char *tenant,
                      const char *key, struct sosie_inbox **out, struct sosie_err *err);
 void sosie_inbox_close(struct sosie_inbox *in);
+/* The key is for these groups alone: all others are SOSIE_ENAME from now on. At most SOSIE_INBOX_GROUPS_MAX;
+ * copied. */
+#define SOSIE_INBOX_GROUPS_MAX 64u
+void sosie_inbox_restrict(struct sosie_inbox *in, const struct sosie_name *groups, unsigned count);
 void sosie_inbox_store_id(const struct sosie_inbox *in, struct sosie_store_id *out);
 const struct sosie_name *sosie_inbox_tenant(const struct sosie_inbox *in);
 

@@ -19,6 +19,9 @@ struct sosie_json; /* a document, an object, an array or a value; members are bo
  * sosie_json_free. */
 int sosie_json_parse(const void *text, size_t len, size_t max, struct sosie_json **out,
                      struct sosie_err *err);
+/* Before a process that will read JSON gives up opening files: what the first document needs of the system is
+ * fetched. More than once is fine, from any thread. */
+void sosie_json_ready(void);
 void sosie_json_free(struct sosie_json *doc); /* documents only, never borrowed members; NULL does nothing */
 
 bool sosie_json_has(const struct sosie_json *obj, const char *key);
@@ -38,6 +41,11 @@ int sosie_json_arr(const struct sosie_json *obj, const char *key, size_t max, st
                    size_t *count, struct sosie_err *err);
 /* Element i of an array, which must be an object. */
 int sosie_json_at(const struct sosie_json *arr, size_t i, struct sosie_json **out, struct sosie_err *err);
+/* Element i of an array, which must be a string of at most max_len bytes. */
+int sosie_json_str_at(const struct sosie_json *arr, size_t i, size_t max_len, const char **out,
+                      struct sosie_err *err);
+/* The names of all members, in their order; return non-zero to stop, which is then returned. */
+int sosie_json_names(const struct sosie_json *obj, int (*fn)(void *arg, const char *name), void *arg);
 /* Refuses members that are not in the NULL-terminated list. */
 int sosie_json_only(const struct sosie_json *obj, const char *const *keys, struct sosie_err *err);
 

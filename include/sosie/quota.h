@@ -34,8 +34,8 @@ struct sosie_limits {
 };
 int sosie_limits_get(struct sosie_store *store, const char *tenant, struct sosie_limits *out,
                      struct sosie_err *err);
-/* Writes all that is set, with an entry in the tenant's audit log before. A keeper goes by it at its next
- * acceptance. */
+/* Writes all that is set but the quota, with an entry in the tenant's audit log before. A keeper goes by it
+ * at its next acceptance. The quota is sosie_policy_set's (sosie/retention.h): a smaller one waits. */
 int sosie_limits_set(struct sosie_store *store, const char *tenant, const struct sosie_limits *limits,
                      struct sosie_err *err);
 

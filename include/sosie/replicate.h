@@ -9,6 +9,7 @@
 
 #include "sosie/channel.h"
 #include "sosie/progress.h"
+#include "sosie/sign.h"
 #include "sosie/source.h"
 
 /*
@@ -21,6 +22,14 @@ struct sosie_pool;
 /* standby: for messages, USER@HOST:PORT. All borrowed while the pool lives. */
 int sosie_pool_new(struct sosie_connector *connector, struct sosie_clock *clock, const char *standby,
                    struct sosie_pool **out, struct sosie_err *err);
+/*
+ * Who signs, and whose word counts; before the first session. signing: what sosie_signer_open takes; NULL:
+ * manifests and "same" go unsigned, which a standby refuses once it has a signing key of this tenant.
+ * standby_key: a file with the standby's public key: only statements signed by it count; NULL: what the
+ * standby's receivers relay is believed.
+ */
+int sosie_pool_trust(struct sosie_pool *pool, const char *signing, const char *standby_key,
+                     struct sosie_err *err);
 void sosie_pool_free(struct sosie_pool *pool); /* none may be taken; NULL is fine */
 /* Milliseconds until a connection is tried again; 0: any time. Looks only: waits for nothing. */
 int64_t sosie_pool_pause_ms(struct sosie_pool *pool);

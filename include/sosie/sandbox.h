@@ -6,13 +6,15 @@
  *
  * Layers: all other descriptors closed, memory shared with others (such as the parent's I/O rings, through
  * which it could act with the parent's rights) taken away, no core file, no new privileges, an end with the
- * parent's thread; a limit on memory; Landlock with nothing allowed (Linux 5.13 and later, see landlock(7));
- * a list of system calls, any other kills (seccomp(2)). The memory of the parent at the time of the fork can
- * still be read: what the child says must be checked so that none of it can travel further.
+ * parent's thread (but see SOSIE_SANDBOX_WAIT); a limit on memory; Landlock with nothing allowed (Linux 5.13
+ * and later, see landlock(7)); a list of system calls, any other kills (seccomp(2)). The memory of the parent
+ * at the time of the fork can still be read: what the child says must be checked so that none of it can
+ * travel further.
  */
 #ifndef SOSIE_SANDBOX_H
 #define SOSIE_SANDBOX_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -21,6 +23,9 @@
 
 enum sosie_sandbox_feature {
 	SOSIE_SANDBOX_FILES = 1, /* positioned reads and writes, size, flush on the descriptors kept */
+	SOSIE_SANDBOX_WAIT =
+	        2, /* poll(2), for one that waits on several descriptors; and it does not end with
+	              the thread that forked it: it must watch its parent itself (pidfd_open(2)) */
 };
 
 enum sosie_sandbox_layer {
@@ -49,5 +54,7 @@ int sosie_sandbox_enter(const struct sosie_sandbox *rules, struct sosie_err *err
 /* The layers (enum sosie_sandbox_layer) that a child gets on this kernel in this build. Builds with a
  * sanitizer have Landlock only: its runtime needs more address space and calls than are allowed here. */
 unsigned sosie_sandbox_layers(void);
+
+bool sosie_sandbox_seccomp(void); /* the kernel can end a process at a call that is not allowed */
 
 #endif

@@ -22,7 +22,7 @@
 #define SOSIE_PARTS_MAX 4096u
 #define SOSIE_ATTACHMENTS_MAX 256u
 #define SOSIE_ATTACHMENTS_BYTES (64u << 20)
-#define SOSIE_MANIFEST_MAX (1u << 20)
+#define SOSIE_MANIFEST_MAX (1u << 20) /* its signature included, where it has one (sosie/sign.h) */
 
 enum sosie_record_kind {
 	SOSIE_RECORD_DATA = 1,
@@ -123,7 +123,9 @@ unsigned sosie_record_basis(const struct sosie_record *record, const struct sosi
  * Decodes the payload of a data, patch or delta record into plain (record.plain_len bytes), computes the leaf
  * digests into leaves (at most 512 of them: 256 ranges with a short leaf each still fit 1 MiB) and compares
  * the record digest. For zero and discard only the digest is checked; for attachments plain gets the payload.
- * SOSIE_ECORRUPT otherwise. *leaf_count may be NULL. */
+ * SOSIE_ECORRUPT otherwise. *leaf_count may be NULL.
+ * All in this process: the keeper has payloads unpacked in children and does only the rest itself
+ * (engine/store/decoders.c); this is what tests compare that with. */
 int sosie_decode(struct sosie_decoder *dec, const struct sosie_record *record, const void *payload,
                  const void *basis, const struct sosie_extent_volume *volumes, void *plain,
                  struct sosie_digest *leaves, unsigned *leaf_count, struct sosie_err *err);
@@ -221,6 +223,8 @@ enum sosie_verdict_kind {
 struct sosie_verdict {
 	enum sosie_verdict_kind kind;
 	struct sosie_upload_id upload;
+	struct sosie_digest manifest; /* of what was committed: an old word about another upload is seen as
+	                                 one; zero when it is not said */
 	int64_t time_ms;
 	struct sosie_head head; /* accepted, differs */
 	struct sosie_err error; /* refused, waiting */

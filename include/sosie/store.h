@@ -17,6 +17,7 @@
 #include "sosie/names.h"
 #include "sosie/progress.h"
 #include "sosie/segment.h"
+#include "sosie/sign.h"
 
 struct sosie_store;
 struct sosie_policy {
@@ -40,6 +41,13 @@ int sosie_store_open(struct sosie_io *io, struct sosie_clock *clock, const char 
 void sosie_store_close(struct sosie_store *store);
 void sosie_store_info(const struct sosie_store *store, struct sosie_store_info *out);
 
+/* The standby's public key (STORE/standby.pub); false: the store has none, and nothing of it is signed. */
+bool sosie_store_standby(const struct sosie_store *store, struct sosie_public *out);
+/* From now on what this handle accepts and says is signed. signer: borrowed until the store is closed; it
+ * must have the private half of STORE/standby.pub (SOSIE_ECONFIG). NULL: nothing is signed, for a cutover in
+ * a crisis without the key. */
+int sosie_store_sign(struct sosie_store *store, struct sosie_signer *signer, struct sosie_err *err);
+
 struct sosie_tenant_info {
 	struct sosie_name name;
 	uint64_t quota; /* bytes, 0: none */
@@ -59,11 +67,6 @@ struct sosie_key_info {
 	char blob[1024];      /* base64 */
 	char comment[64];
 };
-/* One OpenSSH public key line; ssh-ed25519, ecdsa-sha2-*, ssh-rsa of at least 3072 bits. Idempotent for the
- * same key. */
-int sosie_key_add(struct sosie_store *store, const char *tenant, const char *line, size_t len,
-                  struct sosie_key_info *out, struct sosie_err *err);
-
 /* Names in order; return non-zero to stop. */
 typedef int (*sosie_name_fn)(void *arg, const struct sosie_name *name);
 int sosie_store_tenants(struct sosie_store *store, sosie_name_fn fn, void *arg, struct sosie_err *err);
@@ -137,13 +140,23 @@ int sosie_store_keeper(struct sosie_store *store, bool *running, int *pid, struc
 
 /* --- checking and taking out
  * ------------------------------------------------------------------------------------------ */
+struct sosie_signing_key; /* sosie/audit.h */
 struct sosie_verify {
 	bool full;      /* re-read every image byte */
 	uint64_t point; /* 0: all; else only what this point needs */
 	struct sosie_progress *progress;
-	/* Results. */
+	/* Who must have signed; both or neither. NULL: as the store says itself (its audit log, standby.pub).
+	 */
+	const struct sosie_signing_key *source_keys;
+	unsigned source_key_count;
+	const struct sosie_public *standby;
+	/* Results. Of the points: signed well by a source's key, accepted under the standby's. */
+	uint64_t signed_points, countersigned;
 	uint64_t entries, points, parts, part_bytes, generations, image_bytes;
-	uint64_t damaged; /* places */
+	uint64_t audit_entries; /* whole ones, of the tenant's log and the store's; not looked at for one
+	                           point */
+	bool audit_denied;      /* they may not be read by this user */
+	uint64_t damaged;       /* places */
 	/* Called for each damaged place; what is a sentence naming file and offset. */
 	void (*damage)(void *arg, const char *where, const char *what);
 	void *arg;
@@ -151,6 +164,20 @@ struct sosie_verify {
 /* 0 also when damage was found: damaged tells. Negative only when checking could not go on. Does not need the
  * lock and changes nothing. */
 int sosie_group_verify(struct sosie_group *g, struct sosie_verify *v, struct sosie_err *err);
+
+/* Where the chain ends now, signed by the standby (SOSIE_SIGN_HEAD): malloc'd. SOSIE_ECONFIG: no key. */
+int sosie_group_export_head(struct sosie_group *g, char **text, size_t *len, struct sosie_err *err);
+struct sosie_exported_head {
+	uint64_t epoch, point, entries; /* of the chain, then */
+	struct sosie_digest digest;     /* of its newest entry then */
+	int64_t time_ms;
+};
+/* Whether the chain still has what it ended with when that head was exported. The entries' own digests are
+ * checked by sosie_group_verify. SOSIE_EAUTH: not signed by standby (NULL: the store's own key);
+ * SOSIE_ECORRUPT: history was cut or rewritten since. */
+int sosie_group_check_head(struct sosie_group *g, const char *text, size_t len,
+                           const struct sosie_public *standby, struct sosie_exported_head *out,
+                           struct sosie_err *err);
 
 struct sosie_image {
 	struct sosie_name volume;
@@ -179,10 +206,10 @@ struct sosie_accept_result {
 	bool more;       /* uploads were left for the next call; among them one that waits */
 	int64_t wait_ms; /* the last one waits for its tenant's turn, so long; 0: it does not */
 };
-/* Takes everything committed in the group's inbox, oldest first, makes it points or refuses it, writes
- * verdicts and head statement, makes a generation when due. Makes the group's folders when the inbox is the
- * first to name it. Returns a negative code only when the group cannot be worked on now (lock, disk); a bad
- * upload is a result. */
+/* Takes what is committed in the group's inbox, oldest first, at most 16 uploads in one call, makes it points
+ * or refuses it, writes verdicts and head statement, makes a generation when due. Makes the group's folders
+ * when the inbox is the first to name it. Returns a negative code only when the group cannot be worked on now
+ * (lock, disk); a bad upload is a result. */
 int sosie_keeper_accept(struct sosie_store *store, const char *tenant, const char *group,
                         struct sosie_accept_result *out, struct sosie_err *err);
 /* The same for the oldest upload only: one step of a keeper that serves many. */

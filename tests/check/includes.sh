@@ -20,16 +20,20 @@ bad=$(
 	confined 'liburing\.h' 'engine/io/uring\.c'
 	confined 'zstd(_errors)?\.h' 'engine/delta/zstd\.c'
 	confined 'jansson\.h' 'engine/base/json\.c'
-	confined 'openssl/.*' 'engine/base/digest\.c'
+	confined 'openssl/.*' 'engine/base/digest\.c|engine/sign/evp\.c'
 	confined 'libssh2.*\.h' 'transport/ssh[a-z_]*\.c'
 	confined 'librsync\.h' 'engine/delta/rdiff_child\.c'
 	confined '(cyaml/.*|yaml\.h)' 'engine/config/yaml\.c'
-	confined 'seccomp\.h' 'engine/base/sandbox\.c'
+	confined 'seccomp\.h' 'engine/base/calls\.c'
 )
 [ -z "$bad" ] || wrong "$bad"
+# What only tests may ask of Landlock.
+held=$(grep -rl landlock_hold_to engine transport tools include | grep -vE '^engine/base/landlock\.[ch]$' || true)
+[ -z "$held" ] || wrong "landlock_hold_to is for tests, and used in $held"
+grep -rq landlock_hold_to tests/hostile || wrong "no test holds Landlock to an older interface"
 # Every confined library is used where it may be, else this check reads the wrong place.
 for pair in 'engine/io/uring.c liburing.h' 'engine/delta/zstd.c zstd.h' 'engine/base/json.c jansson.h' 'transport/ssh.* libssh2.h' 'engine/delta/rdiff_child.c librsync.h' \
-	'engine/base/sandbox.c seccomp.h' 'engine/config/yaml.c cyaml/cyaml.h'; do
+	'engine/base/calls.c seccomp.h' 'engine/config/yaml.c cyaml/cyaml.h' 'engine/base/digest.c openssl/evp.h' 'engine/sign/evp.c openssl/evp.h'; do
 	grep -qE "^$pair$" "$list" || wrong "expected include is not there: $pair"
 done
 closing "$(wc -l <"$list")" "include lines of $(cut -d' ' -f1 "$list" | sort -u | wc -l) files"

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Records as a peer may send them: lengths, header and ranges, payload, one after the other until the input
- * ends or is refused. */
+ * ends or is refused. A confined child must come to the same content or the same refusal. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "sosie/segment.h"
+#include "engine/store/confined.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -16,6 +16,10 @@ static struct {
 	struct sosie_record record;
 	struct sosie_digest leaves[LEAVES];
 	uint8_t plain[SOSIE_RECORD_PLAIN_MAX], basis[SOSIE_RECORD_PLAIN_MAX];
+	struct unpacker *unpacker;
+	struct confined_home *home;
+	struct confined *child;
+	uint8_t there[SOSIE_RECORD_PLAIN_MAX];
 } f;
 
 /* The same group and volumes as seed_delta.c; what patches and deltas build on is 'o' everywhere. */
@@ -36,7 +40,9 @@ static void start(void)
 	}
 	sosie_hash_free(h);
 	memset(f.basis, 'o', sizeof(f.basis));
-	if (sosie_decoder_new(&group, &f.dec, NULL) != 0)
+	if (sosie_decoder_new(&group, &f.dec, NULL) != 0 || unpacker_new(&f.unpacker, NULL) != 0 ||
+	    confined_home_new(&confined_kind, &f.home, NULL) != 0 ||
+	    confined_get(f.home, "acme", &f.child, NULL) != 0)
 		abort();
 }
 
@@ -55,6 +61,27 @@ static const void *basis(void)
 	if (count > SOSIE_RECORD_RANGES_MAX || sum != bytes || bytes > sizeof(f.basis))
 		abort();
 	return count > 0 ? f.basis : NULL;
+}
+
+static void compare_with_child(const void *payload)
+{
+	struct sosie_range ranges[SOSIE_RECORD_RANGES_MAX];
+	struct packed p = {.kind = f.record.kind,
+	                   .encoding = f.record.encoding,
+	                   .payload = payload,
+	                   .payload_len = f.record.payload_len,
+	                   .basis = basis(),
+	                   .plain_len = f.record.plain_len};
+	struct sosie_err err;
+	int here, there;
+
+	if (!record_is_packed(&f.record))
+		return;
+	sosie_record_basis(&f.record, f.volumes, ranges, &p.basis_len);
+	here = unpacker_run(f.unpacker, &p, f.plain, &err);
+	there = confined_unpack(f.child, &p, f.there, &err);
+	if (here != there || (here == 0 && memcmp(f.plain, f.there, p.plain_len) != 0))
+		abort();
 }
 
 /* One record; returns the bytes it took, 0 when refused. */
@@ -85,6 +112,7 @@ static size_t take(const uint8_t *data, size_t size)
 	}
 	if (leaf_count > LEAVES)
 		abort();
+	compare_with_child(data + head);
 	return head + payload_len;
 }
 

@@ -44,6 +44,24 @@ exits 3 "a store where it may not write" nobody store init "$work/elsewhere"
 chmod 644 "$work/open.img"
 must "replicates again" as_user "$work/open.img"
 
+# Root exports from a store of somebody else: what that leaves in the audit log stays the owner's, whose keeper has to go on with it.
+cp -a "$SOSIE_STORE" "$work/owned"
+chown -R 65534:65534 "$work/owned"
+exits 0 "root exports" "$sosie" export --store "$work/owned" acme/erp --into "$work/by-root"
+says_not 'warning'
+equal "all of the audit log is the owner's" "$(find "$work/owned/acme/_audit" ! -user 65534)" ""
+exits 0 "the export is in it" "$sosie" audit --store "$work/owned" acme
+says 'command=export'
+# Who may read the store but not its logs is told so, and gets the rest.
+cp -a "$SOSIE_STORE" "$work/readable"
+chmod -R a+rX "$work/readable"
+chmod -R go= "$work/readable/_audit" "$work/readable/acme/_audit"
+exits 0 "verify as an ordinary user" nobody verify --store "$work/readable" acme/erp
+says 'may not be read by this user'
+exits 0 "export as an ordinary user" nobody export --store "$work/readable" acme/erp --into "$work/user/out"
+says 'warning: this is not in the audit log'
+exits 3 "the audit log itself" nobody audit --store "$work/readable" acme
+
 # Modes do not bind root: nothing is refused before the system refuses it.
 mkdir -m 555 "$work/closed"
 exits 0 "root still may" "$sosie" export --store "$SOSIE_STORE" acme/erp --into "$work/closed/x"

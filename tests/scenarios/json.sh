@@ -26,6 +26,9 @@ s="--store $SOSIE_STORE"
 {
 	one_document true 0 points "$sosie" points $s acme/erp --json
 	one_document true 0 "points --last" "$sosie" points $s acme/erp --last 1 --json
+	one_document true 3 "store check, of a set-up with one user" "$sosie" store check $s --json
+	json '[.findings[] | select(.code == "one-user" and .path and .what and .mend and .mended == false)] | length == 1'
+	one_document false 3 "store check: no store" "$sosie" store check "$work" --json
 	one_document true 0 verify "$sosie" verify $s acme/erp --json
 	one_document true 0 "verify --point" "$sosie" verify $s acme/erp --point 1 --full --json
 	one_document true 0 export "$sosie" export $s acme/erp --into "$work/x1" --json
@@ -37,6 +40,20 @@ s="--store $SOSIE_STORE"
 	one_document true 0 "tenant set" "$sosie" tenant set $s acme points=5000 --json
 	one_document false 2 "tenant set: no such key" "$sosie" tenant set $s acme nonsense=1 --json
 	one_document true 0 "status of a group" "$sosie" status $s acme/erp --json
+	one_document true 0 keygen "$sosie" keygen --out "$work/signing" --json
+	json '(.file | endswith("/signing")) and .public_file == .file + ".pub" and (.public | startswith("ssh-ed25519 ")) and (.fingerprint | startswith("SHA256:")) and (.key | length) == 16'
+	one_document false 3 "keygen: the file is there" "$sosie" keygen --out "$work/signing" --json
+	one_document false 1 "keygen: no such folder" "$sosie" keygen --out "$work/none/signing" --json
+	one_document false 2 "keygen: a comment of two lines" "$sosie" keygen --out "$work/signing2" --comment 'a
+b' --json
+	one_document true 0 "key list" "$sosie" key list $s acme --json
+	one_document false 1 "key list: no such tenant" "$sosie" key list $s none --json
+	one_document false 1 "key revoke: no such key" "$sosie" key revoke $s acme 0123456789abcdef --json
+	one_document false 1 "audit: no such tenant" "$sosie" audit $s none --json
+	one_document false 3 "audit: no store" "$sosie" audit --store "$work" --json
+	one_document false 2 "audit: no time" "$sosie" audit $s --since now --json
+	exits 0 "audit prints a document a line" "$sosie" audit $s --json
+	equal "each line is one" "$(jq -c . "$work/out" | wc -l)" "$(wc -l <"$work/out")"
 	for verb in points verify status; do
 		one_document false 1 "$verb: no such group" "$sosie" "$verb" $s acme/none --json
 		one_document false 3 "$verb: no store" "$sosie" "$verb" --store "$work" acme/erp --json
@@ -55,7 +72,7 @@ s="--store $SOSIE_STORE"
 	one_document true 0 "status after a cutover" "$sosie" status $s acme/erp --json
 	one_document true 0 "points after a cutover" "$sosie" points $s acme/erp --json
 }
-for verb in "store init" "tenant add" "tenant set" "tenant show" "alarm list" "alarm close" "key add" replicate export cutover; do
+for verb in "store init" "store check" "store key" "tenant add" "tenant set" "tenant show" "alarm list" "alarm close" "key add" "key list" "key revoke" audit keygen card head replicate export cutover; do
 	# shellcheck disable=SC2086
 	exits 0 "$verb --help" "$sosie" $verb --help
 	says 'usage'

@@ -2,6 +2,7 @@
 /* See make_upload.h. */
 #include "tests/support/make_upload.h"
 
+#include "sosie/sign.h"
 #include "sosie/bytes.h"
 
 #include <stdio.h>
@@ -252,23 +253,30 @@ static void add_change(struct making *k, struct part *p, const struct change *c)
 
 static void add_attachment(struct making *k, struct part *p)
 {
-	static struct sosie_manifest_attachment a;
+	static struct sosie_manifest_attachment list[SOSIE_ATTACHMENTS_MAX];
+	struct sosie_manifest_attachment *a = &list[0];
 	const char *text = k->u->attachment;
 	const void *bytes;
 	size_t len;
-	if (!text)
-		return;
-	memset(&a, 0, sizeof(a));
-	CHECK(sosie_name_set(&a.name, SOSIE_NAME_ATTACHMENT, "machine.xml", ERR));
-	a.size = strlen(text);
-	sosie_hash_plain(k->hash);
-	sosie_hash_add(k->hash, text, a.size);
-	sosie_hash_end(k->hash, &a.sha256);
-	CHECK(sosie_encode_attachment(k->encoder, 0, 0, text, a.size, &bytes, &len, ERR));
-	add_bytes(k, p, bytes, len);
-	k->m.plain += a.size + 12;
-	k->m.attachments = &a;
-	k->m.attachment_count = 1;
+	memset(list, 0, sizeof(list));
+	k->m.attachments = list;
+	if (text) {
+		CHECK(sosie_name_set(&a->name, SOSIE_NAME_ATTACHMENT, "machine.xml", ERR));
+		a->size = strlen(text);
+		sosie_hash_plain(k->hash);
+		sosie_hash_add(k->hash, text, a->size);
+		sosie_hash_end(k->hash, &a->sha256);
+		CHECK(sosie_encode_attachment(k->encoder, 0, 0, text, a->size, &bytes, &len, ERR));
+		add_bytes(k, p, bytes, len);
+		k->m.plain += a->size + 12;
+		k->m.attachment_count = 1;
+	}
+	for (unsigned i = 0; i < k->u->empty_attachments; i++) {
+		a = &list[k->m.attachment_count++];
+		snprintf(a->name.s, sizeof(a->name.s), "empty-%u", i);
+		sosie_hash_plain(k->hash);
+		sosie_hash_end(k->hash, &a->sha256);
+	}
 }
 
 static void start(struct making *k, struct make_upload *u, unsigned parts)
@@ -349,6 +357,12 @@ static void commit(struct making *k)
 	describe(k, volumes, parts);
 	CHECK(sosie_manifest_text(&k->m, &text, &len, ERR));
 	pad(&text, &len, k->u->pad_manifest);
+	if (k->u->signer) {
+		char *made;
+		CHECK(sosie_sign(k->u->signer, SOSIE_SIGN_MANIFEST, text, len, &made, &len, ERR));
+		free(text);
+		text = made;
+	}
 	k->u->part0_len = k->parts[0].len;
 	if (k->u->flip && k->u->flip_at < k->parts[0].len)
 		k->parts[0].bytes[k->u->flip_at] ^= 0x10;

@@ -55,9 +55,11 @@ struct make_upload {
 	bool fuzzy_parent;      /* parent changed in a byte */
 	uint64_t flip_at;       /* byte of part 0 to damage when flip is set; beyond the end: nothing */
 	bool flip;
-	uint64_t plain_less;   /* the manifest counts that many bytes of content less */
-	uint64_t claim_part;   /* the manifest's length of part 0; 0: the true one */
-	unsigned pad_manifest; /* spaces behind the manifest */
+	uint64_t plain_less;         /* the manifest counts that many bytes of content less */
+	uint64_t claim_part;         /* the manifest's length of part 0; 0: the true one */
+	unsigned pad_manifest;       /* spaces behind the manifest */
+	struct sosie_signer *signer; /* signs the manifest; NULL: nobody does */
+	unsigned empty_attachments;  /* further ones without a byte: a longer manifest, at most 255 */
 	enum make_as as;
 	bool wrong_basis; /* the model changes a byte more that counts as old: the standby has another */
 	/* Results. */

@@ -18,6 +18,7 @@
 #include "sosie/alarm.h"
 #include "sosie/metrics.h"
 #include "sosie/quota.h"
+#include "sosie/retention.h"
 #include "tools/sosie-keeper/turns.h"
 
 #define SCAN_MS 2000
@@ -26,6 +27,7 @@
 #define SAME_SHARE 10 /* and so many times what the last look took */
 #define WATCH_MS 1000 /* at least, from one look whether groups are late to the next */
 #define WATCH_SHARE 10
+#define ONCE_STEPS 1000 /* of pruning, in a run that ends */
 #define BACKOFF_MIN_MS 1000
 #define BACKOFF_MAX_MS 60000
 #define TURN_MIN_MS 10  /* at least, until a tenant over its limits is tried again */
@@ -230,7 +232,7 @@ static void step_group(struct loop *l, struct watched_tenant *t, struct watched_
 	g->due = rc || r.more || r.waiting;
 	if (r.wait_ms)
 		t->retry_ms = end + (r.wait_ms > TURN_MIN_MS ? r.wait_ms : TURN_MIN_MS);
-	else if (rc || r.waiting)
+	else if (rc || (r.waiting && !r.accepted)) /* one beside it was taken: at once again */
 		later(l, g);
 	else
 		g->retry_ms = g->delay_ms = 0;
@@ -374,6 +376,46 @@ static void settle(struct loop *l, bool all)
 		}
 }
 
+static void log_pruned(const char *tenant, const char *group, const struct sosie_prune *p)
+{
+	char size[32];
+	if (p->points)
+		sosie_log(SOSIE_LOG_INFO, "%s/%s: %llu points pruned, about %s freed", tenant, group,
+		          (unsigned long long)p->points, sosie_size_text(size, sizeof(size), p->bytes));
+	if (p->generations)
+		sosie_log(SOSIE_LOG_INFO, "%s/%s: %llu generations made for points that stay", tenant, group,
+		          (unsigned long long)p->generations);
+}
+
+/* A jump of the clock is told when it is found, not at each look. */
+static void log_not_pruned(struct watched_group *g, const char *tenant, const struct sosie_err *err)
+{
+	if (g->not_pruned != err->code)
+		log_trouble(tenant, g->name.s, "not pruned", err);
+	g->not_pruned = err->code;
+}
+
+/* Idle work: a bounded step for each group for which one is due. True: some group has more to do. */
+static bool retain(struct loop *l)
+{
+	bool more = false;
+	struct sosie_prune p;
+	struct sosie_err err;
+	for (struct watched_tenant *t = l->turns.tenants; t && !stopping(l); t = t->next)
+		for (struct watched_group *g = t->groups; g && !stopping(l); g = g->next) {
+			sosie_err_clear(&err);
+			if (sosie_keeper_retain(l->store, t->name.s, g->name.s, &p, &err))
+				log_not_pruned(g, t->name.s, &err);
+			else if (p.looked)
+				g->not_pruned = SOSIE_OK;
+			log_pruned(t->name.s, g->name.s, &p);
+			if (p.points)
+				g->retry_ms = 0; /* an upload may have waited for the room */
+			more |= p.more;
+		}
+	return more;
+}
+
 /* A poke may mean "same": the RPO that status shows must not wait for the next scan. Settling tells of
  * errors. */
 static void take_same(struct loop *l, struct watched_tenant *t)
@@ -443,6 +485,11 @@ int loop_once(struct sosie_store *store, const struct loop_outputs *outputs, str
 	begin(&l, store, outputs);
 	while (take_turn(&l))
 		;
+	settle(&l, true);
+	for (unsigned i = 0; i < ONCE_STEPS && retain(&l); i++)
+		;
+	while (take_turn(&l)) /* what waited for the room that there is now */
+		;
 	watch(&l);
 	end(&l);
 	return 0;
@@ -455,6 +502,7 @@ static void now_and_then(struct loop *l)
 	if (now >= l->scan_ms) {
 		scan(l);
 		settle(l, false);
+		retain(l);
 		l->scan_ms = sosie_mono_ms(l->clock) + SCAN_MS;
 	}
 	if (now >= l->watch_ms)

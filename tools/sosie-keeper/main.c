@@ -9,6 +9,8 @@
 #include "tools/common/file_limit.h"
 #include "tools/common/notify.h"
 #include "tools/common/options.h"
+#include "tools/common/owner.h"
+#include "tools/common/standby_key.h"
 #include "tools/common/version.h"
 #include "tools/sosie-keeper/loop.h"
 
@@ -79,12 +81,22 @@ static int run(const struct options *o, const char *path, struct sosie_err *err)
 	struct loop_outputs outputs = {.herald = NULL};
 	struct sosie_io *io = NULL;
 	struct sosie_store *store = NULL;
+	struct sosie_signer *signer = NULL;
 	char backend[128];
-	int rc = sosie_io_open(IO_DEPTH, &io, backend, sizeof(backend), err);
+	int rc = owner_become(path, false, err);
+	if (!rc)
+		rc = sosie_io_open(IO_DEPTH, &io, backend, sizeof(backend), err);
 	if (!rc)
 		rc = sosie_store_open(io, sosie_clock_real(), path, &store, err);
 	if (!rc)
 		rc = sosie_keeper_claim(store, err);
+	if (!rc)
+		rc = standby_key_open(store, &signer, err);
+	if (!rc && !signer)
+		sosie_log(SOSIE_LOG_NOTICE,
+		          "the store has no key of its own: nothing of it is signed (\"sosie store "
+		          "key %s\" makes one)",
+		          path);
 	if (!rc)
 		rc = start_outputs(o, &outputs, err);
 	if (!rc) {
@@ -95,6 +107,7 @@ static int run(const struct options *o, const char *path, struct sosie_err *err)
 	herald_stop(outputs.herald);
 	scribe_stop(outputs.scribe);
 	sosie_store_close(store);
+	sosie_signer_close(signer);
 	sosie_io_free(io);
 	return rc;
 }

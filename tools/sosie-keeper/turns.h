@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "sosie/err.h"
 #include "sosie/names.h"
 
 struct watched_group {
@@ -20,6 +21,7 @@ struct watched_group {
 	int64_t told_ms;            /* when a refusal was logged last */
 	unsigned untold;            /* refusals since */
 	bool unwatched;             /* watching it failed, and that was logged */
+	enum sosie_code not_pruned; /* why, as told last */
 };
 struct watched_tenant {
 	struct watched_tenant *next;

@@ -3,6 +3,10 @@
  * The standby's forced command: one session of one key over standard input and output. authorized_keys names
  * store, tenant and key; what the source asked for (SSH_ORIGINAL_COMMAND) is not looked at. An error is one
  * line on standard error: sshd carries it to the source, which shows it.
+ *
+ * It confines itself before it reads a byte of the peer (sosie_inbox_confine), and serves nobody when it
+ * cannot. That the kernel has no Landlock is not told here, where the source would hear it: "sosie store
+ * check" tells it to the operator.
  */
 #include "sosie/message.h"
 
@@ -23,7 +27,9 @@ static bool stop;
 
 struct arguments {
 	const char *store, *tenant, *key;
-	bool done; /* help or version was printed */
+	struct sosie_name groups[SOSIE_INBOX_GROUPS_MAX];
+	unsigned group_count; /* 0: all */
+	bool done;            /* help or version was printed */
 };
 
 static void on_signal(int sig)
@@ -43,26 +49,41 @@ static void print_help(void)
 	     "  --store DIR     the store\n"
 	     "  --tenant NAME   the tenant that the key belongs to\n"
 	     "  --key KEYID     the id of the key: 16 hexadecimal digits\n"
+	     "  --group GROUP   the key is for this group only; may be given 64 times\n"
 	     "  --help          this text\n"
 	     "  --version       the release");
+}
+
+static int add_group(struct arguments *a, const char *name, struct sosie_err *err)
+{
+	if (a->group_count == SOSIE_INBOX_GROUPS_MAX)
+		return sosie_err_set(err, SOSIE_EUSAGE, "--group may be given %u times",
+		                     SOSIE_INBOX_GROUPS_MAX);
+	return sosie_name_set(&a->groups[a->group_count++], SOSIE_NAME_GROUP, name, err);
 }
 
 static int arguments_parse(int argc, char **argv, struct arguments *a, struct sosie_err *err)
 {
 	static const struct option options[] = {
-	        {"store", required_argument, NULL, 's'}, {"tenant", required_argument, NULL, 't'},
-	        {"key", required_argument, NULL, 'k'},   {"help", no_argument, NULL, 'h'},
-	        {"version", no_argument, NULL, 'v'},     {NULL, 0, NULL, 0},
+	        {"store", required_argument, NULL, 's'},
+	        {"tenant", required_argument, NULL, 't'},
+	        {"key", required_argument, NULL, 'k'},
+	        {"group", required_argument, NULL, 'g'},
+	        {"help", no_argument, NULL, 'h'},
+	        {"version", no_argument, NULL, 'v'},
+	        {NULL, 0, NULL, 0},
 	};
-	int c;
+	int c, rc = 0;
 	opterr = 0;
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while (!rc && (c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (c == 's')
 			a->store = optarg;
 		else if (c == 't')
 			a->tenant = optarg;
 		else if (c == 'k')
 			a->key = optarg;
+		else if (c == 'g')
+			rc = add_group(a, optarg, err);
 		else if (c == 'h' || c == 'v')
 			a->done = true;
 		else
@@ -72,9 +93,11 @@ static int arguments_parse(int argc, char **argv, struct arguments *a, struct so
 		if (c == 'v')
 			puts("sosie-receive " SOSIE_VERSION);
 	}
+	if (rc)
+		return rc;
 	if (!a->done && (optind < argc || !a->store || !a->tenant || !a->key))
 		return sosie_err_set(err, SOSIE_EUSAGE,
-		                     "--store, --tenant and --key are needed, and nothing else");
+		                     "--store, --tenant and --key are needed; --group may be given");
 	return 0;
 }
 
@@ -88,7 +111,9 @@ static int receive(const struct arguments *a, struct sosie_err *err)
 	struct sosie_io *io = NULL;
 	struct sosie_inbox *inbox = NULL;
 	struct sosie_channel *ch = NULL;
-	int rc = sosie_io_posix(&io, err);
+	int rc = sosie_inbox_confine(a->store, a->tenant, err);
+	if (!rc)
+		rc = sosie_io_posix(&io, err);
 	if (!rc)
 		rc = sosie_stdio_channel(0, 1, STALL_MS, &ch, err);
 	if (!rc) {
@@ -96,6 +121,8 @@ static int receive(const struct arguments *a, struct sosie_err *err)
 		if (rc && rc != -SOSIE_EUSAGE)
 			sosie_serve_refusal(ch, &options, err);
 	}
+	if (!rc)
+		sosie_inbox_restrict(inbox, a->groups, a->group_count);
 	if (!rc)
 		rc = sosie_serve(ch, inbox, &options, err);
 	sosie_channel_close(ch);
@@ -119,7 +146,7 @@ int main(int argc, char **argv)
 	struct sosie_err err;
 	char line[1024];
 	sosie_err_clear(&err);
-	umask(0027);
+	umask(0007); /* what it makes is the keeper's too, by the group */
 	signals_set();
 	int rc = arguments_parse(argc, argv, &a, &err);
 	if (!rc && !a.done)

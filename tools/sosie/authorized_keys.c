@@ -32,21 +32,32 @@ static int refuse(const char *what, const char *path, struct sosie_err *err)
 	        err, "use a path without quotes, backslash, exclamation mark and control characters");
 }
 
+/* " --group erp --group crm": names need no quotes. */
+static void group_options(char *dst, size_t size, const struct sosie_key *key)
+{
+	size_t len = 0;
+
+	dst[0] = '\0';
+	for (unsigned i = 0; i < key->group_count && len < size; i++)
+		len += (size_t)snprintf(dst + len, size - len, " --group %s", key->groups[i].s);
+}
+
 int authorized_keys_line(char *dst, size_t size, const char *receive, const char *store, const char *tenant,
-                         const struct sosie_key_info *key, struct sosie_err *err)
+                         const struct sosie_key *key, struct sosie_err *err)
 {
 	const char *quote = needs_quotes(receive) ? "'" : "";
-	char comment[4 * sizeof(key->comment)];
+	char comment[4 * sizeof(key->info.comment)], groups[SOSIE_KEY_GROUPS_MAX * (SOSIE_NAME_MAX + 10)];
 	int n;
 
 	if (!can_be_quoted(receive))
 		return refuse("sosie-receive", receive, err);
 	if (!can_be_quoted(store))
 		return refuse("the store", store, err);
-	sosie_escape(comment, sizeof(comment), key->comment, strlen(key->comment));
-	n = snprintf(dst, size, "restrict,command=\"%s%s%s --store '%s' --tenant %s --key %s\" %s %s%s%s",
-	             quote, receive, quote, store, tenant, key->id, key->type, key->blob,
-	             comment[0] ? " " : "", comment);
+	sosie_escape(comment, sizeof(comment), key->info.comment, strlen(key->info.comment));
+	group_options(groups, sizeof(groups), key);
+	n = snprintf(dst, size, "restrict,command=\"%s%s%s --store '%s' --tenant %s --key %s%s\" %s %s%s%s",
+	             quote, receive, quote, store, tenant, key->info.id, groups, key->info.type,
+	             key->info.blob, comment[0] ? " " : "", comment);
 	if (n < 0 || (size_t)n >= size)
 		return sosie_err_set(err, SOSIE_EINTERNAL, "the line for authorized_keys is too long");
 	return 0;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Opening what a verb works on, and showing what several verbs show. */
 #include <errno.h>
-#include <grp.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +10,8 @@
 
 #include "sosie/bytes.h"
 #include "sosie/cutover.h"
+#include "tools/common/owner.h"
+#include "tools/common/standby_key.h"
 #include "tools/common/stop.h"
 #include "tools/sosie/command.h"
 
@@ -23,19 +24,41 @@ int command_open_io(struct command *c, struct sosie_err *err)
 	return rc < 0 ? rc : stop_io(c->base, &c->io, err);
 }
 
-/* Root works in a store that belongs to somebody else as that user, so that all files there stay the owner's
- * and a keeper can go on. */
-static int become_owner(const char *store, struct sosie_err *err)
+int command_audit(struct command *c, const char *tenant, enum sosie_audit_kind kind, struct sosie_json *body,
+                  struct sosie_err *err)
 {
+	struct sosie_store_info info;
 	struct stat st;
+	bool became = false;
+	int rc;
 
-	if (geteuid() != 0 || stat(store, &st) != 0 || st.st_uid == 0)
-		return 0;
-	if (setgroups(0, NULL) != 0 || setresgid(st.st_gid, st.st_gid, st.st_gid) != 0 ||
-	    setresuid(st.st_uid, st.st_uid, st.st_uid) != 0)
-		return sosie_err_sys(err, errno, "cannot become user %u, who owns the store %s",
-		                     (unsigned)st.st_uid, store);
-	return 0;
+	sosie_store_info(c->store, &info);
+	if (geteuid() == 0 && stat(info.path, &st) == 0 && st.st_uid != 0) {
+		/* Else a keeper could not append any more. */
+		if (setegid(st.st_gid) != 0 || seteuid(st.st_uid) != 0) {
+			sosie_json_free(body);
+			return sosie_err_sys(err, errno, "cannot become user %u, who owns the store",
+			                     (unsigned)st.st_uid);
+		}
+		became = true;
+	}
+	rc = sosie_audit_append(c->store, tenant, kind, body, NULL, err);
+	if (became && (seteuid(0) != 0 || setegid(0) != 0) && rc == 0)
+		rc = sosie_err_sys(err, errno, "cannot become root again");
+	return rc;
+}
+
+void command_audit_try(struct command *c, const char *tenant, enum sosie_audit_kind kind,
+                       struct sosie_json *body)
+{
+	struct sosie_err err;
+	char line[1100];
+
+	if (command_audit(c, tenant, kind, body, &err) == 0)
+		return;
+	progress_clear(&c->progress);
+	fprintf(stderr, "sosie: warning: this is not in the audit log: %s\n",
+	        sosie_err_line(&err, line, sizeof(line)));
 }
 
 const char *command_full_path(const char *path, char dst[COMMAND_PATH])
@@ -75,6 +98,19 @@ static int absolute_path(const char *path, char dst[COMMAND_PATH], struct sosie_
 	return 0;
 }
 
+/* In a crisis a takeover goes on without the key, and says so. */
+static void open_signer(struct command *c)
+{
+	struct sosie_err why = {0};
+	char line[1100];
+
+	if (standby_key_open(c->store, &c->signer, &why) == 0)
+		return;
+	sosie_json_set_error(c->doc, "not_signed", &why);
+	fprintf(stderr, "sosie: what is done now is not signed: %s\n",
+	        sosie_err_line(&why, line, sizeof(line)));
+}
+
 int command_open_store(struct command *c, struct sosie_err *err)
 {
 	const char *path;
@@ -83,10 +119,14 @@ int command_open_store(struct command *c, struct sosie_err *err)
 	if (rc == 0)
 		rc = absolute_path(path, c->store_path, err);
 	if (rc == 0 && c->verb->writes)
-		rc = become_owner(c->store_path, err);
+		rc = owner_become(c->store_path, c->root_again, err);
 	if (rc == 0)
 		rc = command_open_io(c, err);
-	return rc < 0 ? rc : sosie_store_open(c->io, c->clock, c->store_path, &c->store, err);
+	if (rc == 0)
+		rc = sosie_store_open(c->io, c->clock, c->store_path, &c->store, err);
+	if (rc == 0 && c->verb->signs)
+		open_signer(c);
+	return rc;
 }
 
 struct known_groups {
@@ -188,11 +228,15 @@ void command_close(struct command *c)
 {
 	sosie_group_close(c->group);
 	sosie_store_close(c->store);
+	sosie_signer_close(c->signer);
 	sosie_io_free(c->io);
 	sosie_io_free(c->base);
 	c->group = NULL;
 	c->store = NULL;
+	c->signer = NULL;
 	c->io = c->base = NULL;
+	if (c->root_again && geteuid() != 0)
+		(void)owner_leave(NULL); /* a verb that failed before it did so itself */
 }
 
 int command_point(struct command *c, uint64_t *point, struct sosie_err *err)

@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the verbs of sosie share: one struct command for each run, filled in by main.c and command.c, and the
- * table of verbs. A verb returns 0, COMMAND_FOUND (done, and found something: exit 5), COMMAND_SOME (some
- * done: exit 6), or a negative code with err filled in.
+ * table of verbs. A verb returns 0, COMMAND_FINDINGS (exit 3), COMMAND_FOUND (done, and found something: exit
+ * 5), COMMAND_SOME (some done: exit 6), or a negative code with err filled in.
  */
 #ifndef TOOLS_SOSIE_COMMAND_H
 #define TOOLS_SOSIE_COMMAND_H
 
 #include "sosie/alarm.h"
+#include "sosie/audit.h"
+#include "sosie/door.h"
 #include "sosie/quota.h"
 #include "sosie/store.h"
 #include "tools/common/document.h"
 #include "tools/common/options.h"
 #include "tools/common/progress.h"
 
+#define COMMAND_FINDINGS 3 /* store check: a person must decide */
 #define COMMAND_FOUND 5
 #define COMMAND_SOME 6
 #define COMMAND_PATH 4096
@@ -33,6 +36,7 @@ struct verb {
 	bool takes_inbox; /* accepts a first upload that waits without a keeper, instead of only telling of it
 	                   */
 	bool writes;      /* into the store: done as the store's owner */
+	bool signs;       /* with the standby's key, where it can */
 	const char *interrupted; /* what the same command does after an interruption */
 	int (*run)(struct command *c, struct sosie_err *err);
 };
@@ -42,12 +46,14 @@ struct command {
 	struct options options;
 	bool json;
 	bool printed;           /* the document has been printed already */
+	bool root_again;        /* set before the store is opened: the verb goes on as root (owner_leave) */
 	struct sosie_json *doc; /* NULL without --json; setters of json.h take that */
 	struct sosie_clock *clock;
 	struct sosie_io *base, *io; /* io stops when a signal asked to */
 	char io_reason[160];
 	char store_path[COMMAND_PATH];
 	struct sosie_store *store;
+	struct sosie_signer *signer; /* NULL: what is done is not signed */
 	struct sosie_group *group;
 	struct sosie_name tenant, name;
 	struct command_alarms *alarms; /* of the group that is shown, or NULL */
@@ -81,6 +87,8 @@ int command_alarms(struct command *c, const char *tenant, const char *group, str
 /* As the member "alarms" of obj; a line for each. */
 void command_alarms_json(struct sosie_json *obj, const struct command_alarms *alarms);
 void command_alarms_show(const struct command_alarms *alarms, const char *indent);
+/* "groups" of a key: names, null when it is for all. */
+void command_groups_json(struct sosie_json *obj, const struct sosie_key *key);
 /* A point as every document shows it. Its "alarms" are the ids of what is open for the group that c works on:
  * that its content was verified when it was accepted does not say that it is clean. */
 void command_point_json(struct command *c, struct sosie_json *obj, const struct sosie_point *p);
@@ -102,25 +110,62 @@ bool command_beside(const char *name, char dst[COMMAND_PATH]);
 /* The same, else its bare name for a search in PATH. */
 void command_program(const char *name, char dst[COMMAND_PATH]);
 
+int verb_card(struct command *c, struct sosie_err *err);
+int verb_head(struct command *c, struct sosie_err *err);
+/* Appends to the audit log of the tenant, NULL: of the store, as the store's owner. Frees body. */
+int command_audit(struct command *c, const char *tenant, enum sosie_audit_kind kind, struct sosie_json *body,
+                  struct sosie_err *err);
+/* The same where the work must not depend on it: what went wrong is a warning. */
+void command_audit_try(struct command *c, const char *tenant, enum sosie_audit_kind kind,
+                       struct sosie_json *body);
+
 int verb_store_init(struct command *c, struct sosie_err *err);
+int verb_store_key(struct command *c, struct sosie_err *err);
 int verb_tenant_add(struct command *c, struct sosie_err *err);
 int verb_tenant_set(struct command *c, struct sosie_err *err);
 int verb_tenant_show(struct command *c, struct sosie_err *err);
 int verb_alarm_list(struct command *c, struct sosie_err *err);
 int verb_alarm_close(struct command *c, struct sosie_err *err);
 int verb_key_add(struct command *c, struct sosie_err *err);
+int verb_key_list(struct command *c, struct sosie_err *err);
+int verb_key_revoke(struct command *c, struct sosie_err *err);
+int verb_audit(struct command *c, struct sosie_err *err);
+int verb_keygen(struct command *c, struct sosie_err *err);
+int verb_store_check(struct command *c, struct sosie_err *err);
 int verb_points(struct command *c, struct sosie_err *err);
 int verb_verify(struct command *c, struct sosie_err *err);
 int verb_export(struct command *c, struct sosie_err *err);
 int verb_cutover(struct command *c, struct sosie_err *err);
 int verb_status(struct command *c, struct sosie_err *err);
+int verb_policy_show(struct command *c, struct sosie_err *err);
+int verb_policy_set(struct command *c, struct sosie_err *err);
+int verb_policy_cancel(struct command *c, struct sosie_err *err);
+int verb_pin(struct command *c, struct sosie_err *err);
+int verb_unpin(struct command *c, struct sosie_err *err);
+int verb_pin_list(struct command *c, struct sosie_err *err);
+int verb_prune(struct command *c, struct sosie_err *err);
+int verb_clock_accept(struct command *c, struct sosie_err *err);
 /* status --config FILE, --state DIR: of the source's daemon. One of both is given. */
 int status_of_source(struct command *c, const char *file, const char *state, struct sosie_err *err);
+/* policy.c: "wish.all = 3 d (group)"; returns dst. */
+struct sosie_policy_change;
+const char *policy_change_text(char *dst, size_t size, const struct sosie_policy_change *change);
 /* Does not return when sosied could be run. */
 int replicate_exec(char **argv, struct sosie_err *err);
 
-/* authorized_keys.c: the line for one key. SOSIE_ECONFIG when a path cannot be quoted safely. */
+/* authorized_keys.c: the line for one key (info and groups of it). SOSIE_ECONFIG when a path cannot be quoted
+ * safely. */
 int authorized_keys_line(char *dst, size_t size, const char *receive, const char *store, const char *tenant,
-                         const struct sosie_key_info *key, struct sosie_err *err);
+                         const struct sosie_key *key, struct sosie_err *err);
+
+/* sshd's file of keys for the user of a tenant's receivers: root's, so that they cannot add to it. */
+#define AUTHORIZED_KEYS_DIR "/etc/ssh/sosie/authorized_keys"
+
+/* accounts.c: whether the user of a tenant's receivers can do what sshd's forced command needs, and nothing
+ * else. found as in struct sosie_check. sshd_config: NULL for sshd's own. note (of size bytes) says what
+ * could not be looked at, or is empty. */
+void accounts_check(const char *user, const char *sshd_config,
+                    void (*found)(void *arg, const struct sosie_finding *finding), void *arg, char *note,
+                    size_t size);
 
 #endif

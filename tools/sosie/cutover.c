@@ -266,20 +266,46 @@ static int tell_plan(struct command *c, const struct sosie_cutover *p, struct so
 	return 0;
 }
 
+/* Into the tenant's audit log. A log that cannot be written holds up no cutover. */
+static void audit(struct command *c, const struct sosie_cutover *p, const char *step,
+                  const struct sosie_err *why)
+{
+	struct sosie_json *body = sosie_json_new();
+
+	sosie_json_set_str(body, "step", step);
+	sosie_json_set_str(body, "group", c->name.s);
+	sosie_json_set_u64(body, "point", p->chosen.point);
+	sosie_json_set_u64(body, "newest", p->newest.point);
+	sosie_json_set_u64(body, "from_epoch", p->from_epoch);
+	sosie_json_set_u64(body, "epoch", p->to_epoch);
+	sosie_json_set_str(body, "into", p->dir);
+	sosie_json_set_str(body, "method", sosie_cutover_method_name(p->method));
+	sosie_json_set_str(body, "reached", sosie_cutover_step_name(p->step));
+	if (why) {
+		sosie_json_set_str(body, "code", sosie_code_name(why->code));
+		sosie_json_set_str(body, "what", why->what);
+	}
+	command_audit_try(c, c->tenant.s, SOSIE_AUDIT_CUTOVER, body);
+}
+
 static int run(struct command *c, struct sosie_cutover *p, struct sosie_err *err)
 {
 	const bool done = p->step == SOSIE_CUTOVER_DONE;
 	int rc = tell_plan(c, p, err);
 
-	if (rc == 0)
-		rc = consent(c, p, err);
+	if (rc == 0 && (rc = consent(c, p, err)) < 0)
+		audit(c, p, "refused", err);
 	if (rc < 0)
 		return rc;
 	if (!c->json && !done)
 		fflush(stdout);
+	if (!done)
+		audit(c, p, "begin", NULL);
 	rc = sosie_cutover_run(c->group, p, &c->progress.report, err);
 	progress_clear(&c->progress);
 	say_what_is_next(c, p);
+	if (!done)
+		audit(c, p, rc == 0 ? "done" : "failed", rc == 0 ? NULL : err);
 	return rc == 0 ? show_result(c, p, err) : rc;
 }
 

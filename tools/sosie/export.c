@@ -5,6 +5,18 @@
 
 #include "tools/sosie/command.h"
 
+/* The content leaves the store: said before it does. */
+static void audit_export(struct command *c, uint64_t point, const char *into)
+{
+	struct sosie_json *body = sosie_json_new();
+
+	sosie_json_set_str(body, "command", "export");
+	sosie_json_set_str(body, "group", c->name.s);
+	sosie_json_set_u64(body, "point", point);
+	sosie_json_set_str(body, "into", into);
+	command_audit_try(c, c->tenant.s, SOSIE_AUDIT_COMMAND, body);
+}
+
 int verb_export(struct command *c, struct sosie_err *err)
 {
 	struct sosie_image *images = NULL;
@@ -25,6 +37,7 @@ int verb_export(struct command *c, struct sosie_err *err)
 		return rc;
 	if (point == 0)
 		point = sosie_group_points(c->group);
+	audit_export(c, point, into);
 	rc = sosie_group_export(c->group, point, into, &c->progress.report, &images, &count, err);
 	progress_clear(&c->progress);
 	if (rc == 0)

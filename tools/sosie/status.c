@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "sosie/bytes.h"
+#include "sosie/retention.h"
 #include "tools/sosie/command.h"
 
 struct overview {
@@ -60,6 +61,136 @@ static const char *head_word(const struct sosie_group_status *s)
 static const char *rpo_none(const struct sosie_group_status *s)
 {
 	return s->newest.point ? "cut over" : "no point yet";
+}
+
+/* --- retention
+ * ----------------------------------------------------------------------------------------------------------
+ */
+
+/* What stays of a group. */
+struct retention {
+	struct sosie_policy_view view;
+	uint64_t kept, going, pruned;
+	bool known;
+	struct sosie_err failure;
+};
+
+static void count_points(struct sosie_group *g, struct retention *r)
+{
+	struct sosie_kept *kept = NULL;
+	struct sosie_pruned *ranges = NULL;
+	size_t count = 0;
+	int rc = sosie_group_kept(g, &kept, &count, &r->failure);
+
+	for (size_t i = 0; rc == 0 && i < count; i++) {
+		r->kept += kept[i].by != 0;
+		r->going += kept[i].by == 0;
+	}
+	free(kept);
+	if (rc == 0)
+		rc = sosie_group_pruned(g, &ranges, &count, &r->failure);
+	for (size_t i = 0; rc == 0 && i < count; i++)
+		r->pruned += ranges[i].last - ranges[i].first + 1;
+	free(ranges);
+	r->known = rc == 0;
+}
+
+static void look_at_retention(struct command *c, struct sosie_group *g, const struct sosie_name *tenant,
+                              const struct sosie_name *group, struct retention *r)
+{
+	memset(r, 0, sizeof(*r));
+	sosie_err_clear(&r->failure);
+	if (sosie_policy_view(c->store, tenant->s, group->s, &r->view, &r->failure) == 0)
+		count_points(g, r);
+}
+
+/* The objective, where one is set; late: the newest point is older. */
+static bool objective_of(const struct retention *r, const struct sosie_group_status *s, uint64_t *ms,
+                         bool *late)
+{
+	*ms = r->view.values[SOSIE_POLICY_RPO].value;
+	*late = s->rpo_ms >= 0 && (uint64_t)s->rpo_ms > *ms;
+	return r->known && r->view.values[SOSIE_POLICY_RPO].set && *ms > 0;
+}
+
+static void document_retention(struct sosie_json *obj, const struct retention *r,
+                               const struct sosie_group_status *s)
+{
+	uint64_t objective;
+	bool late;
+
+	if (objective_of(r, s, &objective, &late)) {
+		sosie_json_set_u64(obj, "objective_s", objective / 1000);
+		sosie_json_set_bool(obj, "late", late);
+	} else {
+		sosie_json_set_null(obj, "objective_s");
+		sosie_json_set_null(obj, "late");
+	}
+	if (!r->known) {
+		(void)sosie_json_set_error(obj, "retention", &r->failure);
+		return;
+	}
+	struct sosie_json *kept = sosie_json_add_obj(obj, "retention");
+	sosie_json_set_bool(kept, "keeps_everything", r->view.keeps_all);
+	sosie_json_set_u64(kept, "points", r->kept);
+	sosie_json_set_u64(kept, "going", r->going);
+	sosie_json_set_u64(kept, "pruned", r->pruned);
+	sosie_json_set_u64(kept, "changes_waiting", r->view.change_count);
+}
+
+static void show_retention(const struct retention *r)
+{
+	char points[COMMAND_COUNT], waiting[COMMAND_COUNT], line[1100], time[COMMAND_TIME];
+
+	if (!r->known) {
+		printf("  retention      cannot be told: %s\n",
+		       sosie_err_line(&r->failure, line, sizeof(line)));
+		return;
+	}
+	printf("  retention      %s kept%s, %llu pruned", command_count(points, r->kept, "point"),
+	       r->view.keeps_all ? " (the policy keeps everything)" : "", (unsigned long long)r->pruned);
+	if (r->going)
+		printf(", %llu to go", (unsigned long long)r->going);
+	if (r->view.change_count)
+		printf("; %s of the policy wait%s: sosie policy show",
+		       command_count(waiting, r->view.change_count, "change"),
+		       r->view.change_count == 1 ? "s" : "");
+	printf("\n");
+	for (unsigned i = 0; i < r->view.change_count; i++)
+		printf("                 from %s: %s\n", command_time(time, r->view.changes[i].from_ms),
+		       policy_change_text(line, sizeof(line), &r->view.changes[i]));
+}
+
+static void show_objective(const struct retention *r, const struct sosie_group_status *s)
+{
+	uint64_t objective;
+	char text[32];
+	bool late;
+
+	if (s->rpo_ms >= 0 && objective_of(r, s, &objective, &late))
+		printf("  objective      %s: %s\n", sosie_duration_text(text, sizeof(text), objective),
+		       late ? "LATE" : "not late");
+}
+
+/* A clock that has jumped needs somebody. True: it has. */
+static bool show_clock(struct command *c, struct sosie_json *store)
+{
+	struct sosie_clock_state clock;
+	struct sosie_err err;
+	char line[1100];
+
+	if (sosie_clock_look(c->store, &clock, &err) < 0) {
+		sosie_json_set_str(store, "clock", err.what);
+		if (!c->json)
+			printf("  clock          %s\n", sosie_err_line(&err, line, sizeof(line)));
+		return true;
+	}
+	sosie_json_set_str(store, "clock", clock.jumped ? clock.what : NULL);
+	if (clock.jumped && !c->json)
+		printf("  clock          has JUMPED: %s. Nothing is pruned\n"
+		       "                 until you have run sosie clock accept\n",
+		       clock.what);
+	return clock.jumped;
 }
 
 /* --- document
@@ -177,16 +308,20 @@ static void show_rest(const struct sosie_group_status *s)
 }
 
 static void show_group(const struct overview *o, const struct sosie_name *tenant,
-                       const struct sosie_name *group, const struct sosie_group_status *s)
+                       const struct sosie_name *group, const struct sosie_group_status *s,
+                       const struct retention *r)
 {
 	printf("\n%s/%s\n", tenant->s, group->s);
 	show_state(o, s);
 	command_alarms_show(&o->open, "  ");
 	show_point(o, s);
-	if (s->head.epoch > 0)
+	if (s->head.epoch > 0) {
+		show_objective(r, s);
 		show_rest(s);
-	else
+		show_retention(r);
+	} else {
 		show_inbox(s);
+	}
 }
 
 /* --- the walk
@@ -209,6 +344,7 @@ static void one_failed(struct overview *o, const struct sosie_name *tenant, cons
 static void one_group(struct overview *o, const struct sosie_name *tenant, const struct sosie_name *group)
 {
 	static struct sosie_group_status s;
+	static struct retention r;
 	struct sosie_json *obj = sosie_json_push_obj(o->groups);
 	struct sosie_group *g = NULL;
 	struct sosie_err failure;
@@ -219,6 +355,8 @@ static void one_group(struct overview *o, const struct sosie_name *tenant, const
 	if (rc == 0)
 		rc = sosie_group_status(g, &s, &failure);
 	const bool opened = g != NULL;
+	if (opened)
+		look_at_retention(o->c, g, tenant, group, &r);
 	sosie_group_close(g);
 	memset(&o->open, 0, sizeof(o->open));
 	if (opened && rc == 0)
@@ -234,8 +372,10 @@ static void one_group(struct overview *o, const struct sosie_name *tenant, const
 	o->shown++;
 	o->alarms += has_alarm(o, &s);
 	document_group(o, obj, &s);
+	if (opened)
+		document_retention(obj, &r, &s);
 	if (!o->c->json)
-		show_group(o, tenant, group, &s);
+		show_group(o, tenant, group, &s, &r);
 }
 
 struct group_walk {
@@ -346,6 +486,7 @@ static int show_store(struct overview *o, struct sosie_err *err)
 	sosie_json_set_u64(obj, "fold_points", info.policy.fold_points);
 	if (o->c->json) {
 		show_space(o, obj, &space);
+		o->alarms += show_clock(o->c, obj);
 		return 0;
 	}
 	printf("store %s\n", o->c->store_path);
@@ -357,6 +498,7 @@ static int show_store(struct overview *o, struct sosie_err *err)
 	       info.reflink ? "reflink" : "copy (this filesystem has no reflink)");
 	printf("  I/O            %s (of this command; the keeper's is in its log)\n", o->c->io_reason);
 	show_space(o, obj, &space);
+	o->alarms += show_clock(o->c, obj);
 	return 0;
 }
 

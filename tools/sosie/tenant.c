@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "sosie/retention.h"
 #include "tools/sosie/command.h"
 
 /* All values of the command line, before anything is opened. */
@@ -61,6 +62,25 @@ static int open_tenant(struct command *c, struct sosie_limits *l, struct sosie_e
 	return 0;
 }
 
+/* As "sosie policy set TENANT quota=" does it: points may go by a smaller one, which waits. */
+static int set_quota(struct command *c, uint64_t quota, struct sosie_err *err)
+{
+	char time[COMMAND_TIME], size[32];
+	int64_t from_ms = 0;
+	int rc = sosie_policy_set(c->store, c->tenant.s, NULL, SOSIE_POLICY_QUOTA, quota, false, &from_ms,
+	                          err);
+
+	if (rc < 0)
+		return rc;
+	sosie_json_set_time(c->doc, "quota_from", from_ms);
+	if (from_ms && !c->json)
+		printf("The quota of %s holds from %s on: points may go by it.\n"
+		       "  Until then \"sosie policy show\" lists it, and \"sosie policy cancel\" takes it "
+		       "back\n",
+		       sosie_size_text(size, sizeof(size), quota), command_time(time, from_ms));
+	return 0;
+}
+
 int verb_tenant_set(struct command *c, struct sosie_err *err)
 {
 	struct sosie_limits changes = {.value = {0}}, l;
@@ -76,6 +96,8 @@ int verb_tenant_set(struct command *c, struct sosie_err *err)
 		}
 	if (rc == 0)
 		rc = sosie_limits_set(c->store, c->tenant.s, &l, err);
+	if (rc == 0 && given[SOSIE_LIMIT_QUOTA])
+		rc = set_quota(c, changes.value[SOSIE_LIMIT_QUOTA], err);
 	if (rc == 0) /* with the defaults */
 		rc = sosie_limits_get(c->store, c->tenant.s, &l, err);
 	if (rc < 0)

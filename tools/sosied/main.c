@@ -154,6 +154,8 @@ static int open_all(struct daemon *d, struct sosie_err *err)
 	if (rc == 0)
 		rc = sosie_pool_new(d->connector, d->clock, o->standby, &d->pool, err);
 	if (rc == 0)
+		rc = sosie_pool_trust(d->pool, o->signing, o->standby_key, err);
+	if (rc == 0)
 		rc = open_source(d, err);
 	if (rc != 0)
 		return rc;

@@ -15,6 +15,8 @@ static const struct option_spec specs[] = {
         {"to", "[USER@]HOST[:PORT]/TENANT/GROUP", NULL, false, "the standby, and what it is to be there"},
         {"identity", "FILE", "SOSIE_IDENTITY", false, "private key; without one the SSH agent is asked"},
         {"known-hosts", "FILE", "SOSIE_KNOWN_HOSTS", false, "must name the standby's host key"},
+        {"signing", "FILE", NULL, false, "key that signs what is sent (sosie keygen)"},
+        {"standby-key", "FILE", NULL, false, "the standby's public key: only its word counts"},
         {"state", "DIR", NULL, false, "state of this group (default below)"},
         {"once", NULL, NULL, false, "one point, then end"},
         {"interval", "TIME", NULL, false, "from one point to the next (default 1s)"},
@@ -149,6 +151,8 @@ static int get_target(struct sosied_options *o, struct sosie_err *err)
 		return rc;
 	sosie_target_text(o->standby, sizeof(o->standby), &o->ssh.target);
 	o->ssh.identity = options_get(&o->line, "identity");
+	o->signing = options_get(&o->line, "signing");
+	o->standby_key = options_get(&o->line, "standby-key");
 	return options_need(&o->line, "known-hosts", &o->ssh.known_hosts, err);
 }
 
@@ -418,6 +422,8 @@ struct sosie_config *sosied_options_config(struct sosied_options *o)
 	        .to = o->ssh.target,
 	        .identity = borrow(o->ssh.identity),
 	        .known_hosts = borrow(o->ssh.known_hosts),
+	        .signing = borrow(o->signing),
+	        .standby_key = borrow(o->standby_key),
 	        .cycles = 1,
 	};
 	snprintf(s->name.s, sizeof(s->name.s), "standby");

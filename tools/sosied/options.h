@@ -9,6 +9,7 @@
 struct sosied_options {
 	struct options line;
 	struct sosie_ssh_options ssh;
+	const char *signing, *standby_key; /* NULL: none */
 	struct sosie_hooks hooks;
 	struct sosie_replicate_options replicate; /* connector, source, clock, progress: the caller's */
 	struct sosie_name tenant, group;

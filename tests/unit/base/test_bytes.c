@@ -105,6 +105,90 @@ static void test_hex_only_exact_lower_case_is_taken(void **state)
 	assert_false(sosie_unhex(b, 2, ""));
 }
 
+static void test_ssh_types_come_back_and_lying_lengths_fail(void **state)
+{
+	static const uint8_t huge[] = {0xff, 0xff, 0xff, 0xff, 'a'}, over[] = {0, 0, 0, 2, 'a'};
+	struct sosie_writer w;
+	struct sosie_reader r;
+	uint8_t b[16];
+	size_t len;
+
+	(void)state;
+	sosie_writer_init(&w, b, sizeof(b));
+	sosie_put_ssh_u32(&w, 0x01020304);
+	sosie_put_ssh_string(&w, "abc", 3);
+	sosie_put_ssh_string(&w, "", 0);
+	assert_false(w.failed);
+	assert_int_equal(w.len, 4 + 7 + 4);
+	assert_memory_equal(b, "\1\2\3\4\0\0\0\3abc\0\0\0", 15);
+	sosie_put_ssh_u32(&w, 1);
+	assert_true(w.failed);
+	sosie_reader_init(&r, b, 15);
+	assert_int_equal(sosie_get_ssh_u32(&r), 0x01020304);
+	assert_memory_equal(sosie_get_ssh_string(&r, &len), "abc", 3);
+	assert_int_equal(len, 3);
+	assert_non_null(sosie_get_ssh_string(&r, &len));
+	assert_int_equal(len, 0);
+	assert_true(sosie_reader_done(&r));
+	sosie_reader_init(&r, huge, sizeof(huge));
+	assert_null(sosie_get_ssh_string(&r, &len));
+	assert_int_equal(len, 0);
+	assert_true(r.failed);
+	sosie_reader_init(&r, over, sizeof(over));
+	assert_null(sosie_get_ssh_string(&r, &len));
+}
+
+/* RFC 4648, section 10, and all bytes. */
+static void test_base64_comes_back(void **state)
+{
+	static const char *const texts[] = {"", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"};
+	uint8_t all[256], back[256];
+	char text[SOSIE_BASE64_LEN(256) + 1];
+	size_t len;
+
+	(void)state;
+	for (size_t n = 0; n < 7; n++) {
+		sosie_base64(text, "foobar", n);
+		assert_string_equal(text, texts[n]);
+		assert_int_equal(strlen(text), SOSIE_BASE64_LEN(n));
+	}
+	for (size_t i = 0; i < sizeof(all); i++)
+		all[i] = (uint8_t)(i * 167);
+	for (size_t n = 1; n <= sizeof(all); n++) {
+		sosie_base64(text, all, n);
+		assert_true(sosie_unbase64(text, strlen(text), back, n, &len));
+		assert_int_equal(len, n);
+		assert_memory_equal(back, all, n);
+		assert_false(sosie_unbase64(text, strlen(text), back, n - 1, &len));
+	}
+	sosie_base64(text,
+	             "\x00\x10\x83\x10\x51\x87\x20\x92\x8b\x30\xd3\x8f\x41\x14\x93\x51\x55\x97\x61\x96"
+	             "\x9b\x71\xd7\x9f\x82\x18\xa3\x92\x59\xa7\xa2\x9a\xab\xb2\xdb\xaf\xc3\x1c\xb3\xd3"
+	             "\x5d\xb7\xe3\x9e\xbb\xf3\xdf\xbf",
+	             48);
+	assert_string_equal(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/");
+}
+
+static void test_base64_other_spellings_are_refused(void **state)
+{
+	static const char *const wrong[] = {"",     "Z",     "Zg",       "Zg=",      "Zg===",   "=Zg=",
+	                                    "====", "Z===",  "Zh==",     "Zm9=",     "Zm 8",    "Zm-8",
+	                                    "Zm_8", "Zm8\n", "Zg==Zg==", "Zg==Zm9v", "Zm8=Zm8="};
+	char text[] = "Zm9v";
+	uint8_t back[16];
+	size_t len;
+	unsigned taken = 0;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		assert_false(sosie_unbase64(wrong[i], strlen(wrong[i]), back, sizeof(back), &len));
+	for (unsigned c = 0; c < 256; c++) {
+		text[1] = (char)c;
+		taken += sosie_unbase64(text, 4, back, sizeof(back), &len);
+	}
+	assert_int_equal(taken, 64);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -112,6 +196,9 @@ int main(void)
 	        cmocka_unit_test(test_bytes_string_with_nul_or_too_long_fails),
 	        cmocka_unit_test(test_sums_overflow_says_no),
 	        cmocka_unit_test(test_hex_only_exact_lower_case_is_taken),
+	        cmocka_unit_test(test_ssh_types_come_back_and_lying_lengths_fail),
+	        cmocka_unit_test(test_base64_comes_back),
+	        cmocka_unit_test(test_base64_other_spellings_are_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -83,9 +83,34 @@ static void test_clock_real_runs_and_random_differs(void **state)
 	assert_memory_not_equal(x, y, sizeof(x));
 }
 
+static void test_boot_is_named_and_its_clock_goes_on(void **state)
+{
+	struct sosie_clock *real = sosie_clock_real();
+	struct sosie_clock_virtual v;
+	char a[SOSIE_BOOT_ID], b[SOSIE_BOOT_ID];
+	(void)state;
+	sosie_boot_id(real, a);
+	sosie_boot_id(real, b);
+	assert_int_equal(strlen(a), SOSIE_BOOT_ID - 1);
+	assert_string_equal(a, b);
+	const int64_t before = sosie_boot_ms(real);
+	assert_true(before > 0 && sosie_boot_ms(real) >= before);
+	sosie_clock_virtual_init(&v, 5000, 1);
+	sosie_sleep_ms(&v.clock, 10);
+	v.wall_skew_ms = 100;
+	assert_int_equal(sosie_boot_ms(&v.clock), 10);
+	assert_int_equal(sosie_mono_ms(&v.clock), 5010);
+	assert_int_equal(sosie_wall_ms(&v.clock), 5110);
+	sosie_boot_id(&v.clock, a);
+	v.boots++;
+	sosie_boot_id(&v.clock, b);
+	assert_string_not_equal(a, b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(test_boot_is_named_and_its_clock_goes_on),
 	        cmocka_unit_test(test_time_text_agrees_with_libc_and_comes_back),
 	        cmocka_unit_test(test_time_parse_other_forms_are_refused),
 	        cmocka_unit_test(test_clock_virtual_sleep_advances_and_seed_repeats),

@@ -313,7 +313,7 @@ static void test_config_wrong_shape_names_line_and_allowed(void **state)
 	        {"unknown key of a group", SMALL "    intervall: 1s\n", 10,
 	         "\"intervall\" is no key of an entry of groups: allowed are name, standby, source"},
 	        {"unknown key of a standby", STANDBYS "    port: 22\ngroups:\n" GROUP, 5,
-	         "allowed are name, to, identity, known_hosts, cycles"},
+	         "allowed are name, to, identity, known_hosts, signing, standby_key, cycles"},
 	        {"unknown key of a volume", SMALL "        size: 1\n", 10, "allowed are name, path, opaque"},
 	        {"merge key", SMALL "    <<: {a: b}\n", 10, "\"<<\" is no key"},
 	        {"duplicate key", "state: /a\nstate: /b\n" SMALL, 2,

@@ -263,11 +263,24 @@ static void build_point(struct build *b, uint64_t n)
 	free(part.bytes);
 }
 
+/* Children are kept for all stores of the program: sweeps open thousands. */
+static void build_lend(struct sosie_store *store)
+{
+	static struct confined_home *home;
+	struct sosie_err err;
+
+	if (!home)
+		must(confined_home_new(&confined_kind, &home, &err), &err);
+	store->home = home;
+	store->home_lent = true;
+}
+
 static void build_open(struct build *b, struct sosie_io *io)
 {
 	struct sosie_err err;
 
 	must(sosie_store_open(io, &b->clock.clock, "/store", &b->store, &err), &err);
+	build_lend(b->store);
 	must(sosie_group_open(b->store, "acme", "erp", &b->g, &err), &err);
 }
 
@@ -292,6 +305,7 @@ static void build_start(struct build *b, uint64_t seed, bool reflink, uint64_t p
 	must(sosie_io_sim(b->disk, &b->io, &err), &err);
 	must(sosie_store_init(b->io, &b->clock.clock, "/store", &err), &err);
 	must(sosie_store_open(b->io, &b->clock.clock, "/store", &b->store, &err), &err);
+	build_lend(b->store);
 	must(sosie_io_ensure_dir(b->io, "/store/acme", 0755, &err), &err);
 	must(sosie_io_ensure_dir(b->io, "/store/acme/_inbox", 0755, &err), &err);
 	must(sosie_io_ensure_dir(b->io, "/store/acme/_outbox", 0755, &err), &err);

@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "sosie/audit.h"
 #include "sosie/message.h"
 #include "sosie/replicate.h"
 #include "sosie/store.h"
@@ -99,8 +100,24 @@ static int shifted_random(struct sosie_clock *c, void *dst, size_t len, struct s
 	return sosie_random(sosie_clock_real(), dst, len, err);
 }
 
-static const struct sosie_clock_ops shifted_ops = {shifted_wall_ms, shifted_mono_ms, shifted_sleep_ms,
-                                                   shifted_random};
+static int64_t shifted_boot_ms(struct sosie_clock *c)
+{
+	(void)c;
+	return sosie_boot_ms(sosie_clock_real());
+}
+
+static void shifted_boot_id(struct sosie_clock *c, char dst[SOSIE_BOOT_ID])
+{
+	(void)c;
+	sosie_boot_id(sosie_clock_real(), dst);
+}
+
+static const struct sosie_clock_ops shifted_ops = {.wall_ms = shifted_wall_ms,
+                                                   .mono_ms = shifted_mono_ms,
+                                                   .sleep_ms = shifted_sleep_ms,
+                                                   .random = shifted_random,
+                                                   .boot_ms = shifted_boot_ms,
+                                                   .boot_id = shifted_boot_id};
 
 /* --- the receiver's thread
  * ------------------------------------------------------------------------------------------------- */
@@ -250,7 +267,9 @@ static void make_store(struct harness *h)
 	must(sosie_store_init(h->io, sosie_clock_real(), h->store_path, &h->err), &h->err);
 	must(sosie_store_open(h->io, sosie_clock_real(), h->store_path, &h->store, &h->err), &h->err);
 	must(sosie_tenant_add(h->store, TENANT, 0, &h->err), &h->err);
-	must(sosie_key_add(h->store, TENANT, key_line, sizeof(key_line) - 1, &h->key, &h->err), &h->err);
+	must(sosie_key_add(h->store, TENANT, key_line, sizeof(key_line) - 1, SOSIE_KEY_SSH, NULL, 0, &h->key,
+	                   &h->err),
+	     &h->err);
 }
 
 static struct harness *harness_new(unsigned streams)

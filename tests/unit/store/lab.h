@@ -28,6 +28,7 @@ struct lab {
 	struct model model;              /* the source now */
 	struct model points[LAB_POINTS]; /* content of point i + 1 */
 	unsigned point_count;
+	struct sosie_signer *signer; /* of the source; NULL: nothing is signed */
 	struct sosie_err err;
 };
 
@@ -39,10 +40,21 @@ struct lab {
 			fail_msg("%s: %d %s", #call, rc_, (lab)->err.what);                                  \
 	} while (0)
 
+/* Children are kept for all stores of the program: sweeps open thousands. */
+static inline void lab_lend_home(struct lab *l)
+{
+	static struct confined_home *home;
+	if (!home)
+		OK(l, confined_home_new(&confined_kind, &home, &l->err));
+	l->store->home = home;
+	l->store->home_lent = true;
+}
+
 static inline void lab_open(struct lab *l)
 {
 	OK(l, sosie_io_sim(l->disk, &l->io, &l->err));
 	OK(l, sosie_store_open(l->io, &l->clock.clock, "/s", &l->store, &l->err));
+	lab_lend_home(l);
 }
 
 static inline void lab_close(struct lab *l)
@@ -62,6 +74,7 @@ static inline void lab_init(struct lab *l, uint64_t capacity, uint64_t quota, bo
 	OK(l, sosie_io_sim(l->disk, &l->io, &l->err));
 	OK(l, sosie_store_init(l->io, &l->clock.clock, "/s", &l->err));
 	OK(l, sosie_store_open(l->io, &l->clock.clock, "/s", &l->store, &l->err));
+	lab_lend_home(l);
 	OK(l, sosie_tenant_add(l->store, "acme", quota, &l->err));
 	model_init(&l->model, "acme", "erp");
 }
@@ -105,7 +118,8 @@ static inline struct make_upload lab_upload(struct lab *l, const struct change *
 	                        .store = "/s",
 	                        .model = &l->model,
 	                        .changes = changes,
-	                        .change_count = count};
+	                        .change_count = count,
+	                        .signer = l->signer};
 	u.parent = lab_head(l);
 	l->clock.now_ms += 10;
 	return u;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Acceptance: chains of points, what is refused, what waits, comparisons; over a simulated disk. */
+#include "sosie/audit.h"
 #include "tests/unit/store/lab.h"
 
 #define MIB (1u << 20)
@@ -165,7 +166,7 @@ static void test_lower_epoch_is_fenced(void **state)
 	two_points(&l);
 	struct sosie_group *g = lab_group(&l);
 	OK(&l, sosie_group_lock(g, "test", 0, &l.err));
-	OK(&l, chain_raise_epoch(g->chain, 2, 2, l.clock.now_ms, "operator", "drill", &l.err));
+	OK(&l, group_raise_epoch(g, 2, 2, "operator", "drill", &l.err));
 	sosie_group_close(g);
 	struct make_upload u = lab_upload(&l, c, 1);
 	make_upload(&u);
@@ -319,7 +320,7 @@ static void test_chain_counts_towards_the_quota(void **state)
 	model_add(&l.model, "root", MIB);
 	while (points < 300 && !r.refused) {
 		struct make_upload u = lab_upload(&l, NULL, 0);
-		u.pad_manifest = 10000;
+		u.empty_attachments = 95; /* some 10,000 bytes */
 		make_upload(&u);
 		r = lab_accept(&l);
 		points += (unsigned)r.accepted;
@@ -482,12 +483,13 @@ static void test_key_of_ssh_keygen_gets_its_fingerprint(void **state)
 	        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA ops@hq\n";
 	(void)state;
 	lab_init(&l, 1u << 28, 0, false);
-	OK(&l, sosie_key_add(l.store, "acme", line, sizeof(line) - 1, &k, &l.err));
+	OK(&l, sosie_key_add(l.store, "acme", line, sizeof(line) - 1, SOSIE_KEY_SSH, NULL, 0, &k, &l.err));
 	assert_string_equal(k.fingerprint, "SHA256:kmYcvdi2GkPeWxB6XLjrZB8JHsy2Hm8luHMFp9GMvqk");
 	assert_string_equal(k.comment, "ops@hq");
-	OK(&l, sosie_key_add(l.store, "acme", line, sizeof(line) - 1, &k, &l.err));
+	OK(&l, sosie_key_add(l.store, "acme", line, sizeof(line) - 1, SOSIE_KEY_SSH, NULL, 0, &k, &l.err));
 	for (size_t cut = 1; cut < sizeof(line) - 9; cut++)
-		assert_true(sosie_key_add(l.store, "acme", line, cut, &k, &l.err) < 0);
+		assert_true(sosie_key_add(l.store, "acme", line, cut, SOSIE_KEY_SSH, NULL, 0, &k, &l.err) <
+		            0);
 	lab_fini(&l);
 }
 

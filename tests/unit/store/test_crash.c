@@ -184,6 +184,7 @@ static bool fail_at(enum scenario scenario, uint64_t n, int sys)
 	sosie_store_close(l.store);
 	OK(&l, sosie_io_fault(l.io, &plan, &faulty, &l.err));
 	OK(&l, sosie_store_open(faulty, &l.clock.clock, "/s", &l.store, &l.err));
+	lab_lend_home(&l);
 	l.store->info.policy.fold_points = 2;
 	plan = (struct sosie_fault_plan){.kind = SOSIE_FAULT_ERROR, .at = n, .sys = sys};
 	sosie_keeper_accept(l.store, "acme", "erp", &r, &l.err);

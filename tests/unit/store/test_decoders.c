@@ -17,6 +17,8 @@
 #define SEED 20261122u
 
 struct bench {
+	struct confined_home *home;
+	struct sosie_clock_virtual clock;
 	struct sosie_digest group_ctx;
 	struct sosie_extent_volume volume;
 	struct sosie_hash *hash;
@@ -57,6 +59,8 @@ static void bench_init(struct bench *b)
 	struct sosie_err err;
 	memset(b, 0, sizeof(*b));
 	srand(SEED);
+	assert_int_equal(confined_home_new(&confined_kind, &b->home, &err), 0);
+	sosie_clock_virtual_init(&b->clock, 1790000000000, SEED);
 	b->hash = sosie_hash_new();
 	b->jobs = calloc(JOBS, sizeof(*b->jobs));
 	assert_true(b->hash && b->jobs);
@@ -81,13 +85,16 @@ static void bench_fini(struct bench *b)
 	free(b->jobs);
 	sosie_encoder_free(b->encoder);
 	sosie_hash_free(b->hash);
+	confined_home_free(b->home);
 }
 
 static struct decode_pool *pool(struct bench *b, bool threads)
 {
+	const struct decode_place place = {
+	        .home = b->home, .clock = &b->clock.clock, .tenant = "t", .group_ctx = &b->group_ctx};
 	struct decode_pool *p;
 	struct sosie_err err;
-	assert_int_equal(decode_pool_new(&b->group_ctx, &b->volume, threads, &p, &err), 0);
+	assert_int_equal(decode_pool_new(&place, &b->volume, threads, &p, &err), 0);
 	return p;
 }
 

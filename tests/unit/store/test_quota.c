@@ -6,8 +6,10 @@
 #include <ctype.h>
 
 #include "engine/store/alarm.h"
+#include "engine/store/policy.h"
 #include "engine/store/quota.h"
 #include "sosie/audit.h"
+#include "sosie/door.h"
 
 #define MIB (1u << 20)
 
@@ -42,6 +44,10 @@ static void limit(struct lab *l, const char *text)
 	bool inherit;
 	OK(l, sosie_limit_parse(text, &which, &value, &inherit, &l->err));
 	OK(l, sosie_limits_get(l->store, "acme", &limits, &l->err));
+	if (which == SOSIE_LIMIT_QUOTA) { /* the policy's: now, as if its delay had passed */
+		OK(l, tenant_set_quota(l->store, "acme", value, &l->err));
+		return;
+	}
 	limits.value[which] = value;
 	limits.set[which] = !inherit;
 	OK(l, sosie_limits_set(l->store, "acme", &limits, &l->err));
@@ -229,6 +235,7 @@ static void test_points_above_their_rate_wait_and_are_taken_in_time(void **state
 	lab_verdict(&t.l, &u, v);
 	assert_int_equal(v->kind, SOSIE_VERDICT_WAITING);
 	assert_int_equal(v->error.code, SOSIE_EPENDING);
+	assert_false(sosie_digest_is_zero(&v->manifest)); /* a source that pins a key wants it */
 	assert_non_null(strstr(v->error.what, "3 points a minute"));
 	assert_int_equal(quota_alarms(&t.l, "acme"), 1);
 	for (unsigned i = 0; i < 3; i++)
@@ -335,7 +342,7 @@ static void test_limits_are_set_shown_and_audited(void **state)
 {
 	struct two t;
 	struct sosie_limits l;
-	char entry[512] = "", text[40], *file;
+	char entry[512] = "", text[40], user[SOSIE_USER_MAX + 1], *file;
 	size_t len;
 	(void)state;
 	two_init(&t, 1u << 28, false);
@@ -344,10 +351,12 @@ static void test_limits_are_set_shown_and_audited(void **state)
 		assert_int_equal(l.set[i], i == SOSIE_LIMIT_QUOTA);
 		assert_int_equal(l.value[i] == 0, i == SOSIE_LIMIT_QUOTA);
 	}
+	OK(&t.l, sosie_tenant_set_user(t.l.store, "acme", "rx", &t.l.err));
 	limit(&t.l, "points=7");
-	limit(&t.l, "quota=3G");
+	limit(&t.l, "groups=3");
+	limit(&t.l, "quota=3G"); /* as a policy that ripens: what else the file has stays */
 	OK(&t.l, sosie_audit_each(t.l.store, "acme", last_tenant_entry, entry, &t.l.err));
-	assert_non_null(strstr(entry, "\"quota\":{\"from\":0,\"to\":3221225472}"));
+	assert_non_null(strstr(entry, "\"groups\":{\"from\":1024,\"to\":3}"));
 	assert_null(strstr(entry, "points"));
 	OK(&t.l, sosie_limits_get(t.l.store, "acme", &l, &t.l.err));
 	assert_int_equal(l.value[SOSIE_LIMIT_POINTS], 7);
@@ -362,6 +371,9 @@ static void test_limits_are_set_shown_and_audited(void **state)
 	lab_open(&t.l);
 	OK(&t.l, sosie_limits_get(t.l.store, "acme", &l, &t.l.err));
 	assert_int_equal(l.value[SOSIE_LIMIT_QUOTA], 3221225472);
+	assert_int_equal(l.value[SOSIE_LIMIT_GROUPS], 3);
+	OK(&t.l, sosie_tenant_user(t.l.store, "acme", user, &t.l.err));
+	assert_string_equal(user, "rx");
 	two_fini(&t);
 }
 

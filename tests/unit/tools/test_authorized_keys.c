@@ -14,15 +14,15 @@
 
 #include "tools/sosie/authorized_keys.c"
 
-static struct sosie_key_info key(void)
+static struct sosie_key key(void)
 {
-	struct sosie_key_info k;
+	struct sosie_key k;
 
 	memset(&k, 0, sizeof(k));
-	snprintf(k.id, sizeof(k.id), "0123456789abcdef");
-	snprintf(k.type, sizeof(k.type), "ssh-ed25519");
-	snprintf(k.blob, sizeof(k.blob), "AAAAC3Nz");
-	snprintf(k.comment, sizeof(k.comment), "backup@primary");
+	snprintf(k.info.id, sizeof(k.info.id), "0123456789abcdef");
+	snprintf(k.info.type, sizeof(k.info.type), "ssh-ed25519");
+	snprintf(k.info.blob, sizeof(k.info.blob), "AAAAC3Nz");
+	snprintf(k.info.comment, sizeof(k.info.comment), "backup@primary");
 	return k;
 }
 
@@ -62,7 +62,7 @@ static void assert_shell_words(const char *line, const char *store)
 
 static void test_authorized_keys_plain_path_is_the_documented_line(void **state)
 {
-	struct sosie_key_info k = key();
+	struct sosie_key k = key();
 	struct sosie_err err;
 	char line[4096];
 
@@ -75,6 +75,29 @@ static void test_authorized_keys_plain_path_is_the_documented_line(void **state)
 	              "0123456789abcdef\" ssh-ed25519 AAAAC3Nz backup@primary");
 }
 
+static void test_authorized_keys_groups_are_options_and_as_many_as_there_may_be_fit(void **state)
+{
+	struct sosie_key k = key();
+	struct sosie_err err;
+	char line[12000], last[160];
+
+	(void)state;
+	k.group_count = 2;
+	snprintf(k.groups[0].s, sizeof(k.groups[0].s), "erp");
+	snprintf(k.groups[1].s, sizeof(k.groups[1].s), "crm-2");
+	assert_int_equal(authorized_keys_line(line, sizeof(line), "/r", "/srv/sosie", "acme", &k, &err), 0);
+	assert_non_null(strstr(line, " --key 0123456789abcdef --group erp --group crm-2\" ssh-ed25519 "));
+	k.group_count = SOSIE_KEY_GROUPS_MAX;
+	for (unsigned i = 0; i < k.group_count; i++) {
+		memset(k.groups[i].s, 'x', SOSIE_NAME_MAX);
+		k.groups[i].s[SOSIE_NAME_MAX] = '\0';
+		k.groups[i].s[0] = (char)('A' + i % 26);
+	}
+	assert_int_equal(authorized_keys_line(line, sizeof(line), "/r", "/srv/sosie", "acme", &k, &err), 0);
+	snprintf(last, sizeof(last), " --group %s\" ssh-ed25519 ", k.groups[k.group_count - 1].s);
+	assert_non_null(strstr(line, last));
+}
+
 static void test_authorized_keys_odd_paths_survive_both_readers(void **state)
 {
 	static const char *const stores[] = {"/srv/so sie",
@@ -84,7 +107,7 @@ static void test_authorized_keys_odd_paths_survive_both_readers(void **state)
 	                                     "/srv/(x){y}[z]*?",
 	                                     "/srv/#~",
 	                                     "/srv/d\xc3\xa9p\xc3\xb4t"};
-	struct sosie_key_info k = key();
+	struct sosie_key k = key();
 	struct sosie_err err;
 	char line[4096];
 
@@ -101,7 +124,7 @@ static void test_authorized_keys_unsafe_paths_are_refused(void **state)
 {
 	static const char *const stores[] = {"/srv/it's", "/srv/a\"b", "/srv/a\\b",
 	                                     "/srv/a\nb", "/srv/a!b",  "/srv/a\x7f"};
-	struct sosie_key_info k = key();
+	struct sosie_key k = key();
 	struct sosie_err err;
 	char line[4096];
 
@@ -119,12 +142,12 @@ static void test_authorized_keys_unsafe_paths_are_refused(void **state)
 
 static void test_authorized_keys_comment_cannot_add_a_line(void **state)
 {
-	struct sosie_key_info k = key();
+	struct sosie_key k = key();
 	struct sosie_err err;
 	char line[4096];
 
 	(void)state;
-	snprintf(k.comment, sizeof(k.comment), "a\nssh-ed25519 AAAA evil");
+	snprintf(k.info.comment, sizeof(k.info.comment), "a\nssh-ed25519 AAAA evil");
 	assert_int_equal(authorized_keys_line(line, sizeof(line), "/usr/bin/sosie-receive", "/srv/sosie",
 	                                      "acme", &k, &err),
 	                 0);
@@ -135,6 +158,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test(test_authorized_keys_plain_path_is_the_documented_line),
+	        cmocka_unit_test(test_authorized_keys_groups_are_options_and_as_many_as_there_may_be_fit),
 	        cmocka_unit_test(test_authorized_keys_odd_paths_survive_both_readers),
 	        cmocka_unit_test(test_authorized_keys_unsafe_paths_are_refused),
 	        cmocka_unit_test(test_authorized_keys_comment_cannot_add_a_line),
