@@ -81,22 +81,49 @@ static int note_ack(struct sosie_session *s, const struct sosie_message *m, stru
 	return 0;
 }
 
+/* What a receiver may say of itself. All that is decided by the keeper or by the source (fenced, refused, loss …)
+ * counts only where it is judged or signed, so a receiver that says it is told as one. */
+static const enum sosie_code receivers_codes[] = {
+        SOSIE_ENOMEM,    SOSIE_EPEER,  SOSIE_ETIMEOUT, SOSIE_EBUSY,   SOSIE_ENOSPACE,     SOSIE_EIO,
+        SOSIE_ECORRUPT,  SOSIE_EPROTO, SOSIE_ENOTFOUND, SOSIE_EUNSUPPORTED, SOSIE_EINTERNAL, SOSIE_EDENIED,
+        SOSIE_EAUTH,     SOSIE_EQUOTA, SOSIE_EEXISTS,  SOSIE_ENOTSTORE, SOSIE_ENEWER,      SOSIE_ENAME};
+
+static void receivers_word(const struct sosie_err *told, struct sosie_err *out)
+{
+	bool may = false;
+	for (size_t i = 0; i < sizeof receivers_codes / sizeof receivers_codes[0]; i++)
+		may = may || told->code == receivers_codes[i];
+	*out = *told;
+	if (may)
+		return;
+	if (told->code == SOSIE_EINTR) { /* it ends, we do not */
+		out->code = SOSIE_EPEER;
+		return;
+	}
+	sosie_err_set(out, SOSIE_EPROTO, "the standby's receiver says \"%s\", which is not its to say: %s",
+	              sosie_code_name(told->code), told->what);
+	sosie_err_action(out, "ask the standby's operator, by telephone, whether its receiver is what it should be");
+}
+
 /* An error from the other side: *err gets it. One that the session survives and that is not of the awaited
  * request belongs to data. */
 static int note_error(struct sosie_session *s, const struct sosie_message *m, bool mine,
                       struct sosie_err *err)
 {
-	*err = m->error;
-	if (!verbs_survives(m->error.code))
-		return session_break(s, -(int)m->error.code, err);
+	struct sosie_err word;
+	receivers_word(&m->error, &word);
+	if (err)
+		*err = word;
+	if (!verbs_survives(word.code))
+		return session_break(s, -(int)word.code, err);
 	if (mine)
-		return -(int)m->error.code;
+		return -(int)word.code;
 	if (!s->part_open) {
 		sosie_err_set(err, SOSIE_EPROTO, "the standby answered a request that was not made");
 		return session_break(s, -SOSIE_EPROTO, err);
 	}
 	s->part_failed = true;
-	s->part_err = m->error;
+	s->part_err = word;
 	return 0;
 }
 

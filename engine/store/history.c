@@ -172,6 +172,8 @@ static int chain_text(struct item *item, const struct chain_entry *e, void **bod
 		item->entry.text = acceptance;
 		item->entry.len = len;
 	}
+	if (!rc) /* the signature is verify's business */
+		item->entry.len = sosie_signed_text(item->entry.text, item->entry.len);
 	return rc;
 }
 
