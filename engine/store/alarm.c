@@ -14,10 +14,15 @@
 #include <string.h>
 
 #include "engine/store/alarm.h"
+#include "engine/store/audit.h"
 
 #define MINUTE_MS 60000
 #define CLOSINGS_A_MINUTE 5u
 #define UNSAVED_MS 10000
+/* How long a held audit log is waited for. The keeper's work must not: an opening may lack its entry, and what
+ * closes by itself does so at its next look. */
+#define OPEN_WAIT_MS 300
+#define CLOSE_WAIT_MS 1500 /* of an operator; under the lock of alarms */
 
 static const char file_was_damaged[] =
         "the file of alarms was damaged: those of before are in alarms.json.damaged beside it";
@@ -69,9 +74,13 @@ uint64_t sosie_alarm_version(const struct sosie_store *store)
 /* --- the audit log
  * ------------------------------------------------------------------------------------------------ */
 
-static int audit(struct sosie_store *store, const struct sosie_alarm *a, const char *what,
+static int audit(struct sosie_store *store, const struct sosie_alarm *a, const char *what, int64_t wait_ms,
                  struct sosie_err *err)
 {
+	struct audit_log *log;
+	int rc = audit_log_get(store, a->tenant.s[0] ? a->tenant.s : NULL, &log, err);
+	if (rc)
+		return rc;
 	char id[SOSIE_ALARM_ID];
 	struct sosie_json *j = sosie_json_new();
 	sosie_json_set_str(j, "alarm", sosie_alarm_id(id, a->number));
@@ -81,8 +90,7 @@ static int audit(struct sosie_store *store, const struct sosie_alarm *a, const c
 	sosie_json_set_str(j, "text", a->text);
 	sosie_json_set_u64(j, "count", a->count);
 	sosie_json_set_str(j, "reason", a->reason[0] ? a->reason : NULL);
-	return sosie_audit_append(store, a->tenant.s[0] ? a->tenant.s : NULL, SOSIE_AUDIT_ALARM, j, NULL,
-	                          err);
+	return audit_append(store, log, SOSIE_AUDIT_ALARM, j, wait_ms, NULL, err);
 }
 
 /* --- numbers
@@ -180,9 +188,9 @@ static int open_alarm(struct sosie_store *store, struct alarm_place *p, enum sos
 	p->damaged = false;
 	sosie_io_close(store->io, lock, NULL);
 	if (!rc && opened.number)
-		rc = audit(store, &opened, "opened", err);
+		rc = audit(store, &opened, "opened", OPEN_WAIT_MS, err);
 	if (!rc && lost.number)
-		rc = audit(store, &lost, "opened", err);
+		rc = audit(store, &lost, "opened", OPEN_WAIT_MS, err);
 	return rc;
 }
 
@@ -200,7 +208,7 @@ static bool closed_often(struct sosie_store *store, const struct alarm_place *p)
 }
 
 static int close_locked(struct sosie_store *store, struct alarm_place *p, uint64_t number, const char *reason,
-                        struct sosie_alarm *out, struct sosie_err *err)
+                        int64_t wait_ms, struct sosie_alarm *out, struct sosie_err *err)
 {
 	struct held_alarm *h = NULL;
 	int rc = alarm_place_ready(store, p, err);
@@ -213,7 +221,7 @@ static int close_locked(struct sosie_store *store, struct alarm_place *p, uint64
 	closed.closed_ms = sosie_wall_ms(store->clock);
 	if (reason)
 		set_text(closed.reason, sizeof(closed.reason), reason);
-	rc = audit(store, &closed, "closed", err);
+	rc = audit(store, &closed, "closed", wait_ms, err);
 	if (rc)
 		return rc;
 	h->a = closed;
@@ -223,12 +231,12 @@ static int close_locked(struct sosie_store *store, struct alarm_place *p, uint64
 }
 
 static int close_alarm(struct sosie_store *store, struct alarm_place *p, uint64_t number, const char *reason,
-                       struct sosie_alarm *out, struct sosie_err *err)
+                       int64_t wait_ms, struct sosie_alarm *out, struct sosie_err *err)
 {
 	struct sosie_file *lock = NULL;
 	int rc = alarm_lock(store, &lock, err);
 	if (!rc)
-		rc = close_locked(store, p, number, reason, out, err);
+		rc = close_locked(store, p, number, reason, wait_ms, out, err);
 	sosie_io_close(store->io, lock, NULL);
 	return rc;
 }
@@ -251,7 +259,7 @@ int sosie_alarm_set(struct sosie_store *store, const char *tenant, const char *g
 	if (text)
 		see_again(store, p, h, text);
 	else if (!closed_often(store, p))
-		return close_alarm(store, p, h->a.number, NULL, NULL, err);
+		return close_alarm(store, p, h->a.number, NULL, 0, NULL, err);
 	return 0;
 }
 
@@ -323,7 +331,7 @@ int sosie_alarm_close(struct sosie_store *store, const char *id, const char *rea
 		return refuse_close(&s.found, err);
 	const char *tenant = s.found.tenant.s[0] ? s.found.tenant.s : NULL;
 	rc = alarm_place_get(store, tenant, s.found.group.s[0] ? s.found.group.s : NULL, &p, err);
-	return rc ? rc : close_alarm(store, p, s.number, reason, out, err);
+	return rc ? rc : close_alarm(store, p, s.number, reason, CLOSE_WAIT_MS, out, err);
 }
 
 /* --- listing

@@ -32,6 +32,7 @@
 #define DUE_MS 3600000        /* from one prune to the next */
 #define AUDIT_RANGES_MAX 300u /* in one entry */
 #define QUOTA_HEADROOM 16u    /* a sixteenth of a quota is kept free of what is only wished */
+#define PRUNE_SLACK (1u << 20) /* what pruning takes itself, and estimates miss */
 #define RESERVE_MARGIN 4u     /* pruning for room begins a fourth above the reserve, at which uploads wait */
 
 struct plan {
@@ -520,7 +521,7 @@ static int shortage(struct sosie_group *g, uint64_t *out, struct sosie_err *err)
 	if (rc)
 		return rc;
 	if (!sosie_add_u64(need, space.reserve_bytes, &need) ||
-	    !sosie_add_u64(need, space.reserve_bytes / RESERVE_MARGIN, &need))
+	    !sosie_add_u64(need, space.reserve_bytes / RESERVE_MARGIN + PRUNE_SLACK, &need))
 		need = UINT64_MAX;
 	*out = need > space.free_bytes ? need - space.free_bytes : 0;
 	rc = tenant_quota(g->store, g->tenant.s, &quota, err);
