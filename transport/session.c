@@ -81,12 +81,12 @@ static int note_ack(struct sosie_session *s, const struct sosie_message *m, stru
 	return 0;
 }
 
-/* What a receiver may say of itself. All that is decided by the keeper or by the source (fenced, refused, loss …)
- * counts only where it is judged or signed, so a receiver that says it is told as one. */
+/* What a receiver may say of itself. All that is decided by the keeper or by the source (fenced, refused,
+ * loss …) counts only where it is judged or signed, so a receiver that says it is told as one. */
 static const enum sosie_code receivers_codes[] = {
-        SOSIE_ENOMEM,    SOSIE_EPEER,  SOSIE_ETIMEOUT, SOSIE_EBUSY,   SOSIE_ENOSPACE,     SOSIE_EIO,
-        SOSIE_ECORRUPT,  SOSIE_EPROTO, SOSIE_ENOTFOUND, SOSIE_EUNSUPPORTED, SOSIE_EINTERNAL, SOSIE_EDENIED,
-        SOSIE_EAUTH,     SOSIE_EQUOTA, SOSIE_EEXISTS,  SOSIE_ENOTSTORE, SOSIE_ENEWER,      SOSIE_ENAME};
+        SOSIE_ENOMEM,   SOSIE_EPEER,  SOSIE_ETIMEOUT,  SOSIE_EBUSY,        SOSIE_ENOSPACE,  SOSIE_EIO,
+        SOSIE_ECORRUPT, SOSIE_EPROTO, SOSIE_ENOTFOUND, SOSIE_EUNSUPPORTED, SOSIE_EINTERNAL, SOSIE_EDENIED,
+        SOSIE_EAUTH,    SOSIE_EQUOTA, SOSIE_EEXISTS,   SOSIE_ENOTSTORE,    SOSIE_ENEWER,    SOSIE_ENAME};
 
 static void receivers_word(const struct sosie_err *told, struct sosie_err *out)
 {
@@ -102,7 +102,8 @@ static void receivers_word(const struct sosie_err *told, struct sosie_err *out)
 	}
 	sosie_err_set(out, SOSIE_EPROTO, "the standby's receiver says \"%s\", which is not its to say: %s",
 	              sosie_code_name(told->code), told->what);
-	sosie_err_action(out, "ask the standby's operator, by telephone, whether its receiver is what it should be");
+	sosie_err_action(
+	        out, "ask the standby's operator, by telephone, whether its receiver is what it should be");
 }
 
 /* An error from the other side: *err gets it. One that the session survives and that is not of the awaited

@@ -511,3 +511,10 @@ void sosie_manifest_digest(struct sosie_hash *h, const void *text, size_t len, s
 	sosie_hash_add(h, text, len);
 	sosie_hash_end(h, out);
 }
+
+void sosie_commit_digest(struct sosie_hash *h, const void *bytes, size_t len, struct sosie_digest *out)
+{
+	sosie_hash_start(h, "sosie commit v1");
+	sosie_hash_add(h, bytes, len);
+	sosie_hash_end(h, out);
+}

@@ -222,10 +222,10 @@ static bool has_head(enum sosie_verdict_kind kind)
 
 static int get_verdict(const struct sosie_json *doc, struct sosie_verdict *v, struct sosie_err *err)
 {
-	static const char *const with_head[] = {"format",   "kind", "upload", "verdict",
-	                                        "manifest", "time", "head",   NULL};
-	static const char *const with_error[] = {"format",   "kind", "upload", "verdict",
-	                                         "manifest", "time", "error",  NULL};
+	static const char *const with_head[] = {"format",    "kind", "upload", "verdict",
+	                                        "committed", "time", "head",   NULL};
+	static const char *const with_error[] = {"format",    "kind", "upload", "verdict",
+	                                         "committed", "time", "error",  NULL};
 	struct sosie_json *head;
 	int rc = get_kind(doc, "verdict", err);
 
@@ -235,8 +235,8 @@ static int get_verdict(const struct sosie_json *doc, struct sosie_verdict *v, st
 		rc = sosie_json_only(doc, has_head(v->kind) ? with_head : with_error, err);
 	if (rc == 0)
 		rc = sosie_json_hex(doc, "upload", v->upload.b, sizeof(v->upload.b), err);
-	if (rc == 0 && sosie_json_has(doc, "manifest"))
-		rc = sosie_json_hex(doc, "manifest", v->manifest.b, sizeof(v->manifest.b), err);
+	if (rc == 0 && sosie_json_has(doc, "committed"))
+		rc = sosie_json_hex(doc, "committed", v->committed.b, sizeof(v->committed.b), err);
 	if (rc == 0)
 		rc = get_time(doc, &v->time_ms, err);
 	if (rc != 0 || !has_head(v->kind))
@@ -306,8 +306,8 @@ static void set_verdict(struct sosie_json *doc, const struct sosie_verdict *v)
 	sosie_json_set_str(doc, "kind", "verdict");
 	sosie_json_set_hex(doc, "upload", v->upload.b, sizeof(v->upload.b));
 	sosie_json_set_str(doc, "verdict", verdict_names[v->kind]);
-	if (!sosie_digest_is_zero(&v->manifest))
-		sosie_json_set_hex(doc, "manifest", v->manifest.b, sizeof(v->manifest.b));
+	if (!sosie_digest_is_zero(&v->committed))
+		sosie_json_set_hex(doc, "committed", v->committed.b, sizeof(v->committed.b));
 	set_time(doc, v->time_ms);
 	obj = sosie_json_add_obj(doc, has_head(v->kind) ? "head" : "error");
 	if (has_head(v->kind)) {

@@ -118,6 +118,7 @@ static int keep_manifest(struct sosie_replicator *r, const char *text, size_t le
 	r->pending_held = p->view.s[0] != '\0';
 	p->committed = true;
 	text_digest(r, text, len, &p->manifest);
+	sosie_commit_digest(r->hash, text, len, &r->committed);
 	return replicator_save(r, true, err);
 }
 
@@ -288,10 +289,21 @@ static int reopen_pending(struct sosie_replicator *r, struct sosie_err *err)
 	return replicator_save(r, true, err);
 }
 
+/* Of a commit that another process made: its bytes are in the state folder, unless the power went. */
+static void know_committed(struct sosie_replicator *r)
+{
+	char *text = NULL;
+	size_t len = 0;
+
+	memset(&r->committed, 0, sizeof(r->committed));
+	if (read_manifest(r, &text, &len, NULL) == 0)
+		sosie_commit_digest(r->hash, text, len, &r->committed);
+	free(text);
+}
+
 int commit_pending(struct sosie_replicator *r, struct sosie_err *err)
 {
 	const struct sosie_upload_id id = r->state.pending.upload;
-	const struct sosie_digest manifest = r->state.pending.manifest;
 	struct sosie_part_state *parts = NULL;
 	struct sosie_verdict *v = calloc(1, sizeof(*v));
 	struct sosie_session *s;
@@ -301,6 +313,7 @@ int commit_pending(struct sosie_replicator *r, struct sosie_err *err)
 	size_t len = 0;
 	int rc = v ? session_get(r, 0, &s, err) : sosie_err_set(err, SOSIE_ENOMEM, "no memory for a verdict");
 
+	know_committed(r);
 	if (rc == 0)
 		rc = sosie_session_wait(s, r->o.group, &id, 0, &text, &len, &r->keeper, err);
 	if (rc == 0 && !text) {
@@ -322,7 +335,7 @@ int commit_pending(struct sosie_replicator *r, struct sosie_err *err)
 		}
 	}
 	if (rc == 0)
-		rc = verdict_wait(r, &id, &manifest, v, err);
+		rc = verdict_wait(r, &id, &r->committed, v, err);
 	if (rc == 0)
 		rc = take_verdict(r, v, err);
 
@@ -353,7 +366,7 @@ int commit_point(struct sosie_replicator *r, enum sosie_consistency label, struc
 	if (!v)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a verdict");
 	sosie_progress(r->o.progress, "waiting for accepted", 0, 0);
-	rc = verdict_wait(r, &r->state.pending.upload, &r->state.pending.manifest, v, err);
+	rc = verdict_wait(r, &r->state.pending.upload, &r->committed, v, err);
 	if (rc == 0)
 		rc = take_verdict(r, v, err);
 	free(v);

@@ -26,9 +26,9 @@ struct asks {
 struct comparison {
 	struct sosie_replicator *r;
 	struct sosie_session *session;
-	struct part part;             /* of the question under way */
-	struct sosie_digest manifest; /* the same */
-	uint8_t *buffer;              /* SEND_ENTRIES entries */
+	struct part part;              /* of the question under way */
+	struct sosie_digest committed; /* the same */
+	uint8_t *buffer;               /* SEND_ENTRIES entries */
 	size_t buffered;
 	struct sosie_compare_entry entry;
 	struct sosie_err *err;
@@ -147,10 +147,10 @@ static int commit_question(struct comparison *c, const struct sosie_upload_id *i
 		snprintf(m.software, sizeof(m.software), "%s", SOFTWARE);
 		rc = sosie_manifest_text(&m, &text, &len, c->err);
 	}
-	if (rc == 0) {
-		sosie_manifest_digest(r->hash, text, len, &c->manifest);
+	if (rc == 0)
 		rc = trust_sign(r->o.pool, SOSIE_SIGN_MANIFEST, &text, &len, c->err);
-	}
+	if (rc == 0)
+		sosie_commit_digest(r->hash, text, len, &c->committed);
 	if (rc == 0)
 		rc = sosie_session_commit(c->session, r->o.group, id, text, len, &r->keeper, c->err);
 	free(text);
@@ -162,7 +162,7 @@ static int commit_question(struct comparison *c, const struct sosie_upload_id *i
 static int await_answer(struct comparison *c, const struct sosie_upload_id *id)
 {
 	struct sosie_verdict *v = malloc(sizeof(*v));
-	int rc = v ? verdict_wait(c->r, id, &c->manifest, v, c->err)
+	int rc = v ? verdict_wait(c->r, id, &c->committed, v, c->err)
 	           : sosie_err_set(c->err, SOSIE_ENOMEM, "no memory for a verdict");
 
 	if (rc == -SOSIE_EPENDING || rc == -SOSIE_ENOKEEPER)

@@ -152,9 +152,10 @@ struct sosie_replicator {
 	bool views_emptied;                 /* a view was emptied while it was read */
 	struct sosie_head *head;
 	struct sosie_cycle_result *result;
-	struct sosie_view_id view_id; /* of the cut that is worked on; empty: none, or none that is kept */
-	struct state_cut cut;         /* of that cut, or of the one that an upload was begun from */
-	struct doubtful *doubtful;    /* ascending */
+	struct sosie_view_id view_id;  /* of the cut that is worked on; empty: none, or none that is kept */
+	struct sosie_digest committed; /* of the pending upload's commit; zero: not known here */
+	struct state_cut cut;          /* of that cut, or of the one that an upload was begun from */
+	struct doubtful *doubtful;     /* ascending */
 	size_t doubtful_count;
 };
 
@@ -287,10 +288,11 @@ int replicator_open_on(const struct sosie_replicate_options *options, struct sos
 /* resume.c: goes on with the pending upload, or drops it. */
 int resume_pending(struct sosie_replicator *r, bool *resumed, struct sosie_err *err);
 
-/* verdict.c: waits for the keeper's word on a committed upload; accepted or differs: 0. manifest: digest of
- * what was committed. An accepted one is kept as a receipt where the standby's key is pinned. */
+/* verdict.c: waits for the keeper's word on a committed upload; accepted or differs: 0. committed: digest of
+ * what was committed (sosie_commit_digest), zero when it is not known any more. An accepted one is kept as a
+ * receipt where the standby's key is pinned. */
 int verdict_wait(struct sosie_replicator *r, const struct sosie_upload_id *id,
-                 const struct sosie_digest *manifest, struct sosie_verdict *out, struct sosie_err *err);
+                 const struct sosie_digest *committed, struct sosie_verdict *out, struct sosie_err *err);
 int verdict_error(const struct sosie_replicator *r, const struct sosie_verdict *v, struct sosie_err *err);
 
 /* commit.c */

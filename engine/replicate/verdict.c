@@ -59,14 +59,17 @@ int verdict_error(const struct sosie_replicator *r, const struct sosie_verdict *
 	        err, "the upload was dropped here; the next run begins a new one from the standby's head");
 }
 
-/* Is it about this very upload? The id is a receiver's to choose, so a receiver could show an old word about
- * another upload of that id: what the keeper signed names the manifest too. */
+/* Is it about this very upload? The id is a receiver's to choose, and the bytes that it hands the keeper
+ * under it: what the keeper signs names what it was given. Of an upload whose bytes are not known here any
+ * more only an acceptance is believed, which names the manifest. */
 static int fits(const struct sosie_replicator *r, const struct sosie_upload_id *id,
-                const struct sosie_digest *manifest, const struct sosie_verdict *v, struct sosie_err *err)
+                const struct sosie_digest *committed, const struct sosie_verdict *v, struct sosie_err *err)
 {
+	const bool known = !sosie_digest_is_zero(committed), said = !sosie_digest_is_zero(&v->committed);
+
 	if (memcmp(&v->upload, id, sizeof(*id)) == 0 &&
-	    (sosie_digest_equal(&v->manifest, manifest) ||
-	     (sosie_digest_is_zero(&v->manifest) && !trust_pinned(r->o.pool))))
+	    (known && said ? sosie_digest_equal(&v->committed, committed)
+	                   : !trust_pinned(r->o.pool) || (!known && v->kind == SOSIE_VERDICT_ACCEPTED)))
 		return 0;
 	return sosie_err_set(err, SOSIE_EPROTO, "the standby's verdict is about another upload");
 }
@@ -82,7 +85,7 @@ static int keep_receipt(struct sosie_replicator *r, const char *text, size_t len
 }
 
 static int ask(struct sosie_replicator *r, const struct sosie_upload_id *id,
-               const struct sosie_digest *manifest, uint32_t ms, struct sosie_verdict *out, bool *there,
+               const struct sosie_digest *committed, uint32_t ms, struct sosie_verdict *out, bool *there,
                struct sosie_err *err)
 {
 	struct sosie_session *s;
@@ -101,7 +104,7 @@ static int ask(struct sosie_replicator *r, const struct sosie_upload_id *id,
 	if (rc == 0)
 		rc = sosie_verdict_parse(text, plain, out, err);
 	if (rc == 0)
-		rc = fits(r, id, manifest, out, err);
+		rc = fits(r, id, committed, out, err);
 	if (rc == 0 && out->kind == SOSIE_VERDICT_ACCEPTED && trust_pinned(r->o.pool))
 		rc = keep_receipt(r, text, len, err);
 	free(text);
@@ -110,7 +113,7 @@ static int ask(struct sosie_replicator *r, const struct sosie_upload_id *id,
 }
 
 int verdict_wait(struct sosie_replicator *r, const struct sosie_upload_id *id,
-                 const struct sosie_digest *manifest, struct sosie_verdict *out, struct sosie_err *err)
+                 const struct sosie_digest *committed, struct sosie_verdict *out, struct sosie_err *err)
 {
 	int64_t now = sosie_mono_ms(r->o.clock), end = now + (int64_t)r->o.accept_wait_ms;
 	struct sosie_err reason = {0};
@@ -118,7 +121,7 @@ int verdict_wait(struct sosie_replicator *r, const struct sosie_upload_id *id,
 
 	for (;;) {
 		int64_t left = end > now ? end - now : 0;
-		int rc = ask(r, id, manifest, (uint32_t)(left < WAIT_STEP_MS ? left : WAIT_STEP_MS), out,
+		int rc = ask(r, id, committed, (uint32_t)(left < WAIT_STEP_MS ? left : WAIT_STEP_MS), out,
 		             &there, err);
 
 		if (rc != 0)

@@ -24,9 +24,10 @@ struct accept {
 	struct sosie_group *g;
 	struct upload *u;
 	struct sosie_manifest m;
-	struct sosie_digest digest; /* of the manifest */
-	size_t text_len;            /* of it, without its signature */
-	int64_t unpack_ns;          /* processor time of children that decoded for it */
+	struct sosie_digest digest;    /* of the manifest */
+	struct sosie_digest committed; /* of all that was committed, signature included */
+	size_t text_len;               /* of the manifest, without its signature */
+	int64_t unpack_ns;             /* processor time of children that decoded for it */
 	uint64_t point, stored, applied;
 	bool refused; /* the failure is the upload's */
 	bool touched; /* head was marked open for it */
@@ -68,13 +69,14 @@ static int parse_manifest(struct accept *a, size_t len, struct sosie_err *err)
 	return rc;
 }
 
-/* Its digest: what a verdict is about, also one that says that the upload waits. */
+/* Its digests: what a verdict is about, also one that says that the upload waits. */
 static int know_manifest(struct accept *a, struct sosie_err *err)
 {
 	int rc = upload_read(a->g, a->u, err);
 	if (rc)
-		return rc;
+		return upload_at_fault(rc) ? refuse(a, rc) : rc;
 	a->text_len = sosie_signed_text(a->u->manifest, a->u->manifest_len);
+	sosie_commit_digest(a->g->hash, a->u->manifest, a->u->manifest_len, &a->committed);
 	sosie_manifest_digest(a->g->hash, a->u->manifest, a->text_len, &a->digest);
 	return 0;
 }
@@ -82,13 +84,7 @@ static int know_manifest(struct accept *a, struct sosie_err *err)
 static int read_manifest(struct accept *a, struct sosie_err *err)
 {
 	struct sosie_group *g = a->g;
-	bool unsigned_one = false;
-	int rc = signing_check(g->store, g->tenant.s, g->name.s, SOSIE_SIGN_MANIFEST, a->u->manifest,
-	                       a->u->manifest_len, &unsigned_one, err);
-	if (unsigned_one)
-		return refuse(a, rc);
-	if (!rc)
-		rc = parse_manifest(a, a->text_len, err);
+	int rc = parse_manifest(a, a->text_len, err);
 	if (rc && !upload_at_fault(rc))
 		return rc;
 	if (!rc && (strcmp(a->m.tenant.s, g->tenant.s) != 0 || strcmp(a->m.group.s, g->name.s) != 0))
@@ -101,6 +97,16 @@ static int read_manifest(struct accept *a, struct sosie_err *err)
 			return refuse(a, sosie_err_set(err, SOSIE_EPROTO,
 			                               "the lengths of the parts do not add up"));
 	return 0;
+}
+
+/* What was accepted before is not asked again: a key that was revoked since makes no refusal of a point. When
+ * it cannot be told who may sign, that is ours, and the upload waits. */
+static int check_signature(struct accept *a, struct sosie_err *err)
+{
+	bool bad;
+	int rc = signing_check(a->g->store, a->g->tenant.s, a->g->name.s, SOSIE_SIGN_MANIFEST, a->u->manifest,
+	                       a->u->manifest_len, &bad, err);
+	return bad ? refuse(a, rc) : rc;
 }
 
 /* Was this very manifest accepted before? Its point would be the one that follows its parent. */
@@ -419,7 +425,7 @@ static void after_acceptance(struct accept *a)
 	/* An upload that goes while nothing says what became of it is taken for lost by its sender: it stays,
 	 * and the next look at the inbox finds the repeat. */
 	if (!outbox_head(a->g, NULL) &&
-	    !outbox_verdict(a->g, &a->u->id, &a->digest, SOSIE_VERDICT_ACCEPTED, NULL, NULL))
+	    !outbox_verdict(a->g, &a->u->id, &a->committed, SOSIE_VERDICT_ACCEPTED, NULL, NULL))
 		upload_remove(a->g, a->u, NULL);
 	/* The sender has its answer: what takes long comes now. */
 	if (clean)
@@ -483,7 +489,7 @@ static int conclude_refused(struct accept *a, const struct sosie_err *why, struc
 {
 	refusal_add(a->g, a->u, why, NULL);
 	tell_refusal(a, why);
-	int rc = outbox_verdict(a->g, &a->u->id, &a->digest, SOSIE_VERDICT_REFUSED, why, err);
+	int rc = outbox_verdict(a->g, &a->u->id, &a->committed, SOSIE_VERDICT_REFUSED, why, err);
 	return rc ? rc : upload_remove(a->g, a->u, err);
 }
 
@@ -491,7 +497,7 @@ static int conclude_repeat(struct accept *a, struct sosie_err *err)
 {
 	int rc = outbox_head(a->g, err);
 	if (!rc)
-		rc = outbox_verdict(a->g, &a->u->id, &a->digest, SOSIE_VERDICT_ACCEPTED, NULL, err);
+		rc = outbox_verdict(a->g, &a->u->id, &a->committed, SOSIE_VERDICT_ACCEPTED, NULL, err);
 	return rc ? rc : upload_remove(a->g, a->u, err);
 }
 
@@ -520,9 +526,12 @@ static int decide(struct accept *a, enum accept_outcome *outcome, struct sosie_e
 		return rc;
 	if (a->m.kind == SOSIE_MANIFEST_COMPARE) {
 		*outcome = ACCEPT_ANSWERED;
-		return compare(a, why);
+		rc = check_signature(a, why);
+		return rc ? rc : compare(a, why);
 	}
 	rc = find_repeat(a, &repeat, why);
+	if (!rc && !repeat)
+		rc = check_signature(a, why);
 	if (rc)
 		return rc;
 	if (a->u->beside && !repeat && !sosie_digest_equal(chain_head(a->g->chain), &a->m.parent)) {
@@ -549,7 +558,7 @@ int accept_upload(struct sosie_group *g, struct upload *u, enum accept_outcome *
 		*outcome = ACCEPT_WAITING;
 		if (rc == -SOSIE_EPENDING)
 			quota_met(g->store, g->tenant.s, why);
-		outbox_verdict(g, &u->id, &a.digest, SOSIE_VERDICT_WAITING, why,
+		outbox_verdict(g, &u->id, &a.committed, SOSIE_VERDICT_WAITING, why,
 		               NULL); /* a full disk may refuse this too */
 		rc = 0;
 	} else if (rc && err) {

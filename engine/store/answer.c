@@ -302,6 +302,6 @@ int answer_compare(struct sosie_group *g, const struct upload *u, const struct s
 		rc = run(a, u, path, err);
 	*bad = a->bad;
 	free(a);
-	sosie_manifest_digest(g->hash, u->manifest, sosie_signed_text(u->manifest, u->manifest_len), &digest);
+	sosie_commit_digest(g->hash, u->manifest, u->manifest_len, &digest);
 	return rc ? rc : outbox_verdict(g, &u->id, &digest, SOSIE_VERDICT_DIFFERS, NULL, err);
 }

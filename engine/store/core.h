@@ -288,9 +288,9 @@ int upload_remove(struct sosie_group *g, const struct upload *u, struct sosie_er
 /* --- outbox.c
  * -------------------------------------------------------------------------------------------------------------------
  */
-/* manifest: digest of what was committed; zero: it could not be read. */
+/* committed: digest of what was committed (sosie_commit_digest); zero: it could not be read. */
 int outbox_verdict(struct sosie_group *g, const struct sosie_upload_id *id,
-                   const struct sosie_digest *manifest, enum sosie_verdict_kind kind,
+                   const struct sosie_digest *committed, enum sosie_verdict_kind kind,
                    const struct sosie_err *why, struct sosie_err *err);
 int outbox_path(const struct sosie_group *g, const char *name, char dst[STORE_PATH], struct sosie_err *err);
 /* At the keeper's start: head statement anew, what a crash tore removed. */

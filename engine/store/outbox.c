@@ -34,7 +34,7 @@ int outbox_head(struct sosie_group *g, struct sosie_err *err)
 }
 
 int outbox_verdict(struct sosie_group *g, const struct sosie_upload_id *id,
-                   const struct sosie_digest *manifest, enum sosie_verdict_kind kind,
+                   const struct sosie_digest *committed, enum sosie_verdict_kind kind,
                    const struct sosie_err *why, struct sosie_err *err)
 {
 	struct sosie_verdict *v = calloc(1, sizeof(*v));
@@ -44,7 +44,7 @@ int outbox_verdict(struct sosie_group *g, const struct sosie_upload_id *id,
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a verdict");
 	v->kind = kind;
 	v->upload = *id;
-	v->manifest = *manifest;
+	v->committed = *committed;
 	v->time_ms = sosie_wall_ms(g->store->clock);
 	if (why)
 		v->error = *why;

@@ -18,6 +18,7 @@
 #include "sosie/audit.h"
 
 #define SAME_KEYS 1024u /* messages of so many keys are looked at */
+#define AHEAD_MS 60000  /* of this clock, when that was set back a little since */
 #define SETTLED_MS 1000 /* a change in the same tick of the file system's clock does not show */
 #define LOOK_MS 100     /* from one look for new keys, and at their messages, to the next */
 /* With many groups each one's time is noted less often; status looks into the messages itself. */
@@ -64,9 +65,13 @@ struct same_table {
 /* --- parsing: in a child of the tenant's; anything odd is "no"
  * ------------------------------------------------------------- */
 
-/* What the standby's clock said when the message was made; the arrival where the message does not tell. */
-static int64_t message_time(const struct same_said *said, int64_t arrival)
+/* What the standby's clock said when the message was made; the arrival where the message does not tell. 0: it
+ * says a time that has not come yet. A source signs the time that it was told, and who told it was a
+ * receiver: one that tells next year must not have a word to show until then. */
+static int64_t message_time(const struct same_said *said, int64_t arrival, int64_t now)
 {
+	if (said->has_clock && said->at_ms + said->plus_ms > now + AHEAD_MS)
+		return 0;
 	if (!said->has_clock || said->at_ms + said->plus_ms >= arrival)
 		return arrival;
 	return said->at_ms + said->plus_ms;
@@ -78,9 +83,9 @@ static int by_group(const void *a, const void *b)
 	return strcmp(x->group.s, y->group.s);
 }
 
-static void take_groups(struct same_message *m, const struct same_said *said)
+static void take_groups(struct same_message *m, const struct same_said *said, int64_t clock_ms)
 {
-	const int64_t now = message_time(said, m->mtime_ms);
+	const int64_t now = message_time(said, m->mtime_ms, clock_ms);
 	m->entries = calloc(said->count + 1u, sizeof(*m->entries));
 	for (unsigned i = 0; m->entries && i < said->count; i++) {
 		const struct same_group *from = &said->groups[i];
@@ -106,7 +111,7 @@ static int parse(struct sosie_store *store, const struct same_table *t, struct s
 	rc = confined_same(child, text, len, &said, NULL);
 	confined_put(home, child, sosie_mono_ms(store->clock));
 	if (!rc)
-		take_groups(m, &said);
+		take_groups(m, &said, sosie_wall_ms(store->clock));
 	free(said.groups);
 	return rc;
 }

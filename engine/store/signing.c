@@ -160,6 +160,16 @@ static int living_keys(struct sosie_store *store, const char *tenant, const char
 	return rc;
 }
 
+static int not_registered(const void *bytes, size_t len, struct sosie_err *err)
+{
+	struct sosie_public signer;
+	char print[64] = "";
+	if (!sosie_signed_by(bytes, len, &signer) || sosie_public_fingerprint(&signer, print, NULL))
+		return sosie_err_set(err, SOSIE_EAUTH, "what stands behind it is no signature");
+	return sosie_err_set(err, SOSIE_EAUTH, "signed by the key %s, and the group has no signing key",
+	                     print);
+}
+
 int signing_check(struct sosie_store *store, const char *tenant, const char *group, const char *name_space,
                   const void *bytes, size_t len, bool *bad, struct sosie_err *err)
 {
@@ -172,6 +182,8 @@ int signing_check(struct sosie_store *store, const char *tenant, const char *gro
 		rc = sosie_err_set(err, SOSIE_EAUTH, "every signing key of %s/%s is revoked", tenant, group);
 	else if (!rc && had)
 		rc = sosie_signed_check(bytes, len, name_space, keys, count, &which, err);
+	else if (!rc && sosie_signed_text(bytes, len) < len)
+		rc = not_registered(bytes, len, err); /* verify could say of it no more than that, for good */
 	*bad = rc == -SOSIE_EAUTH;
 	if (*bad) {
 		sosie_err_wrap(err, "the upload's manifest");

@@ -16,7 +16,7 @@ struct verify_keys {
 	const struct sosie_public *standby; /* NULL: the store has no key */
 	bool strict;                        /* keys were given: everything must be signed */
 	bool unknown; /* the audit log cannot be read, which is told elsewhere: any source's key will do */
-	bool source_seen, standby_seen;     /* a signed one was met */
+	bool source_seen, standby_seen; /* a signed one was met */
 };
 
 struct verify {

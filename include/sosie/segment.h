@@ -189,6 +189,8 @@ void sosie_manifest_fini(struct sosie_manifest *m);
 /* malloc'd text. */
 int sosie_manifest_text(const struct sosie_manifest *m, char **out, size_t *len, struct sosie_err *err);
 void sosie_manifest_digest(struct sosie_hash *h, const void *text, size_t len, struct sosie_digest *out);
+/* Of all that was committed, signature included: what a verdict names. */
+void sosie_commit_digest(struct sosie_hash *h, const void *bytes, size_t len, struct sosie_digest *out);
 const char *sosie_consistency_name(enum sosie_consistency c);
 
 /* --- statements: what the standby's keeper says, relayed by receivers as opaque bytes
@@ -223,8 +225,9 @@ enum sosie_verdict_kind {
 struct sosie_verdict {
 	enum sosie_verdict_kind kind;
 	struct sosie_upload_id upload;
-	struct sosie_digest manifest; /* of what was committed: an old word about another upload is seen as
-	                                 one; zero when it is not said */
+	struct sosie_digest committed; /* of what was committed (sosie_commit_digest): a word about another
+	                                  upload, or about other bytes under its name, is seen as one; zero
+	                                  when it is not said */
 	int64_t time_ms;
 	struct sosie_head head; /* accepted, differs */
 	struct sosie_err error; /* refused, waiting */

@@ -703,7 +703,8 @@ static void start_listening(void)
 	listening[2] = listen_at(AF_UNIX, &path, len);
 }
 
-/* As the door has it (sosie/door.h): the receivers' group passes to its own inbox and outbox, and no further. */
+/* As the door has it (sosie/door.h): the receivers' group passes to its own inbox and outbox, and no further.
+ */
 static void share_with_receivers(void)
 {
 	static const struct {

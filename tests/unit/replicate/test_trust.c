@@ -277,6 +277,125 @@ static void test_trust_replayed_verdict_is_not_believed(void **state)
 	disarm(h, &k);
 }
 
+/* A receiver strips the signature off a committed manifest, and so has the keeper sign a refusal of it. */
+static void test_trust_refusal_of_stripped_bytes_is_not_believed(void **state)
+{
+	struct keys k;
+	struct harness *h = armed(&k);
+	char command[700], dir[200];
+
+	(void)state;
+	register_source(h, k.source);
+	trust(h, k.source, k.standby);
+	must(cycle(h), &h->err);
+	h->keeper = false;
+	scribble(h, 0, 8192, 4096);
+	assert_int_equal(cycle(h), -SOSIE_ENOKEEPER);
+	snprintf(dir, sizeof(dir), "%s/" TENANT "/_inbox/" GROUP, h->store_path);
+	snprintf(command, sizeof(command),
+	         "m=$(ls %s/*.manifest) && cp $m %s/kept && printf %%s \"$(head -n 1 %s/kept)\" >$m", dir,
+	         h->dir, h->dir);
+	assert_int_equal(system(command), 0);
+	h->keeper = true;
+	assert_int_equal(cycle(h), -SOSIE_EPROTO);
+	assert_int_equal(h->refused, 1);
+	assert_non_null(strstr(h->err.what, "another upload"));
+	disarm(h, &k);
+}
+
+/* A key that is revoked between a point and its verdict makes no refusal of the point. */
+static void test_trust_repeat_is_accepted_though_its_key_is_revoked(void **state)
+{
+	struct keys k;
+	struct harness *h = armed(&k);
+	char line[SOSIE_PUBLIC_LINE], command[700], dir[200];
+	struct sosie_key *list;
+	unsigned count;
+
+	(void)state;
+	register_source(h, k.source);
+	trust(h, k.source, k.standby);
+	must(cycle(h), &h->err);
+	h->keeper = false;
+	scribble(h, 0, 8192, 4096);
+	assert_int_equal(cycle(h), -SOSIE_ENOKEEPER);
+	/* The keeper ends between chain and outbox: the upload lies there still when the next one looks. */
+	snprintf(dir, sizeof(dir), "%s/" TENANT "/_inbox/" GROUP, h->store_path);
+	snprintf(command, sizeof(command), "cp -a %s %s/inbox", dir, h->dir);
+	assert_int_equal(system(command), 0);
+	keep(h);
+	assert_int_equal(h->accepted, 2);
+	snprintf(command, sizeof(command),
+	         "cp -a %s/inbox/. %s/ && rm -f %s/" TENANT "/_outbox/" GROUP "/*.verdict", h->dir, dir,
+	         h->store_path);
+	assert_int_equal(system(command), 0);
+	read_public(h, k.source, line);
+	must(sosie_keys(h->store, TENANT, &list, &count, &h->err), &h->err);
+	for (unsigned i = 0; i < count; i++)
+		if (list[i].use == SOSIE_KEY_SIGNING)
+			must(sosie_key_revoke(h->store, TENANT, list[i].info.id, NULL, &h->err), &h->err);
+	free(list);
+	keep(h);
+	assert_int_equal(h->refused, 0);
+	h->keeper = true;
+	(void)cycle(h);
+	struct sosie_replicator_status status;
+	sosie_replicator_status(h->r, &status);
+	assert_int_equal(status.point, 2);
+	disarm(h, &k);
+}
+
+/* Without a registered key a signature, or rubbish in its place, is not taken: verify could never say what it
+ * is worth. */
+static void test_trust_signature_of_no_registered_key_is_refused(void **state)
+{
+	struct keys k;
+	struct harness *h = armed(&k);
+
+	(void)state;
+	trust(h, k.source, k.standby);
+	assert_int_equal(cycle(h), -SOSIE_EREFUSED);
+	assert_non_null(strstr(h->err.what, "has no signing key"));
+	register_source(h, k.source);
+	must(cycle(h), &h->err);
+	disarm(h, &k);
+}
+
+/* When it cannot be told who may sign, an upload waits: nothing is refused for our own damage. */
+static void test_trust_damaged_audit_log_refuses_nothing(void **state)
+{
+	struct keys k;
+	struct harness *h = armed(&k);
+	struct sosie_accept_result result;
+	char path[200], *text;
+	size_t len;
+	struct sosie_err err;
+
+	(void)state;
+	register_source(h, k.source);
+	trust(h, k.source, k.standby);
+	must(cycle(h), &h->err);
+	h->keeper = false;
+	scribble(h, 0, 8192, 4096);
+	assert_int_equal(cycle(h), -SOSIE_ENOKEEPER);
+	snprintf(path, sizeof(path), "%s/" TENANT "/_audit/000001.audit", h->store_path);
+	must(sosie_io_read_file(h->io, path, 1u << 20, &text, &len, &h->err), &h->err);
+	text[70] ^= 1;
+	must(sosie_io_write_file(h->io, path, text, len, 0600, &h->err), &h->err);
+	sosie_store_close(h->store);
+	must(sosie_store_open(h->io, sosie_clock_real(), h->store_path, &h->store, &h->err), &h->err);
+	must(sosie_store_sign(h->store, k.keeper, &h->err), &h->err);
+	assert_true(sosie_keeper_accept(h->store, TENANT, GROUP, &result, &err) < 0);
+	assert_int_equal(result.refused, 0);
+	text[70] ^= 1;
+	must(sosie_io_write_file(h->io, path, text, len, 0600, &h->err), &h->err);
+	free(text);
+	h->keeper = true;
+	must(cycle(h), &h->err);
+	check_point(h, 2);
+	disarm(h, &k);
+}
+
 static void test_trust_verify_from_public_keys_alone(void **state)
 {
 	struct keys k;
@@ -389,6 +508,10 @@ int main(void)
 	        cmocka_unit_test(test_trust_another_standbys_key_is_not_believed),
 	        cmocka_unit_test(test_trust_changed_head_statement_is_not_believed),
 	        cmocka_unit_test(test_trust_replayed_verdict_is_not_believed),
+	        cmocka_unit_test(test_trust_refusal_of_stripped_bytes_is_not_believed),
+	        cmocka_unit_test(test_trust_repeat_is_accepted_though_its_key_is_revoked),
+	        cmocka_unit_test(test_trust_signature_of_no_registered_key_is_refused),
+	        cmocka_unit_test(test_trust_damaged_audit_log_refuses_nothing),
 	        cmocka_unit_test(test_trust_verify_from_public_keys_alone),
 	        cmocka_unit_test(test_trust_exported_head_shows_history),
 	        cmocka_unit_test(test_trust_same_counts_only_when_signed),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* An error frame is the receiver's own word: it may say what happened to it, and nothing that the keeper or the
- * source decides. */
+/* An error frame is the receiver's own word: it may say what happened to it, and nothing that the keeper or
+ * the source decides. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
