@@ -27,13 +27,13 @@
 #include "engine/store/quota.h"
 #include "sosie/audit.h"
 
-#define BUDGET_MS 2000        /* of making generations, in one step */
-#define LOOK_MS 60000         /* from one look at a group to the next */
-#define DUE_MS 3600000        /* from one prune to the next */
-#define AUDIT_RANGES_MAX 300u /* in one entry */
-#define QUOTA_HEADROOM 16u    /* a sixteenth of a quota is kept free of what is only wished */
+#define BUDGET_MS 2000         /* of making generations, in one step */
+#define LOOK_MS 60000          /* from one look at a group to the next */
+#define DUE_MS 3600000         /* from one prune to the next */
+#define AUDIT_RANGES_MAX 300u  /* in one entry */
+#define QUOTA_HEADROOM 16u     /* a sixteenth of a quota is kept free of what is only wished */
 #define PRUNE_SLACK (1u << 20) /* what pruning takes itself, and estimates miss */
-#define RESERVE_MARGIN 4u     /* pruning for room begins a fourth above the reserve, at which uploads wait */
+#define RESERVE_MARGIN 4u      /* pruning for room begins a fourth above the reserve, at which uploads wait */
 
 struct plan {
 	struct sosie_group *g;
