@@ -235,7 +235,7 @@ static void test_points_above_their_rate_wait_and_are_taken_in_time(void **state
 	lab_verdict(&t.l, &u, v);
 	assert_int_equal(v->kind, SOSIE_VERDICT_WAITING);
 	assert_int_equal(v->error.code, SOSIE_EPENDING);
-	assert_false(sosie_digest_is_zero(&v->manifest)); /* a source that pins a key wants it */
+	assert_false(sosie_digest_is_zero(&v->committed)); /* a source that pins a key wants it */
 	assert_non_null(strstr(v->error.what, "3 points a minute"));
 	assert_int_equal(quota_alarms(&t.l, "acme"), 1);
 	for (unsigned i = 0; i < 3; i++)
