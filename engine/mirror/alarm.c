@@ -10,10 +10,7 @@
 #include <string.h>
 
 #include "engine/mirror/internal.h"
-#include "sosie/command.h"
 
-#define PROGRAM_LIMIT_MS 30000
-#define TRY_AGAIN_MS 30000
 #define CLOSED_MAX 1000 /* closings that the program has not taken yet; the oldest is forgotten */
 
 static const char *kind_name(enum alarm_kind kind)
@@ -90,9 +87,9 @@ static void close_alarm(struct sosie_mirror *m, struct alarm **at)
 	struct alarm *a = *at;
 
 	a->closed_wall_ms = sosie_wall_ms(m->clock);
-	a->send_ms = 0;
+	a->telling.due_ms = 0;
 	log_alarm(m, a);
-	if (!a->opening_sent) {
+	if (!a->telling.begun) {
 		*at = a->next;
 		free(a);
 	}
@@ -177,8 +174,8 @@ static struct alarm *next_alarm(struct sosie_mirror *m, int64_t *due_ms)
 
 	*due_ms = NEVER;
 	for (struct alarm *a = m->alarms; a; a = a->next)
-		if (a->send_ms < *due_ms) {
-			*due_ms = a->send_ms;
+		if (a->telling.due_ms < *due_ms) {
+			*due_ms = a->telling.due_ms;
 			first = a;
 		}
 	return first;
@@ -187,23 +184,13 @@ static struct alarm *next_alarm(struct sosie_mirror *m, int64_t *due_ms)
 /* *failing: the program has failed before, and that was said. */
 static int run_program(struct sosie_mirror *m, const char *program, const struct alarm *a, bool *failing)
 {
-	struct sosie_json *doc = sosie_json_new();
-	struct sosie_command command = {
-	        .program = program, .limit_ms = PROGRAM_LIMIT_MS, .stop = &m->stopping};
+	struct sosie_json *doc = sosie_telling_doc();
 	struct sosie_err err = {0};
-	char *text = NULL, line[1100];
+	char line[1100];
 	int rc;
 
-	sosie_json_set_u64(doc, "format", 1);
 	alarm_json(doc, a);
-	rc = doc ? sosie_json_text(doc, 0, &text, &command.input_len, &err)
-	         : sosie_err_set(&err, SOSIE_ENOMEM, "no memory for an alarm");
-	if (rc == 0) {
-		command.input = text;
-		rc = sosie_command_run(&command, &err);
-	}
-	free(text);
-	sosie_json_free(doc);
+	rc = sosie_telling_run(program, doc, &m->stopping, &err);
 	if (rc != 0 && rc != -SOSIE_EINTR && !*failing) {
 		pthread_mutex_lock(&m->lock);
 		mirror_say(m, SOSIE_LOG_ERROR, "the alarm program failed, and is tried again: %s",
@@ -216,7 +203,7 @@ static int run_program(struct sosie_mirror *m, const char *program, const struct
 
 static void settle(struct sosie_mirror *m, const struct alarm *told, bool taken)
 {
-	uint64_t again = m->o.alarm_again_ms > 0 ? m->o.alarm_again_ms : TRY_AGAIN_MS;
+	uint64_t again = m->o.alarm_again_ms > 0 ? m->o.alarm_again_ms : SOSIE_TELLING_AGAIN_MS;
 	struct alarm **at = &m->alarms, *a;
 
 	while (*at && (*at)->id != told->id)
@@ -224,19 +211,19 @@ static void settle(struct sosie_mirror *m, const struct alarm *told, bool taken)
 	a = *at;
 	if (!a)
 		return;
-	if (taken && told->closed_wall_ms) {
+	if (sosie_telling_settle(&a->telling, told->closed_wall_ms != 0, a->closed_wall_ms != 0, taken,
+	                         mirror_now(m), (int64_t)m->config->config->alarm_repeat_ms,
+	                         (int64_t)again)) {
 		*at = a->next;
 		free(a);
-	} else if (told->closed_wall_ms || !a->closed_wall_ms) { /* else the closing is due */
-		a->send_ms = mirror_now(m) + (int64_t)(taken ? m->config->config->alarm_repeat_ms : again);
 	}
 }
 
 void alarms_tell_again(struct sosie_mirror *m)
 {
 	for (struct alarm *a = m->alarms; a; a = a->next)
-		if (!a->opening_sent)
-			a->send_ms = 0;
+		if (!a->telling.begun)
+			a->telling.due_ms = 0;
 	pthread_cond_signal(&m->herald_wake);
 }
 
@@ -257,7 +244,7 @@ void *herald_run(void *arg)
 			mirror_wait(m, &m->herald_wake, due);
 			continue;
 		}
-		a->opening_sent = name != NULL; /* without a program a closed alarm just goes */
+		a->telling.begun = name != NULL; /* without a program a closed alarm just goes */
 		copy = *a;
 		program = name ? strdup(name) : NULL;
 		pthread_mutex_unlock(&m->lock);

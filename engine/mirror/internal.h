@@ -29,6 +29,7 @@
 #include "sosie/json.h"
 #include "sosie/log.h"
 #include "sosie/mirror.h"
+#include "sosie/telling.h"
 
 #ifdef __has_feature
 #define MIRROR_FEATURE(x) __has_feature(x)
@@ -211,8 +212,7 @@ struct alarm {
 	char about[256]; /* group, standby, filesystem, file */
 	char text[600];
 	int64_t since_wall_ms, closed_wall_ms; /* closed: 0 while open */
-	int64_t send_ms;                       /* monotonic: when the program is told (again) */
-	bool opening_sent;
+	struct sosie_telling telling;
 };
 
 struct mirror_fs {

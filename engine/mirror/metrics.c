@@ -5,16 +5,12 @@
  * time is in it, so that a daemon that has ended is told from one that is fine.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "engine/mirror/internal.h"
-#include "sosie/bytes.h"
-
-#define EVERY_MS 15000
+#include "sosie/metrics.h"
 
 struct metric {
 	const char *name, *type, *help;
@@ -97,19 +93,17 @@ static void one(FILE *out, const struct metric *x, struct mirror_group *g, int64
 
 	if (g->leaving || value < 0)
 		return;
-	/* Names need no escape: letters, digits and a few marks (include/sosie/names.h). */
-	fprintf(out, "%s{group=\"%s\",standby=\"%s\"} %.15g\n", x->name, g->label, g->standby->config->name.s,
-	        value);
+	sosie_metrics_sample(out, x->name, value, "group", g->label, "standby", g->standby->config->name.s,
+	                     SOSIE_METRICS_END);
 }
 
 static void standbys(FILE *out, const struct sosie_mirror *m)
 {
-	fprintf(out, "# HELP sosie_standby_lost 1 while the standby is not reached.\n# TYPE "
-	             "sosie_standby_lost gauge\n");
+	sosie_metrics_family(out, "sosie_standby_lost", "gauge", "1 while the standby is not reached.");
 	for (const struct mirror_standby *s = m->standbys; s; s = s->next) {
 		if (!s->leaving)
-			fprintf(out, "sosie_standby_lost{standby=\"%s\"} %d\n", s->config->name.s,
-			        s->lost_ms >= 0);
+			sosie_metrics_sample(out, "sosie_standby_lost", s->lost_ms >= 0, "standby",
+			                     s->config->name.s, SOSIE_METRICS_END);
 	}
 }
 
@@ -118,71 +112,17 @@ static void write_all(FILE *out, struct sosie_mirror *m)
 	int64_t now = mirror_now(m);
 	unsigned alarms = 0;
 
-	fprintf(out,
-	        "# HELP sosie_metrics_timestamp_seconds When this file was written.\n"
-	        "# TYPE sosie_metrics_timestamp_seconds gauge\nsosie_metrics_timestamp_seconds %.3f\n",
-	        (double)sosie_wall_ms(m->clock) / 1000);
+	sosie_metrics_time(out, "sosie_metrics_timestamp_seconds", sosie_wall_ms(m->clock));
 	for (size_t i = 0; i < sizeof(metrics) / sizeof(metrics[0]); i++) {
-		fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", metrics[i].name, metrics[i].help,
-		        metrics[i].name, metrics[i].type);
+		sosie_metrics_family(out, metrics[i].name, metrics[i].type, metrics[i].help);
 		for (struct mirror_group *g = m->groups; g; g = g->next)
 			one(out, &metrics[i], g, now);
 	}
 	standbys(out, m);
 	for (const struct alarm *a = m->alarms; a; a = a->next)
 		alarms += a->closed_wall_ms == 0;
-	fprintf(out, "# HELP sosie_alarms Open alarms.\n# TYPE sosie_alarms gauge\nsosie_alarms %u\n",
-	        alarms);
-}
-
-/*
- * A new file beside path, of a name that nobody can foresee: what others may have laid there (a link, a pipe,
- * a file of theirs) is never opened. 0 or an errno.
- */
-static int new_beside(const char *path, char *name, size_t size, int *fd)
-{
-	char digits[17];
-	unsigned char dice[8];
-
-	for (unsigned tries = 0; tries < 100; tries++) {
-		/* Of the machine, not of the mirror's clock: that of a test could be foreseen. */
-		if (sosie_random(sosie_clock_real(), dice, sizeof(dice), NULL) != 0)
-			return EIO;
-		sosie_hex(digits, dice, sizeof(dice));
-		int len = snprintf(name, size, "%s.tmp.%s", path, digits);
-		if (len < 0 || (size_t)len >= size)
-			return ENAMETOOLONG;
-		*fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-		if (*fd >= 0)
-			return 0;
-		if (errno != EEXIST)
-			return errno;
-	}
-	return EEXIST;
-}
-
-static int replace(const char *path, const char *text, size_t len)
-{
-	char temporary[4200];
-	int fd, rc = new_beside(path, temporary, sizeof(temporary), &fd);
-
-	if (rc != 0)
-		return rc;
-	while (rc == 0 && len > 0) {
-		ssize_t n = write(fd, text, len);
-
-		if (n >= 0)
-			text += n, len -= (size_t)n;
-		else if (errno != EINTR)
-			rc = errno;
-	}
-	if (close(fd) != 0 && rc == 0)
-		rc = errno;
-	if (rc == 0 && rename(temporary, path) != 0)
-		rc = errno;
-	if (rc != 0)
-		unlink(temporary);
-	return rc;
+	sosie_metrics_family(out, "sosie_alarms", "gauge", "Open alarms.");
+	sosie_metrics_sample(out, "sosie_alarms", alarms, SOSIE_METRICS_END);
 }
 
 static void scribe(struct sosie_mirror *m, const char *path, bool *failed)
@@ -196,7 +136,7 @@ static void scribe(struct sosie_mirror *m, const char *path, bool *failed)
 		pthread_mutex_lock(&m->lock);
 		write_all(out, m);
 		pthread_mutex_unlock(&m->lock);
-		rc = fclose(out) == 0 ? replace(path, text, len) : ENOMEM;
+		rc = fclose(out) == 0 ? sosie_metrics_replace(path, text, len) : ENOMEM;
 	}
 	if (rc != 0 && !*failed) {
 		pthread_mutex_lock(&m->lock);
@@ -222,7 +162,8 @@ void *scribe_run(void *arg)
 			scribe(m, path, &failed);
 		pthread_mutex_lock(&m->lock);
 		if (!m->stopping)
-			mirror_wait(m, &m->scribe_wake, path ? mirror_now(m) + EVERY_MS : NEVER);
+			mirror_wait(m, &m->scribe_wake,
+			            path ? mirror_now(m) + SOSIE_METRICS_EVERY_MS : NEVER);
 		free(path);
 	}
 	mirror_thread_ended(m);

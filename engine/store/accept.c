@@ -11,10 +11,11 @@
  * head void (durable), then those files removed. A root that does not fit may be our head's fault: the
  * segment gets a second try on a head built anew before it is refused.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/store/core.h"
+#include "engine/store/quota.h"
 
 #define YIELD_MS 3000         /* how long a segment under way may keep a waiting command */
 #define OPEN_IMAGES_MAX 2048u /* files that all open heads may hold between acceptances */
@@ -25,6 +26,8 @@ struct accept {
 	struct sosie_manifest m;
 	struct sosie_digest digest;    /* of the manifest */
 	struct sosie_digest committed; /* of all that was committed, signature included */
+	size_t text_len;               /* of the manifest, without its signature */
+	int64_t unpack_ns;             /* processor time of children that decoded for it */
 	uint64_t point, stored, applied;
 	bool refused; /* the failure is the upload's */
 	bool touched; /* head was marked open for it */
@@ -66,16 +69,22 @@ static int parse_manifest(struct accept *a, size_t len, struct sosie_err *err)
 	return rc;
 }
 
+/* Its digests: what a verdict is about, also one that says that the upload waits. */
+static int know_manifest(struct accept *a, struct sosie_err *err)
+{
+	int rc = upload_read(a->g, a->u, err);
+	if (rc)
+		return upload_at_fault(rc) ? refuse(a, rc) : rc;
+	a->text_len = sosie_signed_text(a->u->manifest, a->u->manifest_len);
+	sosie_commit_digest(a->g->hash, a->u->manifest, a->u->manifest_len, &a->committed);
+	sosie_manifest_digest(a->g->hash, a->u->manifest, a->text_len, &a->digest);
+	return 0;
+}
+
 static int read_manifest(struct accept *a, struct sosie_err *err)
 {
 	struct sosie_group *g = a->g;
-	int rc = upload_read(g, a->u, err);
-	if (!rc) {
-		const size_t text_len = sosie_signed_text(a->u->manifest, a->u->manifest_len);
-		sosie_commit_digest(g->hash, a->u->manifest, a->u->manifest_len, &a->committed);
-		sosie_manifest_digest(g->hash, a->u->manifest, text_len, &a->digest);
-		rc = parse_manifest(a, text_len, err);
-	}
+	int rc = parse_manifest(a, a->text_len, err);
 	if (rc && !upload_at_fault(rc))
 		return rc;
 	if (!rc && (strcmp(a->m.tenant.s, g->tenant.s) != 0 || strcmp(a->m.group.s, g->name.s) != 0))
@@ -183,8 +192,12 @@ static bool room_may_come(struct accept *a, uint64_t need, uint64_t missing)
 
 static int check_quota(struct accept *a, struct sosie_err *err)
 {
-	uint64_t quota, used, all, need;
-	int rc = tenant_quota(a->g->store, a->g->tenant.s, &quota, err);
+	uint64_t quota = 0, used, all, need;
+	int rc = quota_manifest(a->g, &a->m, err);
+	if (rc == -SOSIE_EQUOTA)
+		return refuse(a, rc);
+	if (!rc)
+		rc = tenant_quota(a->g->store, a->g->tenant.s, &quota, err);
 	if (rc || quota == 0)
 		return rc;
 	rc = tenant_usage(a->g->store, a->g->tenant.s, &used, err);
@@ -225,18 +238,21 @@ static int check_parts(struct accept *a, struct sosie_err *err)
 
 static int check_space(struct accept *a, struct sosie_err *err)
 {
-	uint64_t left, total, need;
-	int rc = sosie_io_space(a->g->store->io, a->g->dir, &left, &total, err);
+	struct sosie_space space;
+	uint64_t need = 0, all = UINT64_MAX;
+	int rc = sosie_store_space(a->g->store, &space, err);
 	if (rc)
 		return rc;
-	if (sosie_add_u64(a->stored, a->m.plain, &need) &&
-	    sosie_add_u64(need, need / 64 + store_reserve(total), &need) && need <= left)
+	if (sosie_add_u64(a->stored, a->m.plain, &need) && sosie_add_u64(need, need / 64, &need) &&
+	    sosie_add_u64(need, space.reserve_bytes, &all) && all <= space.free_bytes)
 		return 0;
-	room_may_come(a, need, need > left ? need - left : 0);
+	room_may_come(a, need, all > space.free_bytes ? all - space.free_bytes : 0);
 	sosie_err_set(err, SOSIE_ENOSPACE,
-	              "the standby's disk has %llu bytes left, the segment may take %llu",
-	              (unsigned long long)left, (unsigned long long)(a->stored + a->m.plain));
-	if (a->stored > total || a->m.plain > total)
+	              "the standby's disk has %llu bytes left, %llu of them in reserve, the segment may take "
+	              "%llu",
+	              (unsigned long long)space.free_bytes, (unsigned long long)space.reserve_bytes,
+	              (unsigned long long)(a->stored + a->m.plain));
+	if (a->stored > space.total_bytes || a->m.plain > space.total_bytes)
 		return refuse(a, sosie_err_action(err, "the whole disk is smaller: it needs a larger one"));
 	return sosie_err_action(err, "the upload is kept and taken when there is room");
 }
@@ -296,6 +312,7 @@ static int apply(struct accept *a, bool *segment, struct sosie_err *err)
 		return rc;
 	a->set->bounded = true;
 	rc = images_apply(a->set, &a->m, a->point, must_yield, a, NULL, err);
+	a->unpack_ns += a->set->unpack_ns;
 	*segment = rc && a->set->bad_segment;
 	a->applied = a->set->applied;
 	if (exceeds(a)) {
@@ -307,16 +324,29 @@ static int apply(struct accept *a, bool *segment, struct sosie_err *err)
 	return rc ? rc : images_check_roots(a->set, &a->m, err);
 }
 
+static void head_was_damaged(struct accept *a, const struct sosie_err *first)
+{
+	char text[SOSIE_ALARM_TEXT + 1];
+	snprintf(text, sizeof(text), "the working images were damaged, and were made anew: %.200s",
+	         first->what);
+	sosie_alarm_set(a->g->store, a->g->tenant.s, a->g->name.s, SOSIE_ALARM_DAMAGE, text, NULL);
+}
+
 /* A second try when it may be our head that is wrong. */
 static int apply_surely(struct accept *a, struct sosie_err *err)
 {
 	bool segment;
 	int rc = apply(a, &segment, err);
 	if (rc == -SOSIE_ECORRUPT && !segment && !a->rebuilt && chain_newest_point(a->g->chain)) {
+		struct sosie_err first = *err;
 		rc = head_rebuild(a->g, NULL, err);
 		a->rebuilt = true;
+		if (rc == -SOSIE_ECORRUPT) /* what the images are made of */
+			watch_trouble(a->g->store, a->g->tenant.s, a->g->name.s, rc, err);
 		if (!rc)
 			rc = apply(a, &segment, err);
+		if (!rc) /* so it was ours that was wrong */
+			head_was_damaged(a, &first);
 	} else if (rc == -SOSIE_ECORRUPT && !segment && chain_newest_point(a->g->chain) == 0) {
 		segment = true; /* there was nothing of ours before it */
 	}
@@ -389,6 +419,7 @@ static void after_acceptance(struct accept *a)
 		memo->journal_bytes += a->stored;
 		memo->since_bytes += a->stored;
 	}
+	quota_point(a->g->store, a->g->tenant.s);
 	bool clean = !head_advanced(a->g, a->applied, NULL) && memo &&
 	             (a->reshaped || memo->applied >= HEAD_CLEAN_BYTES || crowded(a->g->store));
 	/* An upload that goes while nothing says what became of it is taken for lost by its sender: it stays,
@@ -440,9 +471,24 @@ static int accept_segment(struct accept *a, struct sosie_err *err)
  * ----------------------------------------------------------------------------------------------------------------------
  */
 
+/* Which alarm a refusal is. */
+static void tell_refusal(struct accept *a, const struct sosie_err *why)
+{
+	char line[SOSIE_ALARM_TEXT + 1];
+	if (why->code == SOSIE_EQUOTA) {
+		quota_met(a->g->store, a->g->tenant.s, why);
+		return;
+	}
+	const bool fork = why->code == SOSIE_EPARENT || why->code == SOSIE_EFENCED;
+	sosie_alarm_set(a->g->store, a->g->tenant.s, a->g->name.s,
+	                fork ? SOSIE_ALARM_FORK : SOSIE_ALARM_REFUSED,
+	                sosie_err_line(why, line, sizeof(line)), NULL);
+}
+
 static int conclude_refused(struct accept *a, const struct sosie_err *why, struct sosie_err *err)
 {
 	refusal_add(a->g, a->u, why, NULL);
+	tell_refusal(a, why);
 	int rc = outbox_verdict(a->g, &a->u->id, &a->committed, SOSIE_VERDICT_REFUSED, why, err);
 	return rc ? rc : upload_remove(a->g, a->u, err);
 }
@@ -471,7 +517,11 @@ static int compare(struct accept *a, struct sosie_err *err)
 static int decide(struct accept *a, enum accept_outcome *outcome, struct sosie_err *why)
 {
 	bool repeat = false;
-	int rc = read_manifest(a, why);
+	int rc = know_manifest(a, why);
+	if (!rc)
+		rc = quota_turn(a->g->store, a->g->tenant.s, &a->u->wait_ms, why);
+	if (!rc)
+		rc = read_manifest(a, why);
 	if (rc)
 		return rc;
 	if (a->m.kind == SOSIE_MANIFEST_COMPARE) {
@@ -496,13 +546,18 @@ int accept_upload(struct sosie_group *g, struct upload *u, enum accept_outcome *
                   struct sosie_err *why, struct sosie_err *err)
 {
 	struct accept a = {.g = g, .u = u};
+	const int64_t began_ns = sosie_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 	sosie_err_clear(why);
 	int rc = decide(&a, outcome, why);
+	quota_spend(g->store, g->tenant.s,
+	            (uint64_t)(sosie_clock_ns(CLOCK_PROCESS_CPUTIME_ID) - began_ns + a.unpack_ns));
 	if (rc && a.refused) {
 		*outcome = ACCEPT_REFUSED;
 		rc = conclude_refused(&a, why, err);
-	} else if (rc == -SOSIE_ENOSPACE) {
+	} else if (rc == -SOSIE_ENOSPACE || rc == -SOSIE_EPENDING) {
 		*outcome = ACCEPT_WAITING;
+		if (rc == -SOSIE_EPENDING)
+			quota_met(g->store, g->tenant.s, why);
 		outbox_verdict(g, &u->id, &a.committed, SOSIE_VERDICT_WAITING, why,
 		               NULL); /* a full disk may refuse this too */
 		rc = 0;

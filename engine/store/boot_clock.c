@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "engine/store/core.h"
+#include "sosie/alarm.h"
 #include "sosie/audit.h"
 #include "sosie/retention.h"
 
@@ -108,7 +109,7 @@ static int write_note(struct sosie_store *store, const struct note *n, struct so
 	} else {
 		sosie_json_set_null(j, "jump");
 	}
-	return layout_write_json(store->io, path, j, 0644, err);
+	return layout_write_json(store->io, path, j, 0640, err);
 }
 
 static void tell(struct note *n, int64_t by_ms, const char *when)
@@ -211,6 +212,7 @@ int sosie_clock_note(struct sosie_store *store, struct sosie_clock_state *out, s
 	else if (!now.jumped && (!was.there || strcmp(was.boot, now.boot) != 0 ||
 	                         now.wall_ms - was.wall_ms >= NOTE_MS || now.wall_ms < was.wall_ms))
 		rc = write_note(store, &now, err);
+	sosie_alarm_set(store, NULL, NULL, SOSIE_ALARM_CLOCK, now.jumped ? now.what : NULL, NULL);
 	state_of(&was, &now, out);
 	return rc;
 }
@@ -230,5 +232,9 @@ int sosie_clock_accept(struct sosie_store *store, const char *reason, struct sos
 	layout_set_time(j, "wall", now.wall_ms);
 	sosie_json_set_str(j, "reason", reason);
 	int rc = sosie_audit_append(store, NULL, SOSIE_AUDIT_CLOCK, j, NULL, err);
-	return rc ? rc : write_note(store, &now, err);
+	if (!rc)
+		rc = write_note(store, &now, err);
+	if (!rc)
+		sosie_alarm_set(store, NULL, NULL, SOSIE_ALARM_CLOCK, NULL, NULL);
+	return rc;
 }

@@ -133,6 +133,17 @@ static void on_group(struct door *d, int dir, const char *path, const char *name
 		on_group_file(d, dir, path, name, folder);
 }
 
+/* In the store's folder and in a tenant's. */
+static bool own_file(const char *name)
+{
+	static const char *const names[] = {"alarms.json", "alarms.json.damaged", "alarms.lock",
+	                                    "policy.json", "policy.lock",         "clock.json"};
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
 static void on_tenant(struct door *d, int dir, const char *path, const char *name, bool folder)
 {
 	struct sosie_name group;
@@ -143,6 +154,8 @@ static void on_tenant(struct door *d, int dir, const char *path, const char *nam
 		each(d, door_look(d, dir, name, path, DOOR_GROUP, true), path, on_group);
 	else if (folder && strcmp(name, "_audit") == 0)
 		each(d, door_look(d, dir, name, path, DOOR_GROUP, true), path, on_group_file);
+	else if (own_file(name))
+		drop(door_look(d, dir, name, path, DOOR_OWN_FILE, true));
 	else
 		on_other(d, dir, path, name, folder);
 }
@@ -324,6 +337,8 @@ static void on_store(struct door *d, int dir, const char *path, const char *name
 		return;
 	if (strcmp(name, "standby.pub") == 0)
 		drop(door_look(d, dir, name, path, DOOR_STORE_JSON, true));
+	else if (own_file(name))
+		drop(door_look(d, dir, name, path, DOOR_OWN_FILE, true));
 	else if (folder && strcmp(name, "_audit") == 0)
 		each(d, door_look(d, dir, name, path, DOOR_GROUP, true), path, on_group_file);
 	else if (folder && strcmp(name, "_private") == 0)
@@ -368,7 +383,7 @@ static void check_top(struct walk *w)
 	drop(door_look(d, AT_FDCWD, path, path, DOOR_STORE, false));
 	drop(look_below(d, w->top, path, "sosie.json", DOOR_STORE_JSON));
 	if (!store_path(below, NULL, "%s/keeper.lock", path))
-		drop(door_look(d, w->top, "keeper.lock", below, DOOR_STORE_LOCK, true));
+		drop(door_look(d, w->top, "keeper.lock", below, DOOR_OWN_FILE, true));
 	each(d, openat(w->top, ".", O_PATH | O_CLOEXEC), path, on_store);
 	look_above(w);
 }

@@ -17,8 +17,6 @@
 #define HEAD_CLEAN_BYTES (256ull << 20) /* applied bytes after which an open head is made durable */
 #define KEEPER_UPLOADS 16u
 #define UPLOAD_HEX 32u
-#define RESERVE_MIN (1ull << 20) /* of the disk: store_reserve */
-#define RESERVE_MAX (1ull << 30)
 
 /* --- layout.c
  * ---------------------------------------------------------------------------------------------------------
@@ -277,6 +275,7 @@ struct upload {
 	size_t manifest_len;
 	char key[17]; /* empty when not known */
 	bool beside;  /* an older one waits for room: this one is taken only if it builds on the head, too */
+	int64_t wait_ms; /* of one that waits for its tenant's turn: how long, about */
 };
 int upload_inbox(const struct sosie_group *g, char dst[STORE_PATH], struct sosie_err *err);
 /* Committed uploads, oldest first; malloc'd. A missing inbox is an empty one. */
@@ -312,6 +311,9 @@ int answer_compare(struct sosie_group *g, const struct upload *u, const struct s
  */
 bool same_waits(struct sosie_store *store, const char *tenant, struct store_memo *memo);
 int same_take(struct sosie_group *g, struct sosie_err *err);
+/* The time of the newest "same" in the inbox for a group whose chain ends with head, 0: none. */
+int64_t same_newest(struct sosie_store *store, const char *tenant, const char *group,
+                    const struct sosie_digest *head);
 
 /* --- signing.c
  * ---------------------------------------------------------------------------------------------------------------------
@@ -334,8 +336,6 @@ int signing_check(struct sosie_store *store, const char *tenant, const char *gro
 /* --- prune.c
  * ---------------------------------------------------------------------------------------------------------------------
  */
-/* What acceptance leaves free of a disk of that size, so that a fold, a prune and a cutover have room. */
-uint64_t store_reserve(uint64_t total);
 /* Whether points of the group that may go for want of room hold as much as that: for less none goes. */
 bool prune_may_thin(struct sosie_group *g, uint64_t bytes);
 

@@ -11,7 +11,7 @@
 enum door_rule {
 	DOOR_STORE,
 	DOOR_STORE_JSON,
-	DOOR_STORE_LOCK,
+	DOOR_OWN_FILE, /* for the keeper alone: locks, policies, alarms */
 	DOOR_TENANT,
 	DOOR_TENANT_JSON,
 	DOOR_INBOX,

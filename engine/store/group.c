@@ -27,7 +27,8 @@ static int check_there(struct sosie_group *g, struct sosie_err *err)
 		sosie_err_set(err, SOSIE_ENOTFOUND, "the store %s has no tenant %s", g->store->path,
 		              g->tenant.s);
 		return sosie_err_action(
-		        err, "see \"sosie status\" for those it has, or run \"sosie tenant add %s\"",
+		        err,
+		        "see \"sosie status\" for those it has, or run \"sosie tenant add %s --quota SIZE\"",
 		        g->tenant.s);
 	}
 	if (sosie_io_exists(g->store->io, g->dir))

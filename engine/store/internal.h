@@ -28,6 +28,10 @@ struct sosie_store {
 	struct audit_log *audits;   /* where audit logs end, and their keys (audit.c, keys.c) */
 	struct confined_home *home; /* children that read what peers wrote, made when first needed */
 	bool home_lent;             /* home is somebody else's: a test's, for many stores */
+	struct alarm_book *alarms;  /* files of alarms as they were read last (alarm_file.c) */
+	struct watch_book *watches; /* what is watched of groups (watch.c) */
+	struct quota_meter *meters; /* what tenants have spent (quota.c) */
+	struct space_memo *space;   /* the reserve as it was counted last (space.c) */
 };
 
 struct sosie_group {

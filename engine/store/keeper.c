@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /* The keeper's steps: claim the store, find what is due, accept a group's uploads, settle what is idle. The
  * loop around them is the program's. */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "engine/store/keys.h"
+#include "engine/store/quota.h"
 
 #define CLAIM_TRIES 20
 #define CLAIM_PAUSE_MS 10
 
 #define PROGRAM "sosie-keeper"
 
-#define ROUND_UPLOADS 16u /* of one group, before others have their turn */
+#define ROUND_UPLOADS 16u /* of one group in one call, before others have their turn */
 #define BESIDE_MAX 4u     /* uploads that are looked at behind one that waits */
 
 /* "sosie status" holds the lock for an instant to see whether a keeper runs. */
@@ -92,6 +94,13 @@ static bool goes_on(struct sosie_group *g, int64_t until_ms)
 	return !sosie_group_wanted(g) && (until_ms == 0 || sosie_mono_ms(g->store->clock) < until_ms);
 }
 
+/* How much of what lies in the inbox is taken at once. */
+struct share {
+	int64_t until_ms; /* 0: for as long as it takes */
+	unsigned uploads;
+	bool fold; /* a generation too, when it is due */
+};
+
 /* One waits for room; those behind it build on it, and wait too. But what waits may be a claim of a sender
  * that is gone (its numbers are its word), which is not to keep the group from a living one that builds on
  * the same head: of those behind it the newest few are looked at. */
@@ -107,32 +116,32 @@ static int accept_beside(struct sosie_group *g, struct upload *list, unsigned n,
 		rc = accept_upload(g, u, &outcome, &why, err);
 		if (!rc && outcome != ACCEPT_WAITING)
 			count(out, outcome, &why);
-		if (outcome == ACCEPT_POINT)
+		if (outcome == ACCEPT_POINT || u->wait_ms)
 			break;
 	}
 	return rc;
 }
 
-static int accept_all(struct sosie_group *g, int64_t until_ms, struct sosie_accept_result *out,
+static int accept_all(struct sosie_group *g, const struct share *share, struct sosie_accept_result *out,
                       struct sosie_err *err)
 {
 	struct upload *list;
-	unsigned n;
+	unsigned n, i = 0;
 	int rc = upload_list(g, &list, &n, err);
-	for (unsigned i = 0; !rc && i < n && goes_on(g, i ? until_ms : 0); i++) {
+	for (; !rc && i < n && i < share->uploads && goes_on(g, i ? share->until_ms : 0); i++) {
 		enum accept_outcome outcome = ACCEPT_WAITING;
 		struct sosie_err why;
-		out->more = until_ms == 0 && i == ROUND_UPLOADS;
-		if (out->more)
-			break;
 		rc = accept_upload(g, &list[i], &outcome, &why, err);
 		if (!rc)
 			count(out, outcome, &why);
+		out->wait_ms = list[i].wait_ms;
 		if (!rc && outcome == ACCEPT_WAITING) {
-			rc = accept_beside(g, list + i + 1, n - i - 1, until_ms, out, err);
+			if (!out->wait_ms) /* else all of its tenant do */
+				rc = accept_beside(g, list + i + 1, n - i - 1, share->until_ms, out, err);
 			break;
 		}
 	}
+	out->more = !rc && i < n;
 	free(list);
 	out->point = sosie_group_points(g);
 	return rc;
@@ -156,14 +165,17 @@ static int fold(struct sosie_group *g, struct sosie_accept_result *out)
 	return rc || !due ? rc : generation_make(g, NULL, &out->last);
 }
 
-static int work(struct sosie_group *g, struct store_memo *memo, int64_t until_ms,
+static int work(struct sosie_group *g, struct store_memo *memo, const struct share *share,
                 struct sosie_accept_result *out, struct sosie_err *err)
 {
-	int rc = start_group(g, memo, err);
+	int rc = start_group(g, memo, err), folded = 0;
 	if (!rc)
-		rc = accept_all(g, until_ms, out, err);
-	if (!rc && out->accepted && until_ms == 0)
-		fold(g, out); /* tried again after the next point; out->last says why not */
+		rc = accept_all(g, share, out, err);
+	watch_take(g, out);
+	if (!rc && out->accepted && share->fold)
+		folded = fold(g, out); /* tried again after the next point; out->last says why not */
+	if (!rc && (folded || out->accepted))
+		watch_trouble(g->store, g->tenant.s, g->name.s, folded, &out->last);
 	if (out->accepted + out->refused + out->answered) {
 		sosie_keeper_tenant(g->store, g->tenant.s, NULL); /* no reason not to have accepted */
 		outbox_trim(g, NULL);
@@ -171,14 +183,23 @@ static int work(struct sosie_group *g, struct store_memo *memo, int64_t until_ms
 	return rc;
 }
 
-int keeper_accept_within(struct sosie_store *store, const char *tenant, const char *group, int64_t limit_ms,
-                         struct sosie_accept_result *out, struct sosie_err *err)
+static int accept_share(struct sosie_store *store, const char *tenant, const char *group,
+                        const struct share *share, struct sosie_accept_result *out, struct sosie_err *err)
 {
 	struct sosie_group *g = NULL;
 	struct store_memo *memo;
-	const int64_t until_ms = limit_ms ? sosie_mono_ms(store->clock) + limit_ms : 0;
+	struct sosie_err mine;
+	err = err ? err : &mine;
 	memset(out, 0, sizeof(*out));
-	int rc = memo_get(store, tenant, group, &memo, err);
+	int rc = quota_group(store, tenant, group, err);
+	if (rc == -SOSIE_EQUOTA) {
+		quota_met(store, tenant, err);
+		out->waiting = 1;
+		out->last = *err;
+		return 0;
+	}
+	if (!rc)
+		rc = memo_get(store, tenant, group, &memo, err);
 	if (!rc)
 		rc = group_make(store, tenant, group, err);
 	if (!rc)
@@ -186,15 +207,33 @@ int keeper_accept_within(struct sosie_store *store, const char *tenant, const ch
 	if (!rc)
 		rc = sosie_group_lock(g, PROGRAM, 0, err);
 	if (!rc)
-		rc = work(g, memo, until_ms, out, err);
+		rc = work(g, memo, share, out, err);
 	sosie_group_close(g);
+	if (rc)
+		watch_trouble(store, tenant, group, rc, err);
 	return rc;
+}
+
+int keeper_accept_within(struct sosie_store *store, const char *tenant, const char *group, int64_t limit_ms,
+                         struct sosie_accept_result *out, struct sosie_err *err)
+{
+	const struct share share = {.until_ms = limit_ms ? sosie_mono_ms(store->clock) + limit_ms : 0,
+	                            .uploads = limit_ms ? UINT_MAX : ROUND_UPLOADS,
+	                            .fold = limit_ms == 0};
+	return accept_share(store, tenant, group, &share, out, err);
 }
 
 int sosie_keeper_accept(struct sosie_store *store, const char *tenant, const char *group,
                         struct sosie_accept_result *out, struct sosie_err *err)
 {
 	return keeper_accept_within(store, tenant, group, 0, out, err);
+}
+
+int sosie_keeper_step(struct sosie_store *store, const char *tenant, const char *group,
+                      struct sosie_accept_result *out, struct sosie_err *err)
+{
+	static const struct share one = {.uploads = 1, .fold = true};
+	return accept_share(store, tenant, group, &one, out, err);
 }
 
 static int settle_head(struct sosie_group *g, struct store_memo *memo, struct sosie_err *err)

@@ -247,7 +247,7 @@ static int level_write(struct sosie_store *store, const struct level *l, struct 
 	struct sosie_json *changes = sosie_json_add_arr(j, "changes");
 	for (unsigned i = 0; i < l->change_count; i++)
 		write_change(changes, &l->changes[i]);
-	return layout_write_json(store->io, path, j, 0644, err);
+	return layout_write_json(store->io, path, j, 0640, err);
 }
 
 static void drop_change(struct level *l, unsigned i)

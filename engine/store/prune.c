@@ -24,13 +24,16 @@
 #include "engine/store/pins.h"
 #include "engine/store/policy.h"
 #include "engine/store/pruned.h"
+#include "engine/store/quota.h"
 #include "sosie/audit.h"
 
-#define BUDGET_MS 2000        /* of making generations, in one step */
-#define LOOK_MS 60000         /* from one look at a group to the next */
-#define DUE_MS 3600000        /* from one prune to the next */
-#define AUDIT_RANGES_MAX 300u /* in one entry */
-#define QUOTA_HEADROOM 16u    /* a sixteenth of a quota is kept free of what is only wished */
+#define BUDGET_MS 2000         /* of making generations, in one step */
+#define LOOK_MS 60000          /* from one look at a group to the next */
+#define DUE_MS 3600000         /* from one prune to the next */
+#define AUDIT_RANGES_MAX 300u  /* in one entry */
+#define QUOTA_HEADROOM 16u     /* a sixteenth of a quota is kept free of what is only wished */
+#define PRUNE_SLACK (1u << 20) /* what pruning takes itself, and estimates miss */
+#define RESERVE_MARGIN 4u      /* pruning for room begins a fourth above the reserve, at which uploads wait */
 
 struct plan {
 	struct sosie_group *g;
@@ -49,12 +52,6 @@ struct plan {
 static bool group_wanted(void *arg)
 {
 	return sosie_group_wanted(arg);
-}
-
-uint64_t store_reserve(uint64_t total)
-{
-	const uint64_t share = total / 64;
-	return share < RESERVE_MIN ? RESERVE_MIN : share > RESERVE_MAX ? RESERVE_MAX : share;
 }
 
 /* --- what is there
@@ -517,14 +514,16 @@ static int dry_run(struct sosie_group *g, uint64_t short_bytes, int64_t now_ms, 
 static int shortage(struct sosie_group *g, uint64_t *out, struct sosie_err *err)
 {
 	const struct store_memo *memo = memo_find(g->store, g->tenant.s, g->name.s);
-	uint64_t free_bytes, total, quota, used, want = memo ? memo->need_bytes : 0, need = want;
+	struct sosie_space space;
+	uint64_t quota, used, want = memo ? memo->need_bytes : 0, need = want;
 	*out = 0;
-	int rc = sosie_io_space(g->store->io, g->dir, &free_bytes, &total, err);
+	int rc = sosie_store_space(g->store, &space, err);
 	if (rc)
 		return rc;
-	if (!sosie_add_u64(need, 2 * store_reserve(total), &need))
+	if (!sosie_add_u64(need, space.reserve_bytes, &need) ||
+	    !sosie_add_u64(need, space.reserve_bytes / RESERVE_MARGIN + PRUNE_SLACK, &need))
 		need = UINT64_MAX;
-	*out = need > free_bytes ? need - free_bytes : 0;
+	*out = need > space.free_bytes ? need - space.free_bytes : 0;
 	rc = tenant_quota(g->store, g->tenant.s, &quota, err);
 	if (rc || quota == 0)
 		return rc;

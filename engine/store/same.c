@@ -442,6 +442,17 @@ int same_take(struct sosie_group *g, struct sosie_err *err)
 	return note(g->store, memo, g->dir, t, err);
 }
 
+int64_t same_newest(struct sosie_store *store, const char *tenant, const char *group,
+                    const struct sosie_digest *head)
+{
+	struct same_table *t = table_of(store, tenant, false);
+	const int64_t now = sosie_wall_ms(store->clock);
+	struct same_found found = {0};
+	if (t)
+		found = find(t, group, head);
+	return found.time_ms < now ? found.time_ms : now;
+}
+
 int64_t status_same(struct sosie_group *g)
 {
 	struct same_table *t = table_of(g->store, g->tenant.s, true);

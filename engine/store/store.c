@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/store/alarm.h"
 #include "engine/store/audit.h"
+#include "engine/store/quota.h"
 
 static int count_names(void *arg, const char *name, enum sosie_file_kind kind)
 {
@@ -142,9 +144,14 @@ void sosie_store_close(struct sosie_store *store)
 {
 	if (!store)
 		return;
+	sosie_alarm_flush(store, true);
 	memo_free_all(store);
 	same_free_all(store);
 	audit_free_all(store);
+	alarm_book_free(store);
+	watch_free(store);
+	quota_free(store);
+	space_free(store);
 	apply_pool_free(store->pool);
 	if (!store->home_lent)
 		confined_home_free(store->home);

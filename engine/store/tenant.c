@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "engine/store/policy.h"
+#include "engine/store/quota.h"
 #include "sosie/door.h"
 
 /* The FIFO cannot be made through the table of I/O operations, and a simulated disk has none: there, nobody
@@ -59,20 +60,36 @@ int tenant_limits(struct sosie_store *store, const char *tenant, uint64_t quota,
 	return sosie_io_write_file(store->io, path, text, (size_t)n, 0640, err);
 }
 
-/* tenant.json */
+/* tenant.json, as far as this file goes by it; limits.c reads the rest. */
 struct tenant_file {
 	int64_t created_ms;
 	uint64_t quota;
 	char user[SOSIE_USER_MAX + 1]; /* of its receivers; empty: the keeper's */
 };
 
-static int write_tenant(struct sosie_store *s, const char *dir, const char *tenant,
-                        const struct tenant_file *t, struct sosie_err *err)
+static int write_document(struct sosie_store *s, const char *dir, struct sosie_json *j, struct sosie_err *err)
 {
 	char path[STORE_PATH];
 	int rc = store_path(path, err, "%s/tenant.json", dir);
-	if (rc)
-		return rc;
+	if (!rc)
+		return layout_write_json(s->io, path, j, 0640, err);
+	sosie_json_free(j);
+	return rc;
+}
+
+int tenant_rewrite(struct sosie_store *s, const char *tenant, struct sosie_json *j, struct sosie_err *err)
+{
+	char dir[STORE_PATH];
+	int rc = store_path(dir, err, "%s/%s", s->path, tenant);
+	if (!rc)
+		return write_document(s, dir, j, err);
+	sosie_json_free(j);
+	return rc;
+}
+
+static int write_tenant(struct sosie_store *s, const char *dir, const char *tenant,
+                        const struct tenant_file *t, struct sosie_err *err)
+{
 	struct sosie_json *j = sosie_json_new();
 	sosie_json_set_u64(j, "format", STORE_FORMAT);
 	sosie_json_set_str(j, "tenant", tenant);
@@ -80,7 +97,7 @@ static int write_tenant(struct sosie_store *s, const char *dir, const char *tena
 	sosie_json_set_u64(j, "quota", t->quota);
 	if (t->user[0])
 		sosie_json_set_str(j, "user", t->user);
-	return layout_write_json(s->io, path, j, 0640, err);
+	return write_document(s, dir, j, err);
 }
 
 /* What a command line, a shell and passwd(5) take alike. */
@@ -105,20 +122,26 @@ static int read_user(const struct sosie_json *j, struct tenant_file *t, struct s
 	return rc;
 }
 
+int tenant_document(struct sosie_store *s, const char *tenant, struct sosie_json **out, struct sosie_err *err)
+{
+	static const char *const keys[] = {"format", "tenant", "created", "quota", "user", "limits", NULL};
+	char path[STORE_PATH];
+	int rc = store_path(path, err, "%s/%s/tenant.json", s->path, tenant);
+	if (!rc)
+		rc = layout_read_json(s->io, path, keys, out, err);
+	if (rc == -SOSIE_ENOTFOUND) {
+		sosie_err_set(err, SOSIE_ENOTFOUND, "the store %s has no tenant %s", s->path, tenant);
+		return sosie_err_action(err, "run \"sosie tenant add %s --quota SIZE\"", tenant);
+	}
+	return rc;
+}
+
 static int read_tenant(struct sosie_store *s, const char *tenant, struct tenant_file *t,
                        struct sosie_err *err)
 {
-	static const char *const keys[] = {"format", "tenant", "created", "quota", "user", NULL};
-	char path[STORE_PATH];
 	struct sosie_json *j = NULL;
 	memset(t, 0, sizeof(*t));
-	int rc = store_path(path, err, "%s/%s/tenant.json", s->path, tenant);
-	if (!rc)
-		rc = layout_read_json(s->io, path, keys, &j, err);
-	if (rc == -SOSIE_ENOTFOUND) {
-		sosie_err_set(err, SOSIE_ENOTFOUND, "the store %s has no tenant %s", s->path, tenant);
-		return sosie_err_action(err, "run \"sosie tenant add %s\"", tenant);
-	}
+	int rc = tenant_document(s, tenant, &j, err);
 	if (!rc)
 		rc = sosie_json_u64(j, "quota", INT64_MAX, &t->quota, err);
 	if (!rc)
@@ -131,13 +154,12 @@ static int read_tenant(struct sosie_store *s, const char *tenant, struct tenant_
 
 int tenant_set_quota(struct sosie_store *store, const char *tenant, uint64_t quota, struct sosie_err *err)
 {
-	char dir[STORE_PATH];
-	struct tenant_file t;
-	int rc = read_tenant(store, tenant, &t, err);
-	t.quota = quota;
-	if (!rc)
-		rc = store_path(dir, err, "%s/%s", store->path, tenant);
-	return rc ? rc : write_tenant(store, dir, tenant, &t, err);
+	struct sosie_json *j = NULL;
+	int rc = tenant_document(store, tenant, &j, err);
+	if (rc)
+		return rc;
+	sosie_json_set_u64(j, "quota", quota);
+	return tenant_rewrite(store, tenant, j, err);
 }
 
 static int already_there(struct sosie_store *s, const char *tenant, uint64_t quota, struct sosie_err *err)
@@ -239,7 +261,7 @@ int sosie_tenant_user(struct sosie_store *store, const char *tenant, char user[S
 int sosie_tenant_set_user(struct sosie_store *store, const char *tenant, const char *user,
                           struct sosie_err *err)
 {
-	char dir[STORE_PATH];
+	struct sosie_json *j = NULL;
 	struct tenant_file t;
 	int rc = read_tenant(store, tenant, &t, err);
 	if (!rc && strcmp(t.user, user) == 0)
@@ -250,8 +272,11 @@ int sosie_tenant_set_user(struct sosie_store *store, const char *tenant, const c
 	if (!rc)
 		rc = set_user(&t, user, err);
 	if (!rc)
-		rc = store_path(dir, err, "%s/%s", store->path, tenant);
-	return rc ? rc : write_tenant(store, dir, tenant, &t, err);
+		rc = tenant_document(store, tenant, &j, err);
+	if (rc)
+		return rc;
+	sosie_json_set_str(j, "user", user);
+	return tenant_rewrite(store, tenant, j, err);
 }
 
 int tenant_quota(struct sosie_store *store, const char *tenant, uint64_t *quota, struct sosie_err *err)

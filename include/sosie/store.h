@@ -203,7 +203,8 @@ struct sosie_accept_result {
 	unsigned accepted, refused, waiting, answered; /* uploads; answered: comparisons */
 	uint64_t point;                                /* newest after the call */
 	struct sosie_err last;                         /* the last refusal or reason to wait */
-	bool more; /* uploads are left: call again when others have had their turn */
+	bool more;       /* uploads were left for the next call; among them one that waits */
+	int64_t wait_ms; /* the last one waits for its tenant's turn, so long; 0: it does not */
 };
 /* Takes what is committed in the group's inbox, oldest first, at most 16 uploads in one call, makes it points
  * or refuses it, writes verdicts and head statement, makes a generation when due. Makes the group's folders
@@ -211,6 +212,9 @@ struct sosie_accept_result {
  * (lock, disk); a bad upload is a result. */
 int sosie_keeper_accept(struct sosie_store *store, const char *tenant, const char *group,
                         struct sosie_accept_result *out, struct sosie_err *err);
+/* The same for the oldest upload only: one step of a keeper that serves many. */
+int sosie_keeper_step(struct sosie_store *store, const char *tenant, const char *group,
+                      struct sosie_accept_result *out, struct sosie_err *err);
 /* Tells a tenant's receivers their limits anew, where they are not what they should be: at a keeper's start,
  * and after each acceptance. */
 int sosie_keeper_tenant(struct sosie_store *store, const char *tenant, struct sosie_err *err);

@@ -12,7 +12,7 @@ for program in sosie sosied sosie-receive sosie-keeper; do
 	"$bin/$program" --help >"$helps" 2>&1 || wrong "$program --help fails"
 	if [ "$program" = sosie ]; then
 		# The options of replicate are those of sosied, and stand in its page.
-		for verb in "store init" "store check" "store key" "tenant add" "key add" "key list" "key revoke" audit keygen card head points verify export cutover status \
+		for verb in "store init" "store check" "store key" "tenant add" "tenant set" "tenant show" "alarm list" "alarm close" "key add" "key list" "key revoke" audit keygen card head points verify export cutover status \
 			"policy show" "policy set" "policy cancel" pin unpin "pin list" prune "clock accept"; do
 			# shellcheck disable=SC2086
 			"$bin/sosie" $verb --help >"$helps.verb" 2>&1 || wrong "sosie $verb --help fails"

@@ -34,6 +34,11 @@ s="--store $SOSIE_STORE"
 	one_document true 0 export "$sosie" export $s acme/erp --into "$work/x1" --json
 	one_document true 0 "export --point" "$sosie" export $s acme/erp --into "$work/x2" --point 1 --json
 	one_document true 0 status "$sosie" status $s --json
+	one_document true 0 "alarm list" "$sosie" alarm list $s --all --json
+	one_document false 1 "alarm close: no such alarm" "$sosie" alarm close $s A1 --json
+	one_document true 0 "tenant show" "$sosie" tenant show $s acme --json
+	one_document true 0 "tenant set" "$sosie" tenant set $s acme points=5000 --json
+	one_document false 2 "tenant set: no such key" "$sosie" tenant set $s acme nonsense=1 --json
 	one_document true 0 "status of a group" "$sosie" status $s acme/erp --json
 	one_document true 0 keygen "$sosie" keygen --out "$work/signing" --json
 	json '(.file | endswith("/signing")) and .public_file == .file + ".pub" and (.public | startswith("ssh-ed25519 ")) and (.fingerprint | startswith("SHA256:")) and (.key | length) == 16'
@@ -67,7 +72,7 @@ b' --json
 	one_document true 0 "status after a cutover" "$sosie" status $s acme/erp --json
 	one_document true 0 "points after a cutover" "$sosie" points $s acme/erp --json
 }
-for verb in "store init" "store check" "store key" "tenant add" "key add" "key list" "key revoke" audit keygen card head replicate export cutover; do
+for verb in "store init" "store check" "store key" "tenant add" "tenant set" "tenant show" "alarm list" "alarm close" "key add" "key list" "key revoke" audit keygen card head replicate export cutover; do
 	# shellcheck disable=SC2086
 	exits 0 "$verb --help" "$sosie" $verb --help
 	says 'usage'

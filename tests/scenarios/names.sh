@@ -14,7 +14,7 @@ long=$(printf 'x%063d' 0)
 refused=0
 for bad in .. . a/b /etc ../acme "$newline" 'é' '-x' '.hidden' '_store' 'a b' "a'b" 'a;b' "$long" '%n' ''; do
 	status=0
-	"$sosie" tenant add --store "$SOSIE_STORE" -- "$bad" >"$work/out" 2>"$work/err" || status=$?
+	"$sosie" tenant add --store "$SOSIE_STORE" --quota 1G -- "$bad" >"$work/out" 2>"$work/err" || status=$?
 	[ "$status" -eq 2 ] || [ "$status" -eq 3 ] || fail "tenant '$bad': exit $status"
 	status=0
 	replicate "$bad" "$work/erp.img" || status=$?

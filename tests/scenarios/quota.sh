@@ -8,6 +8,8 @@ lab_up
 
 exits 0 "tenant with a quota" "$sosie" tenant add --store "$SOSIE_STORE" small --quota 40M
 exits 3 "the same tenant with another quota" "$sosie" tenant add --store "$SOSIE_STORE" small --quota 41M
+exits 2 "no quota" "$sosie" tenant add --store "$SOSIE_STORE" other
+says 'quota'
 exits 2 "a quota that is no size" "$sosie" tenant add --store "$SOSIE_STORE" other --quota many
 ssh-keygen -q -t ed25519 -N '' -C small -f "$here/keys/small"
 exits 0 "its key" "$sosie" key add --for ssh --store "$SOSIE_STORE" small "$here/keys/small.pub"

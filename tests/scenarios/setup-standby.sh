@@ -68,10 +68,11 @@ equal "its owner" "$(stat -c '%U %a' "$store")" "$keeper 711"
 must "the keeper does not log in" grep -q "^$keeper:.*:/usr/sbin/nologin\$" /etc/passwd
 must "its unit names user and store" grep -q "^ExecStart=$work/bin/sosie-keeper --store \"$store\"\$" "$etc/systemd/system/sosie-keeper.service.d/store.conf"
 exits 1 "a tenant's bad name" setup tenant "$store" 'acme;x'
+exits 1 "a new tenant without a quota" setup tenant "$store" acme
 exits 0 "tenant" setup tenant "$store" acme --quota 1G
 exits 0 "tenant, again" setup tenant "$store" acme
-exits 0 "a tenant with a long name" setup tenant "$store" "$long"
-exits 0 "a tenant called as the group of all is" setup tenant "$store" receivers
+exits 0 "a tenant with a long name" setup tenant "$store" "$long" --quota none
+exits 0 "a tenant called as the group of all is" setup tenant "$store" receivers --quota none
 users=$(getent passwd | cut -d: -f1 | grep "^$keeper-")
 equal "three users" "$(echo "$users" | wc -l)" 3
 must "none longer than 32" [ "$(echo "$users" | awk '{ if (length > n) n = length } END { print n }')" -le 32 ]

@@ -111,7 +111,7 @@ other=sosie-lab-$$-o
 at_end="userdel $other 2>/dev/null"
 useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /bin/sh "$other"
 usermod -p '*' "$other"
-exits 0 "another tenant" "$sosie" tenant add --store "$SOSIE_STORE" other --user "$other" --json
+exits 0 "another tenant" "$sosie" tenant add --store "$SOSIE_STORE" other --quota none --user "$other" --json
 json '.ok and .user != null'
 exits 0 "the same again" "$sosie" tenant add --store "$SOSIE_STORE" other --user "$other"
 exits 3 "with another user" "$sosie" tenant add --store "$SOSIE_STORE" other --user "$LAB_RECEIVER"
@@ -120,11 +120,11 @@ refused "it sees nothing of another tenant" ls "$SOSIE_STORE/other"
 for folder in _inbox _outbox _keys; do
 	refused "nor its $folder" ls "$SOSIE_STORE/other/$folder"
 done
-exits 1 "a user that is not there" "$sosie" tenant add --store "$SOSIE_STORE" third --user "sosie-lab-$$-none"
+exits 1 "a user that is not there" "$sosie" tenant add --store "$SOSIE_STORE" third --quota none --user "sosie-lab-$$-none"
 says 'there is no user'
 [ ! -e "$SOSIE_STORE/third" ] || fail "the tenant was made"
 status=0
-as_keeper "$here/bin/sosie" tenant add --store "$SOSIE_STORE" third --user "$other" >"$work/out" 2>"$work/err" || status=$?
+as_keeper "$here/bin/sosie" tenant add --store "$SOSIE_STORE" third --quota none --user "$other" >"$work/out" 2>"$work/err" || status=$?
 equal "tenant add --user as the keeper" "$status" 3
 says 'root'
 
@@ -271,7 +271,7 @@ if command -v setfacl >/dev/null && setfacl -m "u:$LAB_RECEIVER:rwx" "$acme/erp/
 else
 	echo "  note: no access lists here"
 fi
-exits 0 "a tenant whose receivers are the keeper" "$sosie" tenant add --store "$SOSIE_STORE" single
+exits 0 "a tenant whose receivers are the keeper" "$sosie" tenant add --store "$SOSIE_STORE" single --quota none
 says 'same user: fine for a try, not for production'
 finds one-user "$SOSIE_STORE/single" "one user on both sides"
 exits 0 "it is set apart" "$sosie" tenant add --store "$SOSIE_STORE" single --user "$LAB_RECEIVER"

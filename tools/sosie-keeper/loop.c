@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One thread. A receiver's poke is a byte in its tenant's FIFO; it is only a hint: every SCAN_MS all inboxes
- * are looked at anyway, which also finds new tenants. The FIFO is opened for reading and writing, so that it
- * never shows an end.
+ * One thread, which never waits for a program or the metrics file. A receiver's poke is a byte in its
+ * tenant's FIFO; it is only a hint: every SCAN_MS all inboxes are looked at anyway, which also finds new
+ * tenants. The FIFO is opened for reading and writing, so that it never shows an end.
  */
 #include "tools/sosie-keeper/loop.h"
 
@@ -15,38 +15,35 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "sosie/alarm.h"
+#include "sosie/metrics.h"
+#include "sosie/quota.h"
 #include "sosie/retention.h"
+#include "tools/sosie-keeper/turns.h"
 
 #define SCAN_MS 2000
 #define IDLE_MS 2000
-#define SAME_MS 250     /* at least, from one look for "same" to the next */
-#define SAME_SHARE 10   /* and so many times what the last look took */
+#define SAME_MS 250   /* at least, from one look for "same" to the next */
+#define SAME_SHARE 10 /* and so many times what the last look took */
+#define WATCH_MS 1000 /* at least, from one look whether groups are late to the next */
+#define WATCH_SHARE 10
 #define ONCE_STEPS 1000 /* of pruning, in a run that ends */
 #define BACKOFF_MIN_MS 1000
 #define BACKOFF_MAX_MS 60000
+#define TURN_MIN_MS 10  /* at least, until a tenant over its limits is tried again */
+#define REFUSED_MS 1000 /* at least, from one refusal in the log to the next of a group */
 
-struct watched_group {
-	struct watched_group *next;
-	struct sosie_name name;
-	int64_t retry_ms, delay_ms; /* not before; 0: at once */
-	int64_t touched_ms;         /* last acceptance; 0: settled */
-	enum sosie_code not_pruned; /* why, as told last */
-};
-struct watched_tenant {
-	struct watched_tenant *next;
-	struct sosie_name name;
-	int fifo; /* -1: none */
-	struct watched_group *groups;
-	bool same_due;   /* poked since the last look for "same" */
-	int64_t same_ms; /* the next look, at the earliest */
-};
 struct loop {
 	struct sosie_store *store;
 	struct sosie_clock *clock;
-	struct watched_tenant *tenants;
+	const struct loop_outputs *outputs;
+	struct turns turns;
 	size_t tenant_count;
 	struct watched_tenant *now; /* whose groups are listed */
-	bool more;                  /* a group has uploads left: another round, after everybody's turn */
+	bool begin;                 /* all groups are due once: their statements are written anew */
+	int64_t scan_ms, watch_ms, metrics_ms; /* the next of each */
+	uint64_t alarms_told;                  /* version of the alarms that the herald has */
+	bool space_unknown;                    /* the store could not be looked at, and that was logged */
 	bool (*stop)(void);
 };
 
@@ -120,7 +117,7 @@ static int watch_tenant(void *arg, const struct sosie_name *name)
 	struct loop *l = arg;
 	struct sosie_store_info info;
 	struct sosie_err err;
-	struct watched_tenant *t = l->tenants;
+	struct watched_tenant *t = l->turns.tenants;
 	while (t && strcmp(t->name.s, name->s) != 0)
 		t = t->next;
 	if (t)
@@ -131,8 +128,9 @@ static int watch_tenant(void *arg, const struct sosie_name *name)
 	sosie_store_info(l->store, &info);
 	t->name = *name;
 	t->fifo = open_fifo(info.path, name->s);
-	t->next = l->tenants;
-	l->tenants = t;
+	t->look = true;
+	t->next = l->turns.tenants;
+	l->turns.tenants = t;
 	l->tenant_count++;
 	if (sosie_keeper_tenant(l->store, name->s, &err))
 		log_trouble(name->s, "", "its receivers cannot be told their limits", &err);
@@ -143,18 +141,30 @@ static int watch_tenant(void *arg, const struct sosie_name *name)
 	return 0;
 }
 
+/* A group that is there, or has something in the inbox. */
 static int watch_group(void *arg, const struct sosie_name *name)
 {
 	struct loop *l = arg;
-	group_of(l->now, name);
+	struct watched_group *g = group_of(l->now, name);
+	if (g)
+		g->due |= l->begin;
+	return 0;
+}
+
+static int due_group(void *arg, const struct sosie_name *name)
+{
+	struct loop *l = arg;
+	struct watched_group *g = group_of(l->now, name);
+	if (g)
+		g->due = true;
 	return 0;
 }
 
 static void free_all(struct loop *l)
 {
-	while (l->tenants) {
-		struct watched_tenant *t = l->tenants;
-		l->tenants = t->next;
+	while (l->turns.tenants) {
+		struct watched_tenant *t = l->turns.tenants;
+		l->turns.tenants = t->next;
 		while (t->groups) {
 			struct watched_group *g = t->groups;
 			t->groups = g->next;
@@ -178,88 +188,190 @@ static void later(struct loop *l, struct watched_group *g)
 	g->retry_ms = sosie_mono_ms(l->clock) + g->delay_ms;
 }
 
-static void accept_group(struct loop *l, struct watched_tenant *t, struct watched_group *g)
+/* A hostile source has as many refused as it likes: of a group one a second is logged, the others counted. */
+static void log_refusal(struct loop *l, const struct watched_tenant *t, struct watched_group *g,
+                        const struct sosie_err *why)
+{
+	char word[64] = "refused";
+	const int64_t now = sosie_mono_ms(l->clock);
+	if (g->told_ms && now - g->told_ms < REFUSED_MS) {
+		g->untold++;
+		return;
+	}
+	if (g->untold)
+		snprintf(word, sizeof(word), "refused, after %u more that were not logged", g->untold);
+	g->untold = 0;
+	g->told_ms = now ? now : 1;
+	log_trouble(t->name.s, g->name.s, word, why);
+}
+
+static void log_result(struct loop *l, const struct watched_tenant *t, struct watched_group *g,
+                       const struct sosie_accept_result *r)
+{
+	if (r->refused)
+		log_refusal(l, t, g, &r->last);
+	else if (r->last.code && r->wait_ms)
+		sosie_log(SOSIE_LOG_DEBUG, "%s/%s: waits: %s", t->name.s, g->name.s, r->last.what);
+	else if (r->last.code)
+		log_trouble(t->name.s, g->name.s, r->waiting ? "waits" : "no generation was made", &r->last);
+}
+
+/* One upload of the group. */
+static void step_group(struct loop *l, struct watched_tenant *t, struct watched_group *g)
 {
 	struct sosie_accept_result r;
 	struct sosie_err err;
 	int64_t start = sosie_mono_ms(l->clock);
-	if (g->retry_ms > start)
-		return;
 	sosie_err_clear(&err);
-	int rc = sosie_keeper_accept(l->store, t->name.s, g->name.s, &r, &err);
+	int rc = sosie_keeper_step(l->store, t->name.s, g->name.s, &r, &err);
 	int64_t end = sosie_mono_ms(l->clock);
 	log_points(l, t->name.s, g->name.s, &r, end - start);
-	if (r.refused)
-		log_trouble(t->name.s, g->name.s, "refused", &r.last);
-	else if (r.last.code)
-		log_trouble(t->name.s, g->name.s, r.waiting ? "waits" : "no generation was made", &r.last);
+	log_result(l, t, g, &r);
 	if (rc)
 		log_trouble(t->name.s, g->name.s, "not worked on", &err);
-	if (rc || r.waiting)
+	g->due = rc || r.more || r.waiting;
+	if (r.wait_ms)
+		t->retry_ms = end + (r.wait_ms > TURN_MIN_MS ? r.wait_ms : TURN_MIN_MS);
+	else if (rc || (r.waiting && !r.accepted)) /* one beside it was taken: at once again */
 		later(l, g);
 	else
 		g->retry_ms = g->delay_ms = 0;
 	if (r.accepted)
 		g->touched_ms = end ? end : 1;
-	l->more |= !rc && r.more;
 }
 
-static int accept_due(void *arg, const struct sosie_name *name)
-{
-	struct loop *l = arg;
-	struct watched_group *g = group_of(l->now, name);
-	if (g)
-		accept_group(l, l->now, g);
-	return stopping(l);
-}
-
-static void accept_tenant(struct loop *l, struct watched_tenant *t)
+/* One tenant's turn: a look into its inbox, where there was a poke, and one upload. False: nobody has
+ * anything. */
+static bool take_turn(struct loop *l)
 {
 	struct sosie_err err;
-	l->now = t;
-	if (sosie_keeper_due(l->store, t->name.s, accept_due, l, &err))
-		log_trouble(t->name.s, "_inbox", "cannot be looked at", &err);
+	struct watched_tenant *t = turns_tenant(&l->turns, sosie_mono_ms(l->clock));
+	if (!t)
+		return false;
+	if (t->look) {
+		t->look = false;
+		l->now = t;
+		if (sosie_keeper_due(l->store, t->name.s, due_group, l, &err))
+			log_trouble(t->name.s, "_inbox", "cannot be looked at", &err);
+	}
+	struct watched_group *g = turns_group(t, sosie_mono_ms(l->clock));
+	if (g)
+		step_group(l, t, g);
+	return true;
 }
 
-/* A group that has more than one round's uploads waits for its next behind all others. */
-static void next_round(struct loop *l)
-{
-	if (!l->more)
-		return;
-	l->more = false;
-	for (struct watched_tenant *t = l->tenants; t && !stopping(l); t = t->next)
-		accept_tenant(l, t);
-}
-
-/* All tenants and groups, also those that have nothing in the inbox: their statements are written anew once.
- */
-static void scan(struct loop *l, bool groups)
+/* All tenants; when beginning all groups too, also those that have nothing in the inbox. */
+static void scan(struct loop *l)
 {
 	struct sosie_err err;
 	if (sosie_store_tenants(l->store, watch_tenant, l, &err))
 		sosie_log_err(SOSIE_LOG_WARNING, &err);
-	for (struct watched_tenant *t = l->tenants; t && !stopping(l); t = t->next) {
+	for (struct watched_tenant *t = l->turns.tenants; t && !stopping(l); t = t->next) {
+		t->look = true;
 		l->now = t;
-		if (groups && sosie_store_groups(l->store, t->name.s, watch_group, l, &err))
+		if (l->begin && sosie_store_groups(l->store, t->name.s, watch_group, l, &err))
 			sosie_log_err(SOSIE_LOG_WARNING, &err);
-		for (struct watched_group *g = groups ? t->groups : NULL; g && !stopping(l); g = g->next)
-			accept_group(l, t, g);
-		accept_tenant(l, t);
 	}
+	l->begin = false;
+}
+
+/* --- alarms and metrics
+ * ---------------------------------------------------------------------------------------------- */
+
+static void watch_one(struct loop *l, struct watched_tenant *t, struct watched_group *g)
+{
+	struct sosie_err err;
+	int rc = sosie_keeper_watch(l->store, t->name.s, g->name.s, &err);
+	if (rc && !g->unwatched)
+		log_trouble(t->name.s, g->name.s, "cannot be watched", &err);
+	g->unwatched = rc != 0;
+}
+
+struct snapshot {
+	struct sosie_alarm *list;
+	size_t count, room;
+	bool no_memory;
+};
+
+static int add_alarm(void *arg, const struct sosie_alarm *a)
+{
+	struct snapshot *s = arg;
+	if (s->count == s->room) {
+		size_t room = s->room ? 2 * s->room : 16;
+		struct sosie_alarm *grown = reallocarray(s->list, room, sizeof(*grown));
+		s->no_memory = !grown;
+		if (!grown)
+			return 1;
+		s->list = grown;
+		s->room = room;
+	}
+	s->list[s->count++] = *a;
+	return 0;
+}
+
+static void tell_alarms(struct loop *l)
+{
+	struct snapshot s = {.list = NULL};
+	const uint64_t version = sosie_alarm_version(l->store);
+	if (!l->outputs->herald || version == l->alarms_told)
+		return;
+	int rc = sosie_alarm_walk(l->store, NULL, NULL, add_alarm, &s, NULL);
+	/* Half a list would close what is missing in it. What cannot be read is kept aside at the next
+	 * change. */
+	if (!s.no_memory && !rc) {
+		herald_alarms(l->outputs->herald, s.list, s.count);
+		l->alarms_told = version;
+	}
+	free(s.list);
+}
+
+static void write_metrics(struct loop *l)
+{
+	const int64_t now = sosie_mono_ms(l->clock);
+	struct sosie_err err;
+	char *text;
+	size_t len;
+	if (!l->outputs->scribe || now < l->metrics_ms)
+		return;
+	l->metrics_ms = now + SOSIE_METRICS_EVERY_MS;
+	if (sosie_keeper_metrics(l->store, &text, &len, &err))
+		sosie_log_err(SOSIE_LOG_WARNING, &err);
+	else
+		scribe_take(l->outputs->scribe, text, len);
+}
+
+static void watch(struct loop *l)
+{
+	const int64_t start = sosie_mono_ms(l->clock);
+	struct sosie_err err;
+	for (struct watched_tenant *t = l->turns.tenants; t && !stopping(l); t = t->next) {
+		for (struct watched_group *g = t->groups; g && !stopping(l); g = g->next)
+			watch_one(l, t, g);
+		sosie_keeper_watch_tenant(l->store, t->name.s, NULL); /* at the next look again */
+	}
+	int rc = sosie_keeper_watch_store(l->store, &err);
+	if (rc && !l->space_unknown)
+		sosie_log_err(SOSIE_LOG_WARNING, &err);
+	l->space_unknown = rc != 0;
+	sosie_alarm_flush(l->store, false);
+	tell_alarms(l);
+	write_metrics(l);
+	const int64_t end = sosie_mono_ms(l->clock), pause = WATCH_SHARE * (end - start);
+	l->watch_ms = end + (pause > WATCH_MS ? pause : WATCH_MS);
 }
 
 static void settle(struct loop *l, bool all)
 {
 	struct sosie_err err;
 	int64_t now = sosie_mono_ms(l->clock);
-	for (struct watched_tenant *t = l->tenants; t; t = t->next)
+	for (struct watched_tenant *t = l->turns.tenants; t; t = t->next)
 		for (struct watched_group *g = t->groups; g; g = g->next) {
 			if (!all && g->touched_ms && now - g->touched_ms < IDLE_MS)
 				continue;
 			g->touched_ms = 0;
 			sosie_err_clear(&err);
 			if (sosie_keeper_settle(l->store, t->name.s, g->name.s, &err) &&
-			    err.code != SOSIE_EBUSY)
+			    err.code != SOSIE_EBUSY && err.code != SOSIE_ENOTFOUND) /* not made yet */
 				log_trouble(t->name.s, g->name.s, "not settled", &err);
 		}
 }
@@ -289,7 +401,7 @@ static bool retain(struct loop *l)
 	bool more = false;
 	struct sosie_prune p;
 	struct sosie_err err;
-	for (struct watched_tenant *t = l->tenants; t && !stopping(l); t = t->next)
+	for (struct watched_tenant *t = l->turns.tenants; t && !stopping(l); t = t->next)
 		for (struct watched_group *g = t->groups; g && !stopping(l); g = g->next) {
 			sosie_err_clear(&err);
 			if (sosie_keeper_retain(l->store, t->name.s, g->name.s, &p, &err))
@@ -327,72 +439,92 @@ static void wait_pokes(struct loop *l, int64_t deadline)
 	size_t n = 0;
 	if (!fds)
 		return;
-	for (struct watched_tenant *t = l->tenants; t; t = t->next) {
+	for (struct watched_tenant *t = l->turns.tenants; t; t = t->next) {
 		fds[n++] = (struct pollfd){.fd = t->fifo, .events = POLLIN};
 		if (t->same_due && t->same_ms < deadline)
 			deadline = t->same_ms;
 	}
-	left = l->more ? 0 : deadline - sosie_mono_ms(l->clock);
+	left = deadline - sosie_mono_ms(l->clock);
 	if (poll(fds, n, left > 0 ? (int)left : 0) > 0) {
 		n = 0;
-		for (struct watched_tenant *t = l->tenants; t && !stopping(l); t = t->next, n++)
+		for (struct watched_tenant *t = l->turns.tenants; t; t = t->next, n++)
 			if (fds[n].revents & POLLIN) {
-				while (read(t->fifo, bytes, sizeof(bytes)) == (ssize_t)sizeof(bytes))
-					;
+				/* Once: who writes without end does not hold us here. */
+				if (read(t->fifo, bytes, sizeof(bytes)) < 0)
+					continue;
 				sosie_log(SOSIE_LOG_DEBUG, "%s: poked", t->name.s);
-				accept_tenant(l, t);
-				t->same_due = true;
+				t->look = t->same_due = true;
 			}
 	}
-	next_round(l);
-	for (struct watched_tenant *t = l->tenants; t && !stopping(l); t = t->next)
+	for (struct watched_tenant *t = l->turns.tenants; t && !stopping(l); t = t->next)
 		take_same(l, t);
 	free(fds);
 }
 
-/* Uploads that waited for room are looked at again when there is some. */
-static void accept_pruned(struct loop *l)
+static void begin(struct loop *l, struct sosie_store *store, const struct loop_outputs *outputs)
 {
-	for (struct watched_tenant *t = l->tenants; t && !stopping(l); t = t->next)
-		for (struct watched_group *g = t->groups; g && !stopping(l); g = g->next) {
-			l->now = t;
-			if (g->delay_ms && g->retry_ms == 0)
-				accept_group(l, t, g);
-		}
+	memset(l, 0, sizeof(*l));
+	l->store = store;
+	l->clock = sosie_clock_real();
+	l->outputs = outputs;
+	l->begin = true;
+	l->alarms_told = UINT64_MAX;
+	scan(l);
 }
 
-int loop_once(struct sosie_store *store, struct sosie_err *err)
+static void end(struct loop *l)
 {
-	struct loop l = {.store = store, .clock = sosie_clock_real()};
+	settle(l, true);
+	free_all(l);
+}
+
+int loop_once(struct sosie_store *store, const struct loop_outputs *outputs, struct sosie_err *err)
+{
+	struct loop l;
 	(void)err;
-	scan(&l, true);
-	while (l.more)
-		next_round(&l);
+	begin(&l, store, outputs);
+	while (take_turn(&l))
+		;
 	settle(&l, true);
 	for (unsigned i = 0; i < ONCE_STEPS && retain(&l); i++)
 		;
-	accept_pruned(&l);
-	free_all(&l);
+	while (take_turn(&l)) /* what waited for the room that there is now */
+		;
+	watch(&l);
+	end(&l);
 	return 0;
 }
 
-int loop_run(struct sosie_store *store, bool (*stop)(void), struct sosie_err *err)
+/* What is to be done now and then, in between turns. */
+static void now_and_then(struct loop *l)
 {
-	struct loop l = {.store = store, .clock = sosie_clock_real(), .stop = stop};
-	(void)err;
-	scan(&l, true);
-	while (!stopping(&l)) {
-		int64_t next = sosie_mono_ms(l.clock) + SCAN_MS;
-		while (!stopping(&l) && sosie_mono_ms(l.clock) < next)
-			wait_pokes(&l, next);
-		if (!stopping(&l)) {
-			scan(&l, false);
-			settle(&l, false);
-			retain(&l);
-		}
+	const int64_t now = sosie_mono_ms(l->clock);
+	if (now >= l->scan_ms) {
+		scan(l);
+		settle(l, false);
+		retain(l);
+		l->scan_ms = sosie_mono_ms(l->clock) + SCAN_MS;
 	}
-	settle(&l, true);
-	free_all(&l);
+	if (now >= l->watch_ms)
+		watch(l);
+}
+
+int loop_run(struct sosie_store *store, const struct loop_outputs *outputs, bool (*stop)(void),
+             struct sosie_err *err)
+{
+	struct loop l;
+	(void)err;
+	begin(&l, store, outputs);
+	l.stop = stop;
+	l.scan_ms = sosie_mono_ms(l.clock) + SCAN_MS;
+	while (!stopping(&l)) {
+		const bool busy = take_turn(&l);
+		int64_t next = l.scan_ms < l.watch_ms ? l.scan_ms : l.watch_ms;
+		wait_pokes(&l, busy ? 0 : turns_next_ms(&l.turns, next));
+		if (!stopping(&l))
+			now_and_then(&l);
+	}
+	end(&l);
 	sosie_log(SOSIE_LOG_INFO, "ended, heads are settled");
 	return 0;
 }

@@ -98,7 +98,7 @@ int verb_store_init(struct command *c, struct sosie_err *err)
 	say_reflink(info.reflink);
 	printf("Its key signs what it accepts: \"sosie card --store %s\" shows what sources must pin.\n",
 	       resolved);
-	printf("Next: sosie tenant add --store %s TENANT\n", resolved);
+	printf("Next: sosie tenant add --store %s TENANT --quota SIZE\n", resolved);
 	return 0;
 }
 
@@ -117,8 +117,25 @@ static int explain_tenant(struct command *c, uint64_t quota, struct sosie_err *e
 	sosie_err_set(err, SOSIE_EEXISTS,
 	              "the tenant %s is there already, with another quota: %s, and %s was asked for",
 	              c->tenant.s, had, wanted);
-	return sosie_err_action(err, "change it with: sosie policy set --store %.120s %s quota=%llu",
-	                        c->store_path, c->tenant.s, (unsigned long long)quota);
+	return sosie_err_action(err, "to change it: sosie tenant set --store %.120s %s quota=SIZE",
+	                        c->store_path, c->tenant.s);
+}
+
+/* There is no tenant without a quota by mistake: "none" has to be typed. */
+static int read_quota(struct command *c, uint64_t *quota, struct sosie_err *err)
+{
+	const char *text;
+	int rc = options_need(&c->options, "quota", &text, err);
+
+	*quota = 0;
+	if (rc < 0)
+		return rc;
+	if (strcmp(text, "none") == 0)
+		return 0;
+	rc = sosie_size_parse(text, quota, err);
+	if (rc == 0 && *quota == 0)
+		rc = options_usage(&c->options, err, "--quota takes a size above 0, or none");
+	return rc;
 }
 
 /* In its own log, and in the store's, which stays when its folder goes. */
@@ -186,8 +203,15 @@ static int set_apart(struct command *c, struct sosie_err *err)
 static int add_user(struct command *c, uint64_t quota, const char *user, struct sosie_err *err)
 {
 	struct sosie_tenant_info info;
-	int rc = sosie_tenant_add_user(c->store, c->tenant.s, quota, user, err);
+	char had[SOSIE_USER_MAX + 1];
+	int rc = 0;
 
+	if (!options_get(&c->options, "quota")) /* it may be missing for one that is there only */
+		rc = sosie_tenant_user(c->store, c->tenant.s, had, err);
+	if (rc == -SOSIE_ENOTFOUND)
+		return read_quota(c, &quota, err);
+	if (rc == 0)
+		rc = sosie_tenant_add_user(c->store, c->tenant.s, quota, user, err);
 	if (rc != -SOSIE_EEXISTS || !user)
 		return rc;
 	rc = sosie_tenant_info(c->store, c->tenant.s, &info, err);
@@ -200,7 +224,8 @@ static void show_tenant(struct command *c, uint64_t quota, const char *user)
 {
 	char size[32];
 
-	printf("Made the tenant %s, %s%s\n", c->tenant.s, quota ? "quota " : "without a quota",
+	printf("Made the tenant %s, %s%s\n", c->tenant.s,
+	       quota ? "quota " : "WITHOUT a quota: its sources can fill the disk",
 	       quota ? sosie_size_text(size, sizeof(size), quota) : "");
 	if (user)
 		printf("Its receivers run as %s, apart from the keeper.\n", user);
@@ -215,7 +240,7 @@ int verb_tenant_add(struct command *c, struct sosie_err *err)
 	const char *quota_text = options_get(&c->options, "quota"), *user = options_get(&c->options, "user");
 	struct sosie_tenant_info info;
 	uint64_t quota = 0;
-	int rc = quota_text ? sosie_size_parse(quota_text, &quota, err) : 0;
+	int rc = quota_text || !user ? read_quota(c, &quota, err) : 0;
 
 	if (rc == 0)
 		rc = sosie_name_set(&c->tenant, SOSIE_NAME_TENANT, c->options.operands[0], err);
@@ -228,6 +253,8 @@ int verb_tenant_add(struct command *c, struct sosie_err *err)
 		rc = add_user(c, quota, user, err);
 	if (rc == -SOSIE_EEXISTS && (quota_text || !user))
 		return explain_tenant(c, quota, err);
+	if (rc == 0 && !quota_text && (rc = sosie_tenant_info(c->store, c->tenant.s, &info, err)) == 0)
+		quota = info.quota;
 	if (rc == 0)
 		rc = audit_tenant(c, quota, err);
 	if (rc == 0 && user)

@@ -203,6 +203,7 @@ static int tell_inbox(struct command *c, struct sosie_err *err)
 
 int command_open_group(struct command *c, struct sosie_err *err)
 {
+	static struct command_alarms alarms;
 	int rc = command_group_name(c, err);
 
 	if (rc == 0)
@@ -213,9 +214,14 @@ int command_open_group(struct command *c, struct sosie_err *err)
 	sosie_json_set_str(c->doc, "tenant", c->tenant.s);
 	sosie_json_set_str(c->doc, "group", c->name.s);
 	if (c->verb->takes_inbox)
-		return sosie_cutover_open(c->store, c->tenant.s, c->name.s, &c->group, err);
-	rc = sosie_group_open(c->store, c->tenant.s, c->name.s, &c->group, err);
-	return rc == -SOSIE_ENOTFOUND ? tell_inbox(c, err) : rc;
+		rc = sosie_cutover_open(c->store, c->tenant.s, c->name.s, &c->group, err);
+	else
+		rc = sosie_group_open(c->store, c->tenant.s, c->name.s, &c->group, err);
+	if (rc == -SOSIE_ENOTFOUND && !c->verb->takes_inbox)
+		return tell_inbox(c, err);
+	if (rc == 0 && command_alarms(c, c->tenant.s, c->name.s, &alarms, NULL) == 0)
+		c->alarms = &alarms; /* what cannot be read is told by status */
+	return rc;
 }
 
 void command_close(struct command *c)
@@ -313,7 +319,10 @@ void command_point_json(struct command *c, struct sosie_json *obj, const struct 
 	sosie_json_set_i64(obj, "age_s", command_age_ms(c, p->cut_ms) / 1000);
 	sosie_json_set_str(obj, "consistency", sosie_consistency_name(p->consistency));
 	sosie_json_set_bool(obj, "verified", p->verified);
-	(void)sosie_json_add_arr(obj, "alarms");
+	struct sosie_json *alarms = sosie_json_add_arr(obj, "alarms");
+	char id[SOSIE_ALARM_ID];
+	for (unsigned i = 0; c->alarms && i < c->alarms->count; i++)
+		sosie_json_push_str(alarms, sosie_alarm_id(id, c->alarms->list[i].number));
 	sosie_json_set_u64(obj, "bytes", p->stored);
 	sosie_json_set_hex(obj, "digest", p->digest.b, sizeof(p->digest.b));
 }

@@ -7,8 +7,10 @@
 #ifndef TOOLS_SOSIE_COMMAND_H
 #define TOOLS_SOSIE_COMMAND_H
 
+#include "sosie/alarm.h"
 #include "sosie/audit.h"
 #include "sosie/door.h"
+#include "sosie/quota.h"
 #include "sosie/store.h"
 #include "tools/common/document.h"
 #include "tools/common/options.h"
@@ -20,6 +22,7 @@
 #define COMMAND_PATH 4096
 
 struct command;
+struct command_alarms;
 struct verb {
 	const char *name;     /* "store init" */
 	const char *schema;   /* of its document: "store-init" */
@@ -53,6 +56,7 @@ struct command {
 	struct sosie_signer *signer; /* NULL: what is done is not signed */
 	struct sosie_group *group;
 	struct sosie_name tenant, name;
+	struct command_alarms *alarms; /* of the group that is shown, or NULL */
 	struct progress progress;
 	char interrupted[256];  /* in place of the verb's text, when not empty */
 	struct sosie_err *some; /* COMMAND_SOME: the first thing that failed */
@@ -72,9 +76,21 @@ int command_point(struct command *c, uint64_t *point, struct sosie_err *err);
 /* The absolute path that --into means; its parent must exist. Empty when not given. */
 int command_into(struct command *c, char dst[COMMAND_PATH], struct sosie_err *err);
 
+/* Open alarms of one place: at most one of each kind. */
+struct command_alarms {
+	unsigned count;
+	struct sosie_alarm list[SOSIE_ALARM_KINDS];
+};
+/* group NULL: the tenant's; both NULL: the store's. */
+int command_alarms(struct command *c, const char *tenant, const char *group, struct command_alarms *out,
+                   struct sosie_err *err);
+/* As the member "alarms" of obj; a line for each. */
+void command_alarms_json(struct sosie_json *obj, const struct command_alarms *alarms);
+void command_alarms_show(const struct command_alarms *alarms, const char *indent);
 /* "groups" of a key: names, null when it is for all. */
 void command_groups_json(struct sosie_json *obj, const struct sosie_key *key);
-/* A point as every document shows it. */
+/* A point as every document shows it. Its "alarms" are the ids of what is open for the group that c works on:
+ * that its content was verified when it was accepted does not say that it is clean. */
 void command_point_json(struct command *c, struct sosie_json *obj, const struct sosie_point *p);
 /* "1 point", "2 points" */
 #define COMMAND_COUNT 64
@@ -106,6 +122,10 @@ void command_audit_try(struct command *c, const char *tenant, enum sosie_audit_k
 int verb_store_init(struct command *c, struct sosie_err *err);
 int verb_store_key(struct command *c, struct sosie_err *err);
 int verb_tenant_add(struct command *c, struct sosie_err *err);
+int verb_tenant_set(struct command *c, struct sosie_err *err);
+int verb_tenant_show(struct command *c, struct sosie_err *err);
+int verb_alarm_list(struct command *c, struct sosie_err *err);
+int verb_alarm_close(struct command *c, struct sosie_err *err);
 int verb_key_add(struct command *c, struct sosie_err *err);
 int verb_key_list(struct command *c, struct sosie_err *err);
 int verb_key_revoke(struct command *c, struct sosie_err *err);

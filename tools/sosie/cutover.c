@@ -157,6 +157,8 @@ static void show_plan(struct command *c, const struct sosie_cutover *p,
 	       p->chosen.consistency == SOSIE_CONSISTENCY_FUZZY
 	               ? ": NOT one instant; expect to repair filesystems"
 	               : "");
+	if (c->alarms)
+		command_alarms_show(c->alarms, "  ");
 	show_volumes(volumes);
 	show_losses(c, p);
 	printf("  epoch          %llu -> %llu: senders of epoch %llu are refused from then on\n",

@@ -35,9 +35,14 @@ static const struct option_spec check_options[] = {
         JSON_OPTION};
 static const struct option_spec tenant_options[] = {
         STORE_OPTION,
-        {"quota", "SIZE", NULL, false, "room for journal and images (K, M, G, T)"},
+        {"quota", "SIZE|none", NULL, false, "room for journal and images (K, M, G, T)"},
         {"user", "NAME", NULL, false, "whom its receivers run as (root)"},
         JSON_OPTION};
+static const struct option_spec limits_options[] = {STORE_OPTION, JSON_OPTION};
+static const struct option_spec alarm_list_options[] = {
+        STORE_OPTION, {"all", NULL, NULL, false, "closed ones too"}, JSON_OPTION};
+static const struct option_spec alarm_close_options[] = {
+        STORE_OPTION, {"reason", "TEXT", NULL, false, "kept with it, and in the audit log"}, JSON_OPTION};
 static const struct option_spec key_options[] = {
         STORE_OPTION,
         {"for", "ssh|signing", NULL, false, "what the key is for (default: ssh)"},
@@ -181,11 +186,13 @@ static const struct verb verbs[] = {
         {
                 .name = "tenant add",
                 .schema = "tenant-add",
-                .synopsis = "tenant add [--store STORE] TENANT [--quota SIZE] [--user NAME] [--json]",
+                .synopsis = "tenant add [--store STORE] TENANT --quota SIZE|none [--user NAME]\n"
+                            "                    [--json]",
                 .summary = "add a tenant",
                 .text = "A tenant is one customer: its groups, keys and quota are apart from all others.\n"
                         "With --user its receivers run as that user of the system, who reaches its inbox\n"
-                        "and its outbox only; given for a tenant that has none, it is set apart then.",
+                        "and its outbox only; given for a tenant that has none, it is set apart then\n"
+                        "(no --quota needed). \"none\" for a quota has to be typed.",
                 .specs = tenant_options,
                 .spec_count = COUNT(tenant_options),
                 .min = 1,
@@ -194,6 +201,69 @@ static const struct verb verbs[] = {
                 .writes = true,
                 .interrupted = "the same command can be run again",
                 .run = verb_tenant_add,
+        },
+        {
+                .name = "tenant set",
+                .schema = "tenant-set",
+                .synopsis = "tenant set [--store STORE] TENANT KEY=VALUE... [--json]",
+                .summary = "change what a tenant may take",
+                .text = "quota: bytes in the store. segment: bytes that one segment decodes to.\n"
+                        "volume_bytes, volumes: of all groups together. group_volumes: of one group.\n"
+                        "groups. points: a minute. cpu: seconds of processor time a minute.\n"
+                        "none: no limit; default: that of this release.",
+                .specs = limits_options,
+                .spec_count = COUNT(limits_options),
+                .min = 2,
+                .max = 1 + SOSIE_LIMITS,
+                .operand_names = "TENANT KEY=VALUE",
+                .writes = true,
+                .interrupted = "the same command can be run again",
+                .run = verb_tenant_set,
+        },
+        {
+                .name = "tenant show",
+                .schema = "tenant-show",
+                .synopsis = "tenant show [--store STORE] TENANT [--json]",
+                .summary = "what a tenant may take, and takes",
+                .text = "Its limits, and what counts towards its quota.",
+                .specs = limits_options,
+                .spec_count = COUNT(limits_options),
+                .min = 1,
+                .max = 1,
+                .operand_names = "TENANT",
+                .writes = false,
+                .interrupted = "nothing was changed",
+                .run = verb_tenant_show,
+        },
+        {
+                .name = "alarm list",
+                .schema = "alarm-list",
+                .synopsis = "alarm list [--store STORE] [TENANT[/GROUP]] [--all] [--json]",
+                .summary = "list what a person has to know",
+                .text = "Open alarms of the store, a tenant or a group, and of what is below it.",
+                .specs = alarm_list_options,
+                .spec_count = COUNT(alarm_list_options),
+                .min = 0,
+                .max = 1,
+                .operand_names = "TENANT/GROUP",
+                .writes = false,
+                .interrupted = "nothing was changed",
+                .run = verb_alarm_list,
+        },
+        {
+                .name = "alarm close",
+                .schema = "alarm-close",
+                .synopsis = "alarm close [--store STORE] ID [--reason TEXT] [--json]",
+                .summary = "close an alarm that was looked into",
+                .text = "late and space close by themselves when their cause is over, and not before.",
+                .specs = alarm_close_options,
+                .spec_count = COUNT(alarm_close_options),
+                .min = 1,
+                .max = 1,
+                .operand_names = "ID",
+                .writes = true,
+                .interrupted = "the same command can be run again",
+                .run = verb_alarm_close,
         },
         {
                 .name = "key add",
@@ -302,7 +372,8 @@ static const struct verb verbs[] = {
                 .synopsis = "verify [--store STORE] TENANT/GROUP [--point N|latest] [--full]\n"
                             "                    [--keys FILE] [--head FILE] [--json]",
                 .summary = "check what is kept against digests and signatures",
-                .text = "Changes nothing, needs no lock, may run beside a keeper. Exit 5: damage found.\n"
+                .text = "Changes nothing of that, needs no lock, may run beside a keeper. Exit 5: damage\n"
+                        "found; an alarm is opened for it where the caller may write.\n"
                         "--keys: lines \"standby ssh-ed25519 ...\" and \"source ssh-ed25519 ...\"; then "
                         "every\n"
                         "entry must be signed by one of these, whatever the store says of itself.",
@@ -311,7 +382,7 @@ static const struct verb verbs[] = {
                 .min = 1,
                 .max = 1,
                 .operand_names = "TENANT/GROUP",
-                .writes = false,
+                .writes = true, /* an alarm */
                 .interrupted = "nothing was changed; the same command starts over",
                 .run = verb_verify,
         },
@@ -359,8 +430,8 @@ static const struct verb verbs[] = {
                 .synopsis = "status [--store STORE] [TENANT/GROUP] [--json]\n"
                             "       sosie status --config FILE | --state DIR [--watch] [--json]",
                 .summary = "how the store and its groups stand",
-                .text = "Exit 5: uploads wait without a keeper, something waits, or was refused after the\n"
-                        "newest point. Exit 6: some groups cannot be read.\n"
+                .text = "Exit 5: an alarm is open, uploads wait without a keeper, something waits, or was\n"
+                        "refused after the newest point. Exit 6: some groups cannot be read.\n"
                         "With --config, at the primary: how the groups of sosied stand. Exit 5: one is\n"
                         "late, or needs you. Exit 4: sosied is not running. --state asks it without the\n"
                         "file, as when that was damaged.",
@@ -614,12 +685,13 @@ static int usage(int argc, char **argv)
 	else if (strcmp(argv[0], "clock") == 0)
 		sosie_err_set(&err, SOSIE_EUSAGE, "sosie clock needs a second word: sosie clock accept");
 	else if (strcmp(argv[0], "store") == 0 || strcmp(argv[0], "tenant") == 0 ||
-	         strcmp(argv[0], "key") == 0)
+	         strcmp(argv[0], "key") == 0 || strcmp(argv[0], "alarm") == 0)
 		sosie_err_set(&err, SOSIE_EUSAGE, "sosie %s needs a second word: sosie %s %s", argv[0],
 		              argv[0],
-		              strcmp(argv[0], "store") == 0 ? "init, key or check"
-		              : strcmp(argv[0], "key") == 0 ? "add, list or revoke"
-		                                            : "add");
+		              argv[0][0] == 's'   ? "init, key or check"
+		              : argv[0][0] == 'k' ? "add, list or revoke"
+		              : argv[0][0] == 'a' ? "list or close"
+		                                  : "add, set or show");
 	else
 		sosie_err_set(&err, SOSIE_EUSAGE, "there is no verb \"%s\"",
 		              sosie_escape(shown, sizeof(shown), argv[0], strlen(argv[0])));

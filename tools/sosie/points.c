@@ -127,5 +127,7 @@ int verb_points(struct command *c, struct sosie_err *err)
 	rc = show_all(&l, newest > last ? newest - last + 1 : 1, newest, err);
 	free(l.ranges);
 	free(l.kept);
+	if (rc == 0 && !c->json && c->alarms)
+		command_alarms_show(c->alarms, ""); /* whole is not clean */
 	return rc;
 }

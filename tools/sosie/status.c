@@ -10,11 +10,12 @@
 
 struct overview {
 	struct command *c;
-	struct sosie_json *groups;
+	struct sosie_json *groups, *tenants;
 	bool keeper, one; /* one: a single group was asked for, and its failure is the command's */
 	unsigned shown, failed, alarms;
-	struct sosie_err first; /* of what failed */
-	struct sosie_err err;   /* that ends the walk */
+	struct command_alarms open; /* of what is shown */
+	struct sosie_err first;     /* of what failed */
+	struct sosie_err err;       /* that ends the walk */
 	int rc;
 };
 
@@ -24,9 +25,10 @@ static bool refused_lately(const struct sosie_group_status *s)
 }
 
 /* What makes status end with 5. */
-static bool has_alarm(const struct sosie_group_status *s)
+static bool has_alarm(const struct overview *o, const struct sosie_group_status *s)
 {
-	return (!s->keeper && s->uploads_committed > 0) || s->waiting[0] || refused_lately(s);
+	return o->open.count > 0 || (!s->keeper && s->uploads_committed > 0) || s->waiting[0] ||
+	       refused_lately(s);
 }
 
 static const char *state_word(const struct sosie_group_status *s)
@@ -209,7 +211,8 @@ static void document_numbers(struct sosie_json *obj, const struct sosie_group_st
 static void document_group(struct overview *o, struct sosie_json *obj, const struct sosie_group_status *s)
 {
 	sosie_json_set_str(obj, "state", state_word(s));
-	sosie_json_set_bool(obj, "alarm", has_alarm(s));
+	sosie_json_set_bool(obj, "alarm", has_alarm(o, s));
+	command_alarms_json(obj, &o->open);
 	sosie_json_set_u64(obj, "epoch", s->head.epoch);
 	if (s->newest.point)
 		command_point_json(o->c, sosie_json_add_obj(obj, "point"), &s->newest);
@@ -310,6 +313,7 @@ static void show_group(const struct overview *o, const struct sosie_name *tenant
 {
 	printf("\n%s/%s\n", tenant->s, group->s);
 	show_state(o, s);
+	command_alarms_show(&o->open, "  ");
 	show_point(o, s);
 	if (s->head.epoch > 0) {
 		show_objective(r, s);
@@ -354,6 +358,10 @@ static void one_group(struct overview *o, const struct sosie_name *tenant, const
 	if (opened)
 		look_at_retention(o->c, g, tenant, group, &r);
 	sosie_group_close(g);
+	memset(&o->open, 0, sizeof(o->open));
+	if (opened && rc == 0)
+		rc = command_alarms(o->c, tenant->s, group->s, &o->open, &failure);
+	o->c->alarms = &o->open;
 	if (rc == -SOSIE_ENOTFOUND && !opened &&
 	    sosie_inbox_status(o->c->store, tenant->s, group->s, &s, NULL) == 0)
 		rc = 0; /* its first upload waits for a keeper */
@@ -362,7 +370,7 @@ static void one_group(struct overview *o, const struct sosie_name *tenant, const
 		return;
 	}
 	o->shown++;
-	o->alarms += has_alarm(&s);
+	o->alarms += has_alarm(o, &s);
 	document_group(o, obj, &s);
 	if (opened)
 		document_retention(obj, &r, &s);
@@ -383,12 +391,51 @@ static int on_group(void *arg, const struct sosie_name *name)
 	return 0;
 }
 
+/* What a tenant may take, where that is worth a word: alarms, and a quota that there is not. */
+static void one_tenant(struct overview *o, const struct sosie_name *tenant)
+{
+	struct sosie_json *obj = sosie_json_push_obj(o->tenants);
+	struct sosie_tenant_info info;
+	struct sosie_err failure;
+	char line[1100];
+	int rc = sosie_tenant_info(o->c->store, tenant->s, &info, &failure);
+
+	sosie_json_set_str(obj, "tenant", tenant->s);
+	if (rc == 0)
+		rc = command_alarms(o->c, tenant->s, NULL, &o->open, &failure);
+	if (rc < 0) {
+		if (o->failed++ == 0)
+			o->first = failure;
+		(void)sosie_json_set_error(obj, "error", &failure);
+		if (!o->c->json)
+			printf("\ntenant %s\n  cannot be read: %s\n", tenant->s,
+			       sosie_err_line(&failure, line, sizeof(line)));
+		return;
+	}
+	if (info.quota)
+		sosie_json_set_u64(obj, "quota", info.quota);
+	else
+		sosie_json_set_null(obj, "quota");
+	sosie_json_set_u64(obj, "used", info.used);
+	command_alarms_json(obj, &o->open);
+	o->alarms += o->open.count > 0;
+	if (o->c->json || (info.quota && o->open.count == 0))
+		return;
+	printf("\ntenant %s\n", tenant->s);
+	if (!info.quota)
+		printf("  quota          NONE: its sources can fill the disk (sosie tenant set %s "
+		       "quota=SIZE)\n",
+		       tenant->s);
+	command_alarms_show(&o->open, "  ");
+}
+
 static int on_tenant(void *arg, const struct sosie_name *name)
 {
 	struct overview *o = arg;
 	struct group_walk walk = {o, name};
 	const unsigned before = o->shown + o->failed;
 
+	one_tenant(o, name);
 	o->rc = sosie_store_groups(o->c->store, name->s, on_group, &walk, &o->err);
 	if (o->rc == 0)
 		o->rc = sosie_inbox_groups(o->c->store, name->s, on_group, &walk, &o->err);
@@ -397,13 +444,34 @@ static int on_tenant(void *arg, const struct sosie_name *name)
 	return o->rc;
 }
 
+/* Free space, the reserve, and the alarms of the store itself. */
+static void show_space(struct overview *o, struct sosie_json *obj, const struct sosie_space *s)
+{
+	char a[32], b[32];
+
+	sosie_json_set_u64(obj, "free_bytes", s->free_bytes);
+	sosie_json_set_u64(obj, "reserve_bytes", s->reserve_bytes);
+	command_alarms_json(obj, &o->open);
+	o->alarms += o->open.count > 0;
+	if (o->c->json)
+		return;
+	printf("  space          %s free; uploads wait below the reserve of %s\n",
+	       sosie_size_text(a, sizeof(a), s->free_bytes), sosie_size_text(b, sizeof(b), s->reserve_bytes));
+	command_alarms_show(&o->open, "  ");
+}
+
 static int show_store(struct overview *o, struct sosie_err *err)
 {
 	struct sosie_json *obj = sosie_json_add_obj(o->c->doc, "store");
 	struct sosie_store_info info;
+	struct sosie_space space;
 	int pid;
 	int rc = sosie_store_keeper(o->c->store, &o->keeper, &pid, err);
 
+	if (rc == 0)
+		rc = sosie_store_space(o->c->store, &space, err);
+	if (rc == 0)
+		rc = command_alarms(o->c, NULL, NULL, &o->open, err);
 	if (rc < 0)
 		return rc;
 	sosie_store_info(o->c->store, &info);
@@ -417,6 +485,7 @@ static int show_store(struct overview *o, struct sosie_err *err)
 	sosie_json_set_u64(obj, "fold_bytes", info.policy.fold_bytes);
 	sosie_json_set_u64(obj, "fold_points", info.policy.fold_points);
 	if (o->c->json) {
+		show_space(o, obj, &space);
 		o->alarms += show_clock(o->c, obj);
 		return 0;
 	}
@@ -428,6 +497,7 @@ static int show_store(struct overview *o, struct sosie_err *err)
 	printf("  generations    made by %s\n",
 	       info.reflink ? "reflink" : "copy (this filesystem has no reflink)");
 	printf("  I/O            %s (of this command; the keeper's is in its log)\n", o->c->io_reason);
+	show_space(o, obj, &space);
 	o->alarms += show_clock(o->c, obj);
 	return 0;
 }
@@ -470,9 +540,12 @@ int verb_status(struct command *c, struct sosie_err *err)
 		rc = show_store(&o, err);
 	if (rc < 0)
 		return rc;
+	o.tenants = sosie_json_add_arr(c->doc, "tenants");
 	o.groups = sosie_json_add_arr(c->doc, "groups");
 	if (o.one) {
 		one_group(&o, &c->tenant, &c->name);
+		if (o.shown > 0)
+			one_tenant(&o, &c->tenant);
 	} else {
 		rc = sosie_store_tenants(c->store, on_tenant, &o, err);
 		if (rc == 0 && o.rc < 0) {

@@ -16,12 +16,15 @@ struct damage {
 	struct command *c;
 	struct sosie_json *list;
 	uint64_t count;
+	char first[SOSIE_ALARM_TEXT + 1]; /* as the alarm tells it */
 };
 
 static void on_damage(void *arg, const char *where, const char *what)
 {
 	struct damage *d = arg;
 
+	if (d->count == 0)
+		snprintf(d->first, sizeof(d->first), "verify found damage: %.150s: %.140s", where, what);
 	if (d->count++ < LISTED_MAX && d->c->json) {
 		struct sosie_json *obj = sosie_json_push_obj(d->list);
 		sosie_json_set_str(obj, "where", where);
@@ -76,6 +79,18 @@ static void document(struct command *c, const struct sosie_verify *v)
 	sosie_json_set_u64(c->doc, "damaged", v->damaged);
 }
 
+/* Who may only read the store is told that nobody else will hear of it. */
+static void raise_alarm(struct command *c, const struct damage *d)
+{
+	struct sosie_err err;
+	char line[1100];
+
+	if (d->count > 0 &&
+	    sosie_alarm_set(c->store, c->tenant.s, c->name.s, SOSIE_ALARM_DAMAGE, d->first, &err) < 0)
+		fprintf(stderr, "sosie: warning: no alarm could be opened for this: %s\n",
+		        sosie_err_line(&err, line, sizeof(line)));
+}
+
 /* A chain that cannot be read at all is damage too; then nothing else can be checked. */
 static int chain_unreadable(struct command *c, struct sosie_verify *v, const struct sosie_err *failure)
 {
@@ -83,6 +98,7 @@ static int chain_unreadable(struct command *c, struct sosie_verify *v, const str
 
 	v->damaged = 1;
 	on_damage(&d, failure->where[0] ? failure->where : c->store_path, failure->what);
+	raise_alarm(c, &d);
 	document(c, v);
 	if (!c->json)
 		printf("nothing else of %s/%s can be checked without its chain\n", c->tenant.s, c->name.s);
@@ -221,6 +237,7 @@ int verb_verify(struct command *c, struct sosie_err *err)
 	free(trusted.sources);
 	progress_clear(&c->progress);
 	document(c, &v);
+	raise_alarm(c, &d);
 	if (rc < 0)
 		return rc;
 	if (!c->json)

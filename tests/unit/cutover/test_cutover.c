@@ -293,7 +293,7 @@ static void accept_all(struct build *b, struct sosie_accept_result *out)
 		out->waiting += round.waiting;
 		out->point = round.point;
 		out->last = round.last;
-	} while (round.more);
+	} while (round.more && !round.waiting);
 }
 
 static void test_cutover_takes_in_what_is_whole_and_fences_the_rest(void **state)

@@ -432,9 +432,9 @@ static inline void bench_snapshot(struct bench *b)
 
 static int bench_count_one(void *arg, const char *name, enum sosie_file_kind kind)
 {
-	(void)name;
 	(void)kind;
-	++*(unsigned *)arg;
+	/* Alarms are the standby's own: one of a kind, however often something is tried. */
+	*(unsigned *)arg += strcmp(name, "alarms.json") != 0 && strcmp(name, "alarms.lock") != 0;
 	return 0;
 }
 

@@ -4,6 +4,7 @@
 #include "tests/unit/store/lab.h"
 
 #include "engine/store/policy.h"
+#include "sosie/alarm.h"
 #include "sosie/audit.h"
 #include "sosie/retention.h"
 
@@ -272,6 +273,19 @@ static struct sosie_clock_state look(struct lab *l)
 	return c;
 }
 
+static int open_clock(void *arg, const struct sosie_alarm *a)
+{
+	*(unsigned *)arg += !a->closed_ms && a->kind == SOSIE_ALARM_CLOCK;
+	return 0;
+}
+
+static unsigned clock_alarms(struct lab *l)
+{
+	unsigned n = 0;
+	OK(l, sosie_alarm_each(l->store, NULL, NULL, open_clock, &n, &l->err));
+	return n;
+}
+
 static void test_step_of_the_clock_within_a_boot_is_a_jump(void **state)
 {
 	struct lab l;
@@ -285,12 +299,16 @@ static void test_step_of_the_clock_within_a_boot_is_a_jump(void **state)
 		assert_false(note(&l).jumped);
 		l.clock.wall_skew_ms += back ? -1 : 1;
 		assert_true(look(&l).jumped);
+		assert_int_equal(clock_alarms(&l), 0); /* who looks opens none */
 		assert_true(note(&l).jumped);
+		assert_int_equal(clock_alarms(&l), 1);
 		/* Coming back does not make it good. */
 		l.clock.wall_skew_ms = 0;
 		l.clock.now_ms += DAY;
 		assert_true(note(&l).jumped);
+		assert_int_equal(clock_alarms(&l), 1);
 		OK(&l, sosie_clock_accept(l.store, "looked at it", &l.err));
+		assert_int_equal(clock_alarms(&l), 0);
 		assert_false(note(&l).jumped);
 		lab_fini(&l);
 	}
