@@ -19,8 +19,8 @@
 #define MINUTE_MS 60000
 #define CLOSINGS_A_MINUTE 5u
 #define UNSAVED_MS 10000
-/* How long a held audit log is waited for. The keeper's work must not: an opening may lack its entry, and what
- * closes by itself does so at its next look. */
+/* How long a held audit log is waited for. The keeper's work must not: an opening may lack its entry, and
+ * what closes by itself does so at its next look. */
 #define OPEN_WAIT_MS 300
 #define CLOSE_WAIT_MS 1500 /* of an operator; under the lock of alarms */
 

@@ -29,7 +29,7 @@ struct lab {
 	struct model points[LAB_POINTS]; /* content of point i + 1 */
 	unsigned point_count;
 	struct sosie_signer *signer; /* of the source; NULL: nothing is signed */
-	bool packed; /* uploads have packed ranges */
+	bool packed;                 /* uploads have packed ranges */
 	struct sosie_err err;
 };
 
