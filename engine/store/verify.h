@@ -16,7 +16,7 @@ struct verify_keys {
 	const struct sosie_public *standby; /* NULL: the store has no key */
 	bool strict;                        /* keys were given: everything must be signed */
 	bool unknown; /* the audit log cannot be read, which is told elsewhere: any source's key will do */
-	bool source_seen, standby_seen;     /* a signed one was met */
+	bool source_seen, standby_seen; /* a signed one was met */
 };
 
 struct verify {
@@ -41,8 +41,8 @@ int verify_failure(struct verify *w, int rc, const char *where, const struct sos
 /* verify_signatures.c */
 int verify_keys_get(struct verify *w, struct sosie_err *err);
 void verify_keys_free(struct verify *w);
-/* The signature of a point's manifest: SOSIE_EAUTH says what is wrong with it. */
-int verify_source(struct verify *w, uint64_t point, const void *manifest, uint32_t len,
+/* The signature of the manifest of e, a point: SOSIE_EAUTH says what is wrong with it. */
+int verify_source(struct verify *w, const struct chain_entry *e, const void *manifest, uint32_t len,
                   struct sosie_err *err);
 /* That of an acceptance or epoch. */
 int verify_standby(struct verify *w, const void *text, uint32_t len, struct sosie_err *err);

@@ -244,6 +244,8 @@ static void scan(struct loop *l, bool groups)
 			sosie_log_err(SOSIE_LOG_WARNING, &err);
 		for (struct watched_group *g = groups ? t->groups : NULL; g && !stopping(l); g = g->next)
 			accept_group(l, t, g);
+		sosie_keeper_keys(l->store, t->name.s,
+		                  NULL); /* a log that cannot be read is told by others */
 		accept_tenant(l, t);
 	}
 }
