@@ -376,6 +376,16 @@ static int acceptance_text(struct accept *a, int64_t now, char **text, size_t *l
 	return signing_acceptance(a->g, &said, text, len, err);
 }
 
+/* A key that was revoked while the segment was applied signs nothing any more: a revocation does not wait for
+ * a group that was made after it had looked which there are. */
+static int check_key_again(struct accept *a, struct sosie_err *err)
+{
+	bool bad;
+	int rc = signing_check(a->g->store, a->g->tenant.s, a->g->name.s, SOSIE_SIGN_MANIFEST, a->u->manifest,
+	                       a->u->manifest_len, &bad, err);
+	return bad ? refuse(a, rc) : rc;
+}
+
 static int append(struct accept *a, struct sosie_err *err)
 {
 	int64_t now = sosie_wall_ms(a->g->store->clock);
@@ -391,8 +401,10 @@ static int append(struct accept *a, struct sosie_err *err)
 		sosie_writer_init(&w, body, size);
 		sosie_put_blob(&w, a->u->manifest, a->u->manifest_len);
 		sosie_put_bytes(&w, text, len);
-		rc = chain_append(a->g->chain, CHAIN_POINT, a->point, now, body, (uint32_t)size, NULL, err);
+		rc = check_key_again(a, err);
 	}
+	if (!rc)
+		rc = chain_append(a->g->chain, CHAIN_POINT, a->point, now, body, (uint32_t)size, NULL, err);
 	free(body);
 	free(text);
 	return rc;

@@ -19,7 +19,7 @@ struct audit_log {
 	struct sosie_chain *chain; /* NULL: not known */
 	uint64_t ino;              /* of the newest file */
 	struct key_fold *keys;     /* keys.c: what the entries say of keys, or NULL */
-	bool keys_mended;          /* copies of revoked keys were looked for by this process */
+	bool keys_mended;          /* copies of revoked keys were looked for since keys was read */
 	int64_t refused_ms;        /* monotonic: the newest entry about refusals of the tenant, 0: none */
 };
 

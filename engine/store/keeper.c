@@ -158,6 +158,11 @@ int sosie_keeper_tenant(struct sosie_store *store, const char *tenant, struct so
 	return rc ? rc : keys_mend(store, tenant, err);
 }
 
+int sosie_keeper_keys(struct sosie_store *store, const char *tenant, struct sosie_err *err)
+{
+	return keys_mend(store, tenant, err);
+}
+
 static int fold(struct sosie_group *g, struct sosie_accept_result *out)
 {
 	bool due = false;

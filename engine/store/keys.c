@@ -112,6 +112,59 @@ static int record_new(struct key_fold *fold, struct key_record **out, struct sos
 	return 0;
 }
 
+/* Where the group's limit is, or would be. */
+static bool limit_find(const struct key_record *r, const char *name, unsigned *at)
+{
+	unsigned low = 0, high = r->limit_count;
+	while (low < high) {
+		unsigned i = low + (high - low) / 2;
+		if (strcmp(r->limits[i].group.s, name) < 0)
+			low = i + 1;
+		else
+			high = i;
+	}
+	*at = low;
+	return low < r->limit_count && strcmp(r->limits[low].group.s, name) == 0;
+}
+
+/* The group's limit, made when there is none. */
+static int limit_of(struct key_record *r, const char *name, struct key_limit **out, struct sosie_err *err)
+{
+	struct sosie_name group;
+	unsigned at;
+	int rc = sosie_name_set(&group, SOSIE_NAME_GROUP, name, err);
+	if (rc)
+		return rc;
+	bool there = limit_find(r, name, &at);
+	if (!there && r->limit_count == r->limit_room) {
+		unsigned room = r->limit_room ? 2 * r->limit_room : 8;
+		struct key_limit *grown =
+		        room > LIMITS_MAX ? NULL : reallocarray(r->limits, room, sizeof(*grown));
+		if (!grown)
+			return sosie_err_set(err, SOSIE_ENOMEM, "no memory for the points of a key");
+		r->limits = grown;
+		r->limit_room = room;
+	}
+	*out = &r->limits[at];
+	if (there)
+		return 0;
+	memmove(*out + 1, *out, (r->limit_count++ - at) * sizeof(**out));
+	**out = (struct key_limit){.group = group};
+	return 0;
+}
+
+/* What it is for from now on, beside what it was for. */
+static int take_key(struct key_record *r, const struct sosie_key *k, struct sosie_err *err)
+{
+	struct key_limit *limit;
+	int rc = 0;
+	for (unsigned i = 0; !rc && i < k->group_count; i++)
+		rc = limit_of(r, k->groups[i].s, &limit, err);
+	r->ever_all |= k->group_count == 0;
+	r->key = *k;
+	return rc;
+}
+
 static int fold_add(struct key_fold *fold, const struct sosie_json *body, int64_t time_ms,
                     struct sosie_err *err)
 {
@@ -132,9 +185,7 @@ static int fold_add(struct key_fold *fold, const struct sosie_json *body, int64_
 	struct key_record *r = keys_find(fold, k.info.id, k.use);
 	if (!r)
 		rc = record_new(fold, &r, err);
-	if (!rc)
-		r->key = k;
-	return rc;
+	return rc ? rc : take_key(r, &k, err);
 }
 
 struct limits {
@@ -147,31 +198,33 @@ struct limits {
 static int take_limit(void *arg, const char *name)
 {
 	const struct limits *l = arg;
-	struct key_record *r = l->record;
-	struct sosie_name group;
+	struct key_limit *limit;
 	uint64_t point;
-	int rc = sosie_name_set(&group, SOSIE_NAME_GROUP, name, l->err);
+	int rc = limit_of(l->record, name, &limit, l->err);
 	if (!rc)
 		rc = sosie_json_u64(l->points, name, INT64_MAX, &point, l->err);
-	if (rc)
-		return rc;
-	for (unsigned i = 0; i < r->limit_count; i++)
-		if (strcmp(r->limits[i].group.s, name) == 0) {
-			if (point > r->limits[i].until)
-				r->limits[i].until = point;
-			return 0;
-		}
-	if (r->limit_count == r->limit_room) {
-		unsigned room = r->limit_room ? 2 * r->limit_room : 8;
-		struct key_limit *grown =
-		        room > LIMITS_MAX ? NULL : reallocarray(r->limits, room, sizeof(*grown));
-		if (!grown)
-			return sosie_err_set(l->err, SOSIE_ENOMEM, "no memory for the points of a key");
-		r->limits = grown;
-		r->limit_room = room;
+	if (!rc && point > limit->until)
+		limit->until = point;
+	return rc;
+}
+
+/* Groups whose chains could not be read: the time says which points were there. */
+static int take_unknown(struct key_record *r, const struct sosie_json *body, int64_t time_ms,
+                        struct sosie_err *err)
+{
+	struct sosie_json *names;
+	struct key_limit *limit;
+	const char *name;
+	size_t count;
+	int rc = sosie_json_arr(body, "unknown", LIMITS_MAX, &names, &count, err);
+	for (size_t i = 0; !rc && i < count; i++) {
+		rc = sosie_json_str_at(names, i, SOSIE_NAME_MAX, &name, err);
+		if (!rc)
+			rc = limit_of(r, name, &limit, err);
+		if (!rc && time_ms > limit->until_ms)
+			limit->until_ms = time_ms;
 	}
-	r->limits[r->limit_count++] = (struct key_limit){.group = group, .until = point};
-	return 0;
+	return rc;
 }
 
 /* An entry with "more" only tells points: there were too many groups for one. */
@@ -190,6 +243,8 @@ static int fold_revoke(struct key_fold *fold, const struct sosie_json *body, int
 			continue;
 		if (points && uses[i] == SOSIE_KEY_SIGNING)
 			rc = sosie_json_names(points, take_limit, &l);
+		if (!rc && uses[i] == SOSIE_KEY_SIGNING && sosie_json_has(body, "unknown"))
+			rc = take_unknown(l.record, body, time_ms, err);
 		if (!rc && !sosie_json_has(body, "more"))
 			l.record->key.revoked_ms = time_ms > 0 ? time_ms : 1;
 	}
@@ -241,6 +296,7 @@ int keys_fold(struct sosie_store *store, struct audit_log *log, struct key_fold 
 	           now.size == log->keys->stamp.size))
 		return rc;
 	keys_fold_free(log->keys);
+	log->keys_mended = false;
 	log->keys = calloc(1, sizeof(*log->keys));
 	if (!log->keys)
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory for a tenant's keys");
@@ -382,21 +438,22 @@ int sosie_keys(struct sosie_store *store, const char *tenant, struct sosie_key *
 	return 0;
 }
 
-/* False: the key never was for the group, as far as it matters. */
-static bool signs_for(const struct key_record *r, const char *group, uint64_t *until)
+bool keys_signing(const struct key_record *r, const char *group, struct sosie_signing_key *out)
 {
+	unsigned at;
+	memset(out, 0, sizeof(*out));
 	if (r->key.use != SOSIE_KEY_SIGNING)
 		return false;
-	*until = UINT64_MAX;
+	if (limit_find(r, group, &at)) {
+		out->until = r->limits[at].until;
+		out->until_ms = r->limits[at].until_ms;
+	} else if (!r->ever_all) {
+		return false;
+	}
 	if (!r->key.revoked_ms && keys_cover(&r->key, group))
-		return true;
-	for (unsigned i = 0; i < r->limit_count; i++)
-		if (strcmp(r->limits[i].group.s, group) == 0) {
-			*until = r->limits[i].until;
-			return true;
-		}
-	*until = 0;
-	return keys_cover(&r->key, group);
+		out->until = UINT64_MAX;
+	memcpy(out->id, r->key.info.id, sizeof(out->id));
+	return key_ed25519(&r->key.info, out->key);
 }
 
 int sosie_signing_keys(struct sosie_store *store, const char *tenant, const char *group,
@@ -410,12 +467,9 @@ int sosie_signing_keys(struct sosie_store *store, const char *tenant, const char
 	if (!rc)
 		rc = keys_fold(store, log, &fold, err);
 	for (unsigned i = 0; !rc && i < fold->count; i++) {
-		struct key_record *r = &fold->records[i];
 		struct sosie_signing_key k;
-		memset(&k, 0, sizeof(k));
-		if (!signs_for(r, group, &k.until) || !key_ed25519(&r->key.info, k.key))
+		if (!keys_signing(&fold->records[i], group, &k))
 			continue;
-		memcpy(k.id, r->key.info.id, sizeof(k.id));
 		if (!*keys && !(*keys = calloc(fold->count, sizeof(**keys))))
 			rc = sosie_err_set(err, SOSIE_ENOMEM, "no memory for a tenant's keys");
 		else

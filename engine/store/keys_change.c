@@ -2,7 +2,8 @@
 /*
  * Adding and revoking keys: the entry first, then the copy for receivers (keys.h). Of a signing key's groups
  * the locks are held from the look at their newest points until the revocation is in the log: no point that
- * it signed is accepted in between, and none that was accepted is left out.
+ * it signed is accepted in between, and none that was accepted is left out. Groups that are made meanwhile
+ * are held too.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #define GROUP_WAIT_MS 60000
 #define POINTS_IN_ENTRY 512u /* of at most 63 + 24 bytes: an entry has room for them and for the rest */
 #define REASON_MAX 512u
+#define HOLD_ROUNDS 16u
 
 /* --- entries
  * ---------------------------------------------------------------------------------------------------- */
@@ -116,12 +118,15 @@ int keys_mend(struct sosie_store *store, const char *tenant, struct sosie_err *e
 	struct sosie_file *lock = NULL;
 	const char *id;
 	int rc = audit_log_get(store, tenant, &log, err);
+	if (!rc)
+		rc = keys_fold(store, log, &fold, err);
 	if (rc || log->keys_mended)
 		return rc;
-	rc = keys_fold(store, log, &fold, err);
-	if (!rc && left_copy(store, tenant, fold)) {
+	if (left_copy(store, tenant, fold)) {
 		/* Under the lock, and looked at anew: it may have been added again just now. */
-		rc = audit_lock(store, log, AUDIT_WAIT_MS, &lock, err);
+		rc = audit_lock(store, log, 0, &lock, err);
+		if (rc == -SOSIE_EBUSY)
+			return 0;
 		if (!rc)
 			rc = keys_fold(store, log, &fold, err);
 		while (!rc && (id = left_copy(store, tenant, fold)))
@@ -236,24 +241,35 @@ int sosie_key_add(struct sosie_store *store, const char *tenant, const char *lin
 
 struct held {
 	struct sosie_name name;
-	struct sosie_group *group; /* locked, or NULL: its chain cannot be read, so nothing is accepted */
+	/* Locked, or NULL: its chain cannot be read, so nothing is accepted, and nobody knows how many points
+	 * it has. */
+	struct sosie_group *group;
 };
 
 struct revoking {
 	struct sosie_store *store;
 	const char *tenant;
-	struct sosie_key signing; /* the key as it signs, when it does */
+	struct sosie_key signing; /* the key as it signs, when it does: as the log says, under its lock */
 	bool signs;
-	struct held *held;
+	struct held *held; /* ascending by name */
+	unsigned known;    /* of which so many were there before the last listing */
 	unsigned count, room;
 	int rc;
 	struct sosie_err *err;
 };
 
+static int by_name(const void *a, const void *b)
+{
+	const struct held *x = a, *y = b;
+	return strcmp(x->name.s, y->name.s);
+}
+
 static int note_group(void *arg, const struct sosie_name *name)
 {
 	struct revoking *r = arg;
-	if (!keys_cover(&r->signing, name->s))
+	const struct held wanted = {.name = *name};
+	if (!keys_cover(&r->signing, name->s) ||
+	    (r->known && bsearch(&wanted, r->held, r->known, sizeof(wanted), by_name)))
 		return 0;
 	if (r->count == r->room) {
 		unsigned room = r->room ? 2 * r->room : 16;
@@ -269,13 +285,19 @@ static int note_group(void *arg, const struct sosie_name *name)
 	return 0;
 }
 
-/* In the order of their names, as every revocation does. A group whose chain is damaged holds up nothing: it
- * gets no point either. */
-static int hold_groups(struct revoking *r)
+/* The groups that the key is for and that are not held yet, behind those that are. */
+static int list_groups(struct revoking *r)
 {
+	r->known = r->count;
 	int rc = sosie_store_groups(r->store, r->tenant, note_group, r, r->err);
-	rc = r->rc ? r->rc : rc;
-	for (unsigned i = 0; !rc && i < r->count; i++) {
+	return r->rc ? r->rc : rc;
+}
+
+/* In the order of their names, as every revocation does. A group whose chain is damaged holds up nothing. */
+static int hold_listed(struct revoking *r)
+{
+	int rc = 0;
+	for (unsigned i = r->known; !rc && i < r->count; i++) {
 		struct held *h = &r->held[i];
 		rc = sosie_group_open(r->store, r->tenant, h->name.s, &h->group, r->err);
 		if (!rc)
@@ -289,6 +311,8 @@ static int hold_groups(struct revoking *r)
 	if (rc == -SOSIE_EBUSY)
 		sosie_err_action(r->err, "the key is NOT revoked: run the same command again, or stop "
 		                         "sosie-keeper first");
+	if (r->count > 1)
+		qsort(r->held, r->count, sizeof(*r->held), by_name);
 	return rc;
 }
 
@@ -297,21 +321,28 @@ static void let_go(struct revoking *r)
 	for (unsigned i = 0; i < r->count; i++)
 		sosie_group_close(r->held[i].group);
 	free(r->held);
+	r->held = NULL;
+	r->count = r->known = r->room = 0;
 }
 
 static struct sosie_json *revoke_body(const struct revoking *r, const char *id, const char *reason,
                                       unsigned first, unsigned end)
 {
 	char text[REASON_MAX];
-	struct sosie_json *j = sosie_json_new(), *points = NULL;
+	struct sosie_json *j = sosie_json_new(), *points = NULL, *unknown = NULL;
 	sosie_json_set_str(j, "key", id);
 	sosie_json_set_str(j, "reason",
 	                   reason ? sosie_escape(text, sizeof(text), reason, strlen(reason)) : NULL);
 	if (r->signs)
 		points = sosie_json_add_obj(j, "points");
-	for (unsigned i = first; i < end; i++)
+	for (unsigned i = first; i < end; i++) {
+		if (!keys_cover(&r->signing, r->held[i].name.s))
+			continue; /* not any more, since it was held */
 		if (r->held[i].group)
 			sosie_json_set_u64(points, r->held[i].name.s, sosie_group_points(r->held[i].group));
+		else if (unknown || (unknown = sosie_json_add_arr(j, "unknown")))
+			sosie_json_push_str(unknown, r->held[i].name.s);
+	}
 	if (end < r->count)
 		sosie_json_set_bool(j, "more", true);
 	return j;
@@ -336,24 +367,68 @@ static bool active(const struct key_fold *fold, const char *id, enum sosie_key_u
 	return k && !k->key.revoked_ms;
 }
 
+/*
+ * The log, locked, with all groups held that the key is for. A group may have come while locks were waited
+ * for: the log's is let go to hold it too, since a group's comes before the log's. What comes between the
+ * last listing and the entry is refused by the acceptance's second look at the key.
+ */
+static int hold_all(struct revoking *r, const char *id, struct audit_log **log, struct key_fold **fold,
+                    struct sosie_file **lock)
+{
+	for (unsigned round = 0; round < HOLD_ROUNDS; round++) {
+		int rc = begin(r->store, r->tenant, log, lock, fold, r->err);
+		const struct key_record *k = rc ? NULL : keys_find(*fold, id, SOSIE_KEY_SIGNING);
+		r->signs = k && !k->key.revoked_ms;
+		if (!r->signs)
+			let_go(r);
+		if (!r->signs)
+			return rc;
+		r->signing = k->key;
+		rc = list_groups(r);
+		if (rc || r->known == r->count)
+			return rc;
+		sosie_io_close(r->store->io, *lock, NULL);
+		*lock = NULL;
+		rc = hold_listed(r);
+		if (rc)
+			return rc;
+	}
+	sosie_err_set(r->err, SOSIE_EBUSY, "groups of the tenant %s come faster than they can be locked",
+	              r->tenant);
+	return sosie_err_action(r->err,
+	                        "the key is NOT revoked: stop sosie-keeper, then run the same command "
+	                        "again");
+}
+
+/* On a full disk what needs no room is done all the same: who has the key stays out. */
+static int shut_out(struct revoking *r, const char *id)
+{
+	char path[STORE_PATH];
+	if (keys_copy_path(r->store, r->tenant, id, path, NULL) || !sosie_io_exists(r->store->io, path) ||
+	    remove_copy(r->store, r->tenant, id, NULL))
+		return -SOSIE_ENOSPACE;
+	return sosie_err_action(
+	        r->err, "receivers refuse the key from now on (its file in _keys is removed), but the "
+	                "log does not say so: make room, then run the same command again");
+}
+
 static int revoke(struct revoking *r, const char *id, const char *reason)
 {
 	struct audit_log *log;
 	struct key_fold *fold;
-	struct sosie_file *lock;
-	int rc = begin(r->store, r->tenant, &log, &lock, &fold, r->err);
-	if (!rc && active(fold, id, SOSIE_KEY_SIGNING) && !r->signs)
-		rc = sosie_err_set(r->err, SOSIE_EBUSY, "the key %s was added by somebody at this moment",
-		                   id);
-	if (!rc && (active(fold, id, SOSIE_KEY_SSH) || active(fold, id, SOSIE_KEY_SIGNING)))
+	struct sosie_file *lock = NULL;
+	int rc = hold_all(r, id, &log, &fold, &lock);
+	if (!rc && (active(fold, id, SOSIE_KEY_SSH) || r->signs))
 		rc = append_revoke(r, log, id, reason);
 	if (!rc)
 		rc = remove_copy(r->store, r->tenant, id, r->err);
+	else if (rc == -SOSIE_ENOSPACE)
+		rc = shut_out(r, id);
 	sosie_io_close(r->store->io, lock, NULL);
 	return rc;
 }
 
-/* The key's id, and how it signs. */
+/* The key's id. */
 static int find_key(struct revoking *r, const char *wanted, char id[17])
 {
 	struct sosie_key *keys;
@@ -366,10 +441,6 @@ static int find_key(struct revoking *r, const char *wanted, char id[17])
 		if (strcmp(k->info.id, wanted) != 0 && strcmp(k->info.fingerprint, wanted) != 0)
 			continue;
 		memcpy(id, k->info.id, sizeof(k->info.id));
-		if (k->use == SOSIE_KEY_SIGNING && !k->revoked_ms) {
-			r->signs = true;
-			r->signing = *k;
-		}
 	}
 	free(keys);
 	if (rc || id[0])
@@ -391,8 +462,6 @@ int sosie_key_revoke(struct sosie_store *store, const char *tenant, const char *
 		rc = tenant_quota(store, tenant, &quota, err);
 	if (!rc)
 		rc = find_key(&r, id, found);
-	if (!rc && r.signs)
-		rc = hold_groups(&r);
 	if (!rc)
 		rc = revoke(&r, found, reason);
 	let_go(&r);

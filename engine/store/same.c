@@ -14,8 +14,8 @@
 
 #include "engine/store/chain.h"
 #include "engine/store/confined.h"
+#include "engine/store/keys.h"
 #include "engine/store/status.h"
-#include "sosie/audit.h"
 
 #define SAME_KEYS 1024u /* messages of so many keys are looked at */
 #define AHEAD_MS 60000  /* of this clock, when that was set back a little since */
@@ -55,11 +55,9 @@ struct same_table {
 	bool listed, read;
 	struct same_message *messages;
 	unsigned count;
-	/* The tenant's keys when a message was read last; keys_failed: they could not be had, nothing counts.
-	 */
-	struct sosie_key *keys;
-	unsigned key_count;
-	bool keys_failed;
+	/* The tenant's log, whose keys were read when a message was; NULL: they could not be had, nothing
+	 * counts. */
+	const struct audit_log *log;
 };
 
 /* --- parsing: in a child of the tenant's; anything odd is "no"
@@ -128,42 +126,29 @@ static void read_signature(struct same_message *m, const char *text, size_t len)
 
 static void read_keys(struct sosie_store *store, struct same_table *t)
 {
-	free(t->keys);
-	t->keys = NULL;
-	t->key_count = 0;
-	t->keys_failed = sosie_keys(store, t->tenant.s, &t->keys, &t->key_count, NULL) != 0;
+	struct audit_log *log;
+	struct key_fold *fold;
+	t->log = NULL;
+	if (!audit_log_get(store, t->tenant.s, &log, NULL) && !keys_fold(store, log, &fold, NULL))
+		t->log = log;
 }
 
-static bool key_is_for(const struct sosie_key *k, const char *group)
-{
-	bool any = k->group_count == 0;
-	for (unsigned i = 0; !any && i < k->group_count; i++)
-		any = strcmp(k->groups[i].s, group) == 0;
-	return any && k->use == SOSIE_KEY_SIGNING;
-}
-
-static bool key_is(const struct sosie_key *k, const struct sosie_public *signer)
-{
-	char id[17];
-	return sosie_public_id(signer, id, NULL) == 0 && strcmp(id, k->info.id) == 0;
-}
-
-/* As for manifests (signing.c): a group that has, or had, a signing key takes the word of a living one only.
- */
+/* By the rule for manifests (keys_signing): a group that has, or had, a signing key takes the word of a
+ * living one only. */
 static bool may_say(const struct same_table *t, const struct same_message *m, const char *group)
 {
+	const struct key_fold *fold = t->log ? t->log->keys : NULL;
+	struct sosie_signing_key k;
 	bool needed = false;
-	if (t->keys_failed)
-		return false;
-	for (unsigned i = 0; i < t->key_count; i++) {
-		const struct sosie_key *k = &t->keys[i];
-		if (!key_is_for(k, group))
+	for (unsigned i = 0; fold && i < fold->count; i++) {
+		if (!keys_signing(&fold->records[i], group, &k))
 			continue;
 		needed = true;
-		if (k->revoked_ms == 0 && m->is_signed && key_is(k, &m->signer))
+		if (k.until == UINT64_MAX && m->is_signed &&
+		    memcmp(k.key, m->signer.b, SOSIE_PUBLIC_LEN) == 0)
 			return true;
 	}
-	return !needed;
+	return fold && !needed;
 }
 
 /* --- the table
@@ -282,7 +267,6 @@ void same_free_all(struct sosie_store *store)
 			free(m->entries);
 			free(m);
 		}
-		free(t->keys);
 		free(t);
 	}
 }

@@ -195,7 +195,7 @@ static int check_point_entry(struct verify *w, struct walk *walk, const struct c
 	sosie_manifest_digest(w->g->hash, manifest, sosie_signed_text(manifest, manifest_len), &digest);
 	rc = check_place(w, walk, e, &m, err);
 	if (rc == 0)
-		rc = verify_source(w, e->point, manifest, manifest_len, err);
+		rc = verify_source(w, e, manifest, manifest_len, err);
 	if (rc == 0)
 		rc = check_acceptance(w, e, acceptance, acceptance_len, &m, &digest, err);
 	sosie_manifest_fini(&m);
@@ -521,7 +521,7 @@ int sosie_group_verify(struct sosie_group *g, struct sosie_verify *v, struct sos
 	int rc = 0;
 
 	v->entries = v->points = v->parts = v->part_bytes = v->generations = v->image_bytes = v->damaged = 0;
-	v->signed_points = v->countersigned = 0;
+	v->signed_points = v->countersigned = v->unattributed = 0;
 	v->audit_entries = 0;
 	v->audit_denied = false;
 	if (v->point > 0)

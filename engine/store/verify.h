@@ -41,8 +41,8 @@ int verify_failure(struct verify *w, int rc, const char *where, const struct sos
 /* verify_signatures.c */
 int verify_keys_get(struct verify *w, struct sosie_err *err);
 void verify_keys_free(struct verify *w);
-/* The signature of a point's manifest: SOSIE_EAUTH says what is wrong with it. */
-int verify_source(struct verify *w, uint64_t point, const void *manifest, uint32_t len,
+/* The signature of the manifest of e, a point: SOSIE_EAUTH says what is wrong with it. */
+int verify_source(struct verify *w, const struct chain_entry *e, const void *manifest, uint32_t len,
                   struct sosie_err *err);
 /* That of an acceptance or epoch. */
 int verify_standby(struct verify *w, const void *text, uint32_t len, struct sosie_err *err);

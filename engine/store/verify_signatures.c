@@ -44,7 +44,8 @@ static const struct sosie_signing_key *find_key(const struct verify_keys *k,
 	return NULL;
 }
 
-int verify_source(struct verify *w, uint64_t point, const void *manifest, uint32_t len, struct sosie_err *err)
+int verify_source(struct verify *w, const struct chain_entry *e, const void *manifest, uint32_t len,
+                  struct sosie_err *err)
 {
 	struct verify_keys *k = &w->keys;
 	struct sosie_public signer;
@@ -61,13 +62,13 @@ int verify_source(struct verify *w, uint64_t point, const void *manifest, uint32
 	const struct sosie_signing_key *key = find_key(k, &signer);
 	sosie_public_fingerprint(&signer, print, NULL);
 	if (!key && k->unknown) {
-		w->v->signed_points++;
+		w->v->unattributed++;
 		return 0;
 	}
 	if (!key)
 		return sosie_err_set(err, SOSIE_EAUTH,
 		                     "the manifest is signed by %s, which is no key of this group", print);
-	if (point > key->until)
+	if (e->point > key->until && (!key->until_ms || e->time_ms > key->until_ms))
 		return sosie_err_set(err, SOSIE_EAUTH,
 		                     "the manifest is signed by %s, which was revoked after point %llu",
 		                     print, (unsigned long long)key->until);

@@ -105,8 +105,10 @@ int sosie_key_revoke(struct sosie_store *store, const char *tenant, const char *
 
 /* A signing key, for one group. */
 struct sosie_signing_key {
-	uint8_t key[32]; /* Ed25519, as struct sosie_public */
-	uint64_t until;  /* the newest point of the group that it may have signed; UINT64_MAX: not revoked */
+	uint8_t key[32];  /* Ed25519, as struct sosie_public */
+	uint64_t until;   /* the newest point of the group that it may have signed; UINT64_MAX: not revoked */
+	int64_t until_ms; /* also points that were accepted by then: the revocation could not read which; or 0
+	                   */
 	char id[17];
 };
 /* The signing keys that are or were for this group; *keys malloc'd, NULL and 0 when there is none. */

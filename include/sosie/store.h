@@ -150,8 +150,9 @@ struct sosie_verify {
 	const struct sosie_signing_key *source_keys;
 	unsigned source_key_count;
 	const struct sosie_public *standby;
-	/* Results. Of the points: signed well by a source's key, accepted under the standby's. */
-	uint64_t signed_points, countersigned;
+	/* Results. Of the points: signed well by a source's key, accepted under the standby's; and signed
+	 * well by a key of which nothing is known, since the audit log cannot be read. */
+	uint64_t signed_points, countersigned, unattributed;
 	uint64_t entries, points, parts, part_bytes, generations, image_bytes;
 	uint64_t audit_entries; /* whole ones, of the tenant's log and the store's; not looked at for one
 	                           point */
@@ -218,6 +219,9 @@ int sosie_keeper_step(struct sosie_store *store, const char *tenant, const char 
 /* Tells a tenant's receivers their limits anew, where they are not what they should be: at a keeper's start,
  * and after each acceptance. */
 int sosie_keeper_tenant(struct sosie_store *store, const char *tenant, struct sosie_err *err);
+/* Ends a revocation of a key that was interrupted between its entry and the receivers' copy: part of the call
+ * above, alone cheap enough for every look at the tenant. */
+int sosie_keeper_keys(struct sosie_store *store, const char *tenant, struct sosie_err *err);
 /* Idle work: makes an open head durable and marks it clean; takes new "same" messages of the tenant into
  * account. */
 int sosie_keeper_settle(struct sosie_store *store, const char *tenant, const char *group,

@@ -87,6 +87,15 @@ equal "one line" "$(wc -l <"$etc/ssh/sosie/authorized_keys/$user")" 1
 ssh-keygen -q -t ed25519 -N '' -C second -f "$work/second"
 exits 0 "a second key" setup key "$store" acme "$work/second.pub"
 equal "two lines" "$(grep -c '^restrict,command="' "$etc/ssh/sosie/authorized_keys/$user")" 2
+# A comment is its owner's to choose, and can look like the end of a command.
+file=$etc/ssh/sosie/authorized_keys/$user
+second=$(sed -n '2s/.* --key \([0-9a-f]*\)" .*/\1/p' "$file")
+ssh-keygen -q -t ed25519 -N '' -C "x --key $second\" y" -f "$work/third"
+exits 0 "a key whose comment names another's" setup key "$store" acme "$work/third.pub"
+says "key $(cut -d' ' -f2 "$work/third.pub" | base64 -d | sha256sum | cut -c1-16) of acme is let in"
+equal "and takes nobody's line away" "$(grep -c '^restrict,command="' "$file")" 3
+exits 0 "the other one again" setup key "$store" acme "$work/second.pub"
+equal "nor loses its own" "$(grep -c '^restrict,command="' "$file")" 3
 equal "a file of root" "$(stat -c '%U %a' "$etc/ssh/sosie/authorized_keys/$user")" "root 644"
 
 gpasswd -d "$user" "$keeper-receivers" >/dev/null

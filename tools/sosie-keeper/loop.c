@@ -271,6 +271,8 @@ static void scan(struct loop *l)
 		l->now = t;
 		if (l->begin && sosie_store_groups(l->store, t->name.s, watch_group, l, &err))
 			sosie_log_err(SOSIE_LOG_WARNING, &err);
+		sosie_keeper_keys(l->store, t->name.s,
+		                  NULL); /* a log that cannot be read is told by others */
 	}
 	l->begin = false;
 }

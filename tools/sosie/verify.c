@@ -52,6 +52,9 @@ static void show(struct command *c, const struct sosie_verify *v)
 		printf(", %s of images read", sosie_size_text(images, sizeof(images), v->image_bytes));
 	printf("\n%llu of them signed by the source, %llu by the standby\n",
 	       (unsigned long long)v->signed_points, (unsigned long long)v->countersigned);
+	if (v->unattributed)
+		printf("%llu signed, but whose key it was cannot be told without the audit log\n",
+		       (unsigned long long)v->unattributed);
 	if (v->audit_denied)
 		printf("the audit logs may not be read by this user: not checked\n");
 	if (v->damaged == 0) {
@@ -70,6 +73,7 @@ static void document(struct command *c, const struct sosie_verify *v)
 	sosie_json_set_u64(c->doc, "points", v->points);
 	sosie_json_set_u64(c->doc, "signed_by_source", v->signed_points);
 	sosie_json_set_u64(c->doc, "signed_by_standby", v->countersigned);
+	sosie_json_set_u64(c->doc, "signed_by_unknown", v->unattributed);
 	sosie_json_set_u64(c->doc, "parts", v->parts);
 	sosie_json_set_u64(c->doc, "part_bytes", v->part_bytes);
 	sosie_json_set_u64(c->doc, "generations", v->generations);

@@ -500,6 +500,52 @@ static void test_trust_same_counts_only_when_signed(void **state)
 	disarm(h, &k);
 }
 
+/* The key is for another group only, since: who lacks it may still not speak for this one. */
+static void test_trust_unsigned_same_does_not_count_after_the_key_is_narrowed(void **state)
+{
+	static const struct sosie_name another = {"another"};
+	struct keys k;
+	struct harness *h = armed(&k);
+	struct sosie_group_status *status = calloc(1, sizeof(*status));
+	struct sosie_same one = {.mono_ms = 0};
+	struct sosie_group *g;
+	struct sosie_head *head = calloc(1, sizeof(*head));
+	struct sosie_signer *s;
+	struct sosie_key_info info;
+	char line[SOSIE_PUBLIC_LINE];
+
+	(void)state;
+	assert_non_null(status);
+	assert_non_null(head);
+	register_source(h, k.source);
+	trust(h, k.source, k.standby);
+	must(cycle(h), &h->err);
+	must(sosie_signer_open(k.source, &s, &h->err), &h->err);
+	sosie_public_line(sosie_signer_public(s), "source", line);
+	must(sosie_public_id(sosie_signer_public(s), info.id, &h->err), &h->err);
+	must(sosie_key_revoke(h->store, TENANT, info.id, NULL, &h->err), &h->err);
+	must(sosie_key_add(h->store, TENANT, line, strlen(line), SOSIE_KEY_SIGNING, &another, 1, &info,
+	                   &h->err),
+	     &h->err);
+	for (unsigned i = 0; i < 2; i++) {
+		trust(h, i ? k.source : NULL, NULL);
+		must(sosie_group_open(h->store, TENANT, GROUP, &g, &h->err), &h->err);
+		sosie_group_head(g, head);
+		one.digest = head->digest;
+		one.point = head->point;
+		one.mono_ms = sosie_mono_ms(&h->clock.clock);
+		must(sosie_name_set(&one.group, SOSIE_NAME_GROUP, GROUP, &h->err), &h->err);
+		must(sosie_pool_same(h->pool, TENANT, &one, 1, &h->err), &h->err);
+		must(sosie_group_status(g, status, &h->err), &h->err);
+		sosie_group_close(g);
+		assert_int_equal(status->same_ms, 0);
+	}
+	sosie_signer_close(s);
+	free(status);
+	free(head);
+	disarm(h, &k);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -515,6 +561,7 @@ int main(void)
 	        cmocka_unit_test(test_trust_verify_from_public_keys_alone),
 	        cmocka_unit_test(test_trust_exported_head_shows_history),
 	        cmocka_unit_test(test_trust_same_counts_only_when_signed),
+	        cmocka_unit_test(test_trust_unsigned_same_does_not_count_after_the_key_is_narrowed),
 	};
 
 	rng_state = 4;

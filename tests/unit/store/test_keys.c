@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Keys as the audit log says: added, revoked, added anew; stores of before the log; signing keys and the
  * points that they may have signed; a key's groups at the receiver. */
+#include <errno.h>
+
 #include "engine/store/keys.h"
 #include "sosie/inbox.h"
 #include "sosie/message.h"
@@ -454,7 +456,334 @@ static void test_revocation_waits_for_the_groups_and_says_when_it_cannot(void **
 	end_signing(&l);
 }
 
+static void flip_at(struct lab *l, const char *path, uint64_t at)
+{
+	struct sosie_file *f;
+	uint8_t byte;
+	size_t got;
+	OK(l, sosie_io_openat(l->io, path, SOSIE_READ | SOSIE_WRITE, 0, &f, &l->err));
+	OK(l, sosie_io_pread(l->io, f, &byte, 1, at, &got, &l->err));
+	byte ^= 0x55;
+	OK(l, sosie_io_pwrite(l->io, f, &byte, 1, at, &l->err));
+	OK(l, sosie_io_close(l->io, f, &l->err));
+}
+
+static void count_revoked(void *arg, const char *where, const char *what)
+{
+	(void)where;
+	*(unsigned *)arg += strstr(what, "was revoked") != NULL;
+}
+
+/* Places that are damaged because a key was revoked before. */
+static unsigned verify_group(struct lab *l, const char *group, struct sosie_verify *v)
+{
+	struct sosie_group *g;
+	static unsigned revoked;
+	revoked = 0;
+	v->damage = count_revoked;
+	v->arg = &revoked;
+	OK(l, sosie_group_open(l->store, "acme", group, &g, &l->err));
+	OK(l, sosie_group_verify(g, v, &l->err));
+	sosie_group_close(g);
+	return revoked;
+}
+
+/* Its points cannot be told: the time of the revocation stands for them. */
 static void test_damaged_chain_of_one_group_holds_up_no_revocation(void **state)
+{
+	struct lab l;
+	struct sosie_key_info k;
+	struct sosie_signing_key *keys;
+	struct sosie_verify v = {.full = true};
+	unsigned count;
+	char line[SOSIE_PUBLIC_LINE];
+	(void)state;
+	start(&l);
+	sign_uploads(&l, line);
+	OK(&l, add(&l, line, SOSIE_KEY_SIGNING, NULL, &k));
+	points(&l, 2);
+	OK(&l, group_make(l.store, "acme", "crm", &l.err));
+	flip_at(&l, "/s/acme/erp/chain/000001.chain", 0);
+	OK(&l, sosie_key_revoke(l.store, "acme", k.id, NULL, &l.err));
+	assert_int_equal(until(&l, "erp", k.id), 0);
+	assert_int_equal(until(&l, "crm", k.id), 0);
+	flip_at(&l, "/s/acme/erp/chain/000001.chain", 0); /* it is brought back */
+	again(&l);
+	assert_int_equal(verify_group(&l, "erp", &v), 0);
+	assert_int_equal(v.damaged, 0);
+	assert_int_equal(v.signed_points, 2);
+	OK(&l, sosie_signing_keys(l.store, "acme", "crm", &keys, &count, &l.err));
+	assert_int_equal(keys[0].until_ms, 0);
+	free(keys);
+	/* A time between the two points: the second one was too late. */
+	OK(&l, sosie_signing_keys(l.store, "acme", "erp", &keys, &count, &l.err));
+	assert_int_equal(count, 1);
+	assert_int_equal(keys[0].until_ms, l.clock.now_ms);
+	keys[0].until_ms -= 1;
+	v.source_keys = keys;
+	v.source_key_count = 1;
+	assert_int_equal(verify_group(&l, "erp", &v), 1);
+	keys[0].until_ms = 0;
+	assert_int_equal(verify_group(&l, "erp", &v), 2);
+	free(keys);
+	end_signing(&l);
+}
+
+static void test_signatures_are_nobodys_while_the_log_cannot_be_read(void **state)
+{
+	struct lab l;
+	struct sosie_key_info k;
+	struct sosie_verify v = {.full = true};
+	char line[SOSIE_PUBLIC_LINE];
+	(void)state;
+	start(&l);
+	sign_uploads(&l, line);
+	OK(&l, add(&l, line, SOSIE_KEY_SIGNING, NULL, &k));
+	points(&l, 2);
+	(void)verify_group(&l, "erp", &v);
+	assert_int_equal(v.signed_points, 2);
+	assert_int_equal(v.unattributed, 0);
+	OK(&l, sosie_audit_append(l.store, "acme", SOSIE_AUDIT_COMMAND, sosie_json_new(), NULL, &l.err));
+	flip_at(&l, "/s/acme/_audit/000001.audit", 80);
+	again(&l);
+	(void)verify_group(&l, "erp", &v);
+	assert_int_equal(v.signed_points, 0);
+	assert_int_equal(v.unattributed, 2);
+	end_signing(&l);
+}
+
+/* --- at the same time
+ * ------------------------------------------------------------------------------------------ */
+
+/* Another process on the lab's store, which acts once, when the lab's clock is asked. */
+struct other {
+	struct lab *l;
+	struct sosie_io *io;
+	struct sosie_clock_virtual clock;
+	struct sosie_store *store;
+	struct sosie_group *locked;
+	const char *id;
+};
+static struct other peer;
+static const struct sosie_clock_ops *plain_ops;
+static struct sosie_clock_ops hooked_ops;
+
+static void other_open(struct lab *l, const char *id)
+{
+	memset(&peer, 0, sizeof(peer));
+	peer.l = l;
+	peer.id = id;
+	sosie_clock_virtual_init(&peer.clock, l->clock.now_ms, 7);
+	OK(l, sosie_io_sim(l->disk, &peer.io, &l->err));
+	OK(l, sosie_store_open(peer.io, &peer.clock.clock, "/s", &peer.store, &l->err));
+	peer.store->home = l->store->home;
+	peer.store->home_lent = true;
+	plain_ops = l->clock.clock.ops;
+	hooked_ops = *plain_ops;
+	l->clock.clock.ops = &hooked_ops;
+}
+
+static void other_close(void)
+{
+	peer.l->clock.clock.ops = plain_ops;
+	sosie_store_close(peer.store);
+	sosie_io_free(peer.io);
+}
+
+/* The entry of a revocation, and no more. */
+static void other_revokes(void)
+{
+	struct sosie_json *body = sosie_json_new();
+	sosie_json_set_str(body, "key", peer.id);
+	sosie_json_set_str(body, "reason", NULL);
+	sosie_json_add_obj(body, "points");
+	OK(peer.l, sosie_audit_append(peer.store, "acme", SOSIE_AUDIT_KEY_REVOKE, body, NULL, &peer.l->err));
+}
+
+/* An upload of the lab's signer for a group of which nothing is there but, when it comes first, the folders.
+ */
+static struct sosie_accept_result other_uploads(const char *group, struct sosie_signer *signer)
+{
+	static const uint8_t bytes[4096] = {9};
+	const struct change c = {0, 0, sizeof(bytes), bytes};
+	struct lab *l = peer.l;
+	struct sosie_accept_result r;
+	struct sosie_group *g;
+	struct model m;
+	model_init(&m, "acme", group);
+	model_add(&m, "root", 8192);
+	OK(l, sosie_keeper_accept(peer.store, "acme", group, &r, &l->err));
+	OK(l, sosie_group_open(peer.store, "acme", group, &g, &l->err));
+	struct make_upload u = {.io = peer.io,
+	                        .clock = &peer.clock.clock,
+	                        .store = "/s",
+	                        .model = &m,
+	                        .changes = &c,
+	                        .change_count = 1,
+	                        .signer = signer};
+	u.parent = *chain_head(g->chain);
+	sosie_group_close(g);
+	make_upload(&u);
+	OK(l, sosie_keeper_accept(peer.store, "acme", group, &r, &l->err));
+	model_fini(&m);
+	return r;
+}
+
+static void let_go_after_a_new_group(struct sosie_clock *clock, int64_t ms)
+{
+	plain_ops->sleep_ms(clock, ms);
+	if (!peer.locked)
+		return;
+	assert_int_equal(other_uploads("crm", peer.l->signer).accepted, 1);
+	sosie_group_close(peer.locked);
+	peer.locked = NULL;
+}
+
+static void test_revocation_takes_in_groups_made_while_it_waits(void **state)
+{
+	struct lab l;
+	struct sosie_key_info k;
+	struct sosie_verify v = {.full = true};
+	char line[SOSIE_PUBLIC_LINE];
+	(void)state;
+	start(&l);
+	sign_uploads(&l, line);
+	OK(&l, add(&l, line, SOSIE_KEY_SIGNING, NULL, &k));
+	points(&l, 2);
+	other_open(&l, k.id);
+	hooked_ops.sleep_ms = let_go_after_a_new_group;
+	OK(&l, sosie_group_open(peer.store, "acme", "erp", &peer.locked, &l.err));
+	OK(&l, sosie_group_lock(peer.locked, "test", 0, &l.err));
+	OK(&l, sosie_key_revoke(l.store, "acme", k.id, NULL, &l.err));
+	assert_null(peer.locked);
+	assert_int_equal(until(&l, "erp", k.id), 2);
+	assert_int_equal(until(&l, "crm", k.id), 1);
+	assert_int_equal(verify_group(&l, "crm", &v), 0);
+	assert_int_equal(v.damaged, 0);
+	other_close();
+	end_signing(&l);
+}
+
+/* The parts are taken in by then: the key was looked at before. */
+static int64_t revoke_during_acceptance(struct sosie_clock *clock)
+{
+	if (peer.id && sosie_io_exists(peer.io, "/s/acme/erp/journal/2.seg")) {
+		other_revokes();
+		peer.id = NULL;
+	}
+	return plain_ops->wall_ms(clock);
+}
+
+static void test_key_revoked_while_its_segment_is_applied_makes_no_point(void **state)
+{
+	static const uint8_t bytes[4096] = {77};
+	const struct change c = {0, 4096, sizeof(bytes), bytes};
+	struct lab l;
+	struct sosie_key_info k;
+	struct model before;
+	char line[SOSIE_PUBLIC_LINE];
+	uint64_t point;
+	int head;
+	(void)state;
+	start(&l);
+	sign_uploads(&l, line);
+	OK(&l, add(&l, line, SOSIE_KEY_SIGNING, NULL, &k));
+	points(&l, 1);
+	model_copy(&before, &l.model);
+	struct make_upload u = lab_upload(&l, &c, 1);
+	make_upload(&u);
+	other_open(&l, k.id);
+	hooked_ops.wall_ms = revoke_during_acceptance;
+	lab_expect_refused(&l, &u, SOSIE_EAUTH);
+	assert_null(peer.id);
+	other_close();
+	lab_head_state(&l, &head, &point);
+	assert_int_equal(head, SOSIE_HEAD_VOID);
+	assert_false(sosie_io_exists(l.io, "/s/acme/erp/journal/2.seg"));
+	model_fini(&l.model);
+	l.model = before;
+	OK(&l, add(&l, line, SOSIE_KEY_SIGNING, NULL, &k));
+	points(&l, 1);
+	lab_check_points(&l);
+	end_signing(&l);
+}
+
+static void test_keeper_that_runs_ends_a_revocation_that_was_killed(void **state)
+{
+	struct lab l;
+	struct sosie_key_info k;
+	struct audit_log *log;
+	struct sosie_file *lock;
+	(void)state;
+	start(&l);
+	OK(&l, add(&l, zero_line, SOSIE_KEY_SSH, NULL, &k));
+	OK(&l, sosie_keeper_keys(l.store, "acme", &l.err));
+	assert_true(copy_is_there(&l, k.id));
+	other_open(&l, k.id);
+	other_revokes();
+	assert_true(copy_is_there(&l, k.id));
+	/* The revocation may be at it: no keeper waits for that. */
+	OK(&l, audit_log_get(peer.store, "acme", &log, &l.err));
+	OK(&l, audit_lock(peer.store, log, 0, &lock, &l.err));
+	OK(&l, sosie_keeper_keys(l.store, "acme", &l.err));
+	assert_true(copy_is_there(&l, k.id));
+	sosie_io_close(peer.io, lock, NULL);
+	OK(&l, sosie_keeper_keys(l.store, "acme", &l.err));
+	assert_false(copy_is_there(&l, k.id));
+	other_close();
+	lab_fini(&l);
+}
+
+/* --- a full disk
+ * ----------------------------------------------------------------------------------------------- */
+
+/* The entry finds no room: at call n. */
+static bool revoke_without_room(uint64_t n, unsigned *out)
+{
+	struct lab l;
+	struct sosie_key_info k;
+	struct sosie_fault_plan plan = {.kind = SOSIE_FAULT_NONE};
+	struct sosie_io *io;
+	struct sosie_store *store;
+	start(&l);
+	OK(&l, add(&l, zero_line, SOSIE_KEY_SSH, NULL, &k));
+	OK(&l, sosie_io_fault(l.io, &plan, &io, &l.err));
+	OK(&l, sosie_store_open(io, &l.clock.clock, "/s", &store, &l.err));
+	plan = (struct sosie_fault_plan){.kind = SOSIE_FAULT_ERROR, .at = n, .sys = ENOSPC};
+	sosie_err_clear(&l.err);
+	int rc = sosie_key_revoke(store, "acme", k.id, NULL, &l.err);
+	bool fired = plan.fired > 0, said = strstr(l.err.action, "receivers refuse the key") != NULL;
+	plan.kind = SOSIE_FAULT_NONE;
+	sosie_store_close(store);
+	sosie_io_free(io);
+	assert_true(rc == 0 || !said || rc == -SOSIE_ENOSPACE);
+	if (rc == 0 || said)
+		assert_false(copy_is_there(&l, k.id));
+	struct sosie_key *keys = list(&l, 1);
+	*out += said && !keys[0].revoked_ms;
+	free(keys);
+	OK(&l, sosie_key_revoke(l.store, "acme", k.id, NULL, &l.err)); /* there is room again */
+	keys = list(&l, 1);
+	assert_true(keys[0].revoked_ms > 0);
+	free(keys);
+	assert_false(copy_is_there(&l, k.id));
+	lab_fini(&l);
+	return fired;
+}
+
+static void test_revocation_on_a_full_disk_keeps_the_sender_out_and_says_so(void **state)
+{
+	unsigned out = 0;
+	(void)state;
+	for (uint64_t n = 0; revoke_without_room(n, &out); n++)
+		;
+	assert_true(out >= 2);
+}
+
+/* --- narrowed
+ * -------------------------------------------------------------------------------------------------- */
+
+static void test_signing_key_that_is_narrowed_opens_no_group_for_unsigned_uploads(void **state)
 {
 	struct lab l;
 	struct sosie_key_info k;
@@ -463,16 +792,24 @@ static void test_damaged_chain_of_one_group_holds_up_no_revocation(void **state)
 	start(&l);
 	sign_uploads(&l, line);
 	OK(&l, add(&l, line, SOSIE_KEY_SIGNING, NULL, &k));
-	points(&l, 2);
-	OK(&l, group_make(l.store, "acme", "crm", &l.err));
-	struct sosie_file *f;
-	OK(&l,
-	   sosie_io_openat(l.io, "/s/acme/erp/chain/000001.chain", SOSIE_READ | SOSIE_WRITE, 0, &f, &l.err));
-	OK(&l, sosie_io_pwrite(l.io, f, "X", 1, 0, &l.err));
-	sosie_io_close(l.io, f, NULL);
-	OK(&l, sosie_key_revoke(l.store, "acme", k.id, NULL, &l.err));
-	assert_int_equal(until(&l, "erp", k.id), 0);
+	points(&l, 1);
+	OK(&l, sosie_key_revoke(l.store, "acme", k.id, "narrow", &l.err));
+	OK(&l, add(&l, line, SOSIE_KEY_SIGNING, "erp", &k));
+	again(&l);
+	assert_int_equal(until(&l, "erp", k.id), INT64_MAX);
 	assert_int_equal(until(&l, "crm", k.id), 0);
+	other_open(&l, k.id);
+	struct sosie_accept_result r = other_uploads("crm", NULL);
+	assert_int_equal(r.refused, 1);
+	assert_non_null(strstr(r.last.what, "is revoked"));
+	assert_int_equal(other_uploads("web", l.signer).refused, 1);
+	other_close();
+	points(&l, 1);
+	/* The same when it was for named groups. */
+	OK(&l, sosie_key_revoke(l.store, "acme", k.id, NULL, &l.err));
+	OK(&l, add(&l, line, SOSIE_KEY_SIGNING, "crm", &k));
+	assert_int_equal(until(&l, "crm", k.id), INT64_MAX);
+	assert_int_equal(until(&l, "erp", k.id), 2);
 	end_signing(&l);
 }
 
@@ -567,6 +904,12 @@ int main(void)
 	        cmocka_unit_test(test_signing_key_of_many_groups_is_revoked_in_several_entries),
 	        cmocka_unit_test(test_revocation_waits_for_the_groups_and_says_when_it_cannot),
 	        cmocka_unit_test(test_damaged_chain_of_one_group_holds_up_no_revocation),
+	        cmocka_unit_test(test_signatures_are_nobodys_while_the_log_cannot_be_read),
+	        cmocka_unit_test(test_revocation_takes_in_groups_made_while_it_waits),
+	        cmocka_unit_test(test_key_revoked_while_its_segment_is_applied_makes_no_point),
+	        cmocka_unit_test(test_keeper_that_runs_ends_a_revocation_that_was_killed),
+	        cmocka_unit_test(test_revocation_on_a_full_disk_keeps_the_sender_out_and_says_so),
+	        cmocka_unit_test(test_signing_key_that_is_narrowed_opens_no_group_for_unsigned_uploads),
 	        cmocka_unit_test(test_group_limited_key_is_refused_for_other_groups_in_each_step),
 	        cmocka_unit_test(test_revoked_key_is_refused_at_the_next_step_also_inside_a_part),
 	};
