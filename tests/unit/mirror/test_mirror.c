@@ -170,6 +170,7 @@ static void test_mirror_idle_group_asks_for_the_head_and_is_fenced(void **state)
 	pthread_mutex_unlock(&lock);
 	becomes(m, "acme/g1", "fenced");
 	becomes(m, "acme/g0", "idle");
+	reaches(&told_errors, 1); /* told a moment after it shows */
 	assert_int_equal(peek(&told_errors), 1);
 	stop(m);
 }
@@ -198,6 +199,7 @@ static void test_mirror_one_fenced_all_of_its_standby_are_checked(void **state)
 	}
 	for (unsigned i = 1; i < 8; i += 2)
 		assert_int_equal(peek(&fakes[i].checks), 0);
+	reaches(&told_errors, 4);
 	assert_int_equal(peek(&told_errors), 4);
 	stop(m);
 }
