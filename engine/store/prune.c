@@ -496,12 +496,6 @@ static int prune_step(struct sosie_group *g, uint64_t short_bytes, int64_t now_m
 	return rc;
 }
 
-static int refuse_clock(const struct sosie_clock_state *clock, struct sosie_err *err)
-{
-	sosie_err_set(err, SOSIE_ECLOCK, "nothing is pruned: %s", clock->what);
-	return sosie_err_action(err, "look at \"date\"; when it is right, run \"sosie clock accept\"");
-}
-
 static int dry_run(struct sosie_group *g, uint64_t short_bytes, int64_t now_ms, struct sosie_prune *out,
                    struct sosie_err *err)
 {
@@ -546,7 +540,7 @@ int sosie_group_prune(struct sosie_group *g, struct sosie_prune *p, struct sosie
 	p->dry_run = dry;
 	int rc = dry ? sosie_clock_look(g->store, &clock, err) : sosie_clock_note(g->store, &clock, err);
 	if (!rc && clock.jumped)
-		rc = refuse_clock(&clock, err);
+		rc = clock_refuse(&clock, "nothing is pruned", err);
 	if (!rc)
 		rc = shortage(g, &short_bytes, err);
 	if (rc)
