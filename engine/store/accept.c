@@ -164,21 +164,21 @@ static int check_parent(struct accept *a, struct sosie_err *err)
 	                                  a->g->name.s));
 }
 
-/* What is only wished may make room for all of the upload: it waits for that. False: there is not so much of
- * it, and none goes in vain. */
-static bool room_may_come(struct accept *a, uint64_t need, uint64_t missing)
+/* What is only wished may make room for all of the upload: it waits for that. Not *may: there is not so much
+ * of it, and none goes in vain. */
+static int room_may_come(struct accept *a, uint64_t need, uint64_t missing, bool *may, struct sosie_err *err)
 {
-	struct store_memo *memo = memo_find(a->g->store, a->g->tenant.s, a->g->name.s);
-	if (!memo || !prune_may_thin(a->g, missing))
-		return false;
-	memo->need_bytes = need;
-	memo->retain_ms = 0;
-	return true;
+	int rc = room_check(a->g, a->u, &a->m, &a->digest, may, err);
+	if (rc)
+		return upload_at_fault(rc) ? refuse(a, rc) : rc;
+	*may = *may && prune_may_thin(a->g, missing) && room_ask(a->g, a->u, need);
+	return 0;
 }
 
 static int check_quota(struct accept *a, struct sosie_err *err)
 {
 	uint64_t quota, used, all, need;
+	bool may = false;
 	int rc = tenant_quota(a->g->store, a->g->tenant.s, &quota, err);
 	if (rc || quota == 0)
 		return rc;
@@ -188,8 +188,11 @@ static int check_quota(struct accept *a, struct sosie_err *err)
 	if (sosie_add_u64(used, a->m.plain, &all) && sosie_add_u64(all, a->stored, &all) &&
 	    sosie_add_u64(all, a->u->manifest_len, &all) && all <= quota)
 		return 0;
-	if (sosie_add_u64(a->m.plain, a->stored, &need) && need < quota &&
-	    room_may_come(a, need, used > quota - need ? used - (quota - need) : 0)) {
+	if (sosie_add_u64(a->m.plain, a->stored, &need) && need < quota)
+		rc = room_may_come(a, need, used > quota - need ? used - (quota - need) : 0, &may, err);
+	if (rc)
+		return rc;
+	if (may) {
 		sosie_err_set(
 		        err, SOSIE_ENOSPACE,
 		        "the tenant %s may use %llu bytes, has %llu: points that are only wished make room",
@@ -221,17 +224,22 @@ static int check_parts(struct accept *a, struct sosie_err *err)
 static int check_space(struct accept *a, struct sosie_err *err)
 {
 	uint64_t left, total, need;
+	bool may;
 	int rc = sosie_io_space(a->g->store->io, a->g->dir, &left, &total, err);
 	if (rc)
 		return rc;
 	if (sosie_add_u64(a->stored, a->m.plain, &need) &&
 	    sosie_add_u64(need, need / 64 + store_reserve(total), &need) && need <= left)
 		return 0;
-	room_may_come(a, need, need > left ? need - left : 0);
+	const bool fits = a->stored <= total && a->m.plain <= total;
+	if (fits)
+		rc = room_may_come(a, need, need > left ? need - left : 0, &may, err);
+	if (rc)
+		return rc;
 	sosie_err_set(err, SOSIE_ENOSPACE,
 	              "the standby's disk has %llu bytes left, the segment may take %llu",
 	              (unsigned long long)left, (unsigned long long)(a->stored + a->m.plain));
-	if (a->stored > total || a->m.plain > total)
+	if (!fits)
 		return refuse(a, sosie_err_action(err, "the whole disk is smaller: it needs a larger one"));
 	return sosie_err_action(err, "the upload is kept and taken when there is room");
 }
@@ -377,8 +385,7 @@ static bool crowded(const struct sosie_store *store)
 static void after_acceptance(struct accept *a)
 {
 	struct store_memo *memo = memo_find(a->g->store, a->g->tenant.s, a->g->name.s);
-	if (memo)
-		memo->need_bytes = 0;
+	room_forget(a->g, NULL);
 	if (memo && memo->counted && memo->counted_point + 1 == a->point) {
 		memo->counted_point = a->point;
 		memo->journal_bytes += a->stored;
@@ -489,6 +496,7 @@ int accept_upload(struct sosie_group *g, struct upload *u, enum accept_outcome *
 {
 	struct accept a = {.g = g, .u = u};
 	sosie_err_clear(why);
+	room_forget(g, &u->id); /* it asks again when it still waits */
 	int rc = decide(&a, outcome, why);
 	if (rc && a.refused) {
 		*outcome = ACCEPT_REFUSED;
