@@ -178,21 +178,21 @@ static int check_parent(struct accept *a, struct sosie_err *err)
 	                                  a->g->name.s));
 }
 
-/* What is only wished may make room for all of the upload: it waits for that. False: there is not so much of
- * it, and none goes in vain. */
-static bool room_may_come(struct accept *a, uint64_t need, uint64_t missing)
+/* What is only wished may make room for all of the upload: it waits for that. Not *may: there is not so much
+ * of it, and none goes in vain. */
+static int room_may_come(struct accept *a, uint64_t need, uint64_t missing, bool *may, struct sosie_err *err)
 {
-	struct store_memo *memo = memo_find(a->g->store, a->g->tenant.s, a->g->name.s);
-	if (!memo || !prune_may_thin(a->g, missing))
-		return false;
-	memo->need_bytes = need;
-	memo->retain_ms = 0;
-	return true;
+	int rc = room_check(a->g, a->u, &a->m, &a->digest, may, err);
+	if (rc)
+		return upload_at_fault(rc) ? refuse(a, rc) : rc;
+	*may = *may && prune_may_thin(a->g, missing) && room_ask(a->g, a->u, need);
+	return 0;
 }
 
 static int check_quota(struct accept *a, struct sosie_err *err)
 {
 	uint64_t quota = 0, used, all, need;
+	bool may = false;
 	int rc = quota_manifest(a->g, &a->m, err);
 	if (rc == -SOSIE_EQUOTA)
 		return refuse(a, rc);
@@ -206,8 +206,11 @@ static int check_quota(struct accept *a, struct sosie_err *err)
 	if (sosie_add_u64(used, a->m.plain, &all) && sosie_add_u64(all, a->stored, &all) &&
 	    sosie_add_u64(all, a->u->manifest_len, &all) && all <= quota)
 		return 0;
-	if (sosie_add_u64(a->m.plain, a->stored, &need) && need < quota &&
-	    room_may_come(a, need, used > quota - need ? used - (quota - need) : 0)) {
+	if (sosie_add_u64(a->m.plain, a->stored, &need) && need < quota)
+		rc = room_may_come(a, need, used > quota - need ? used - (quota - need) : 0, &may, err);
+	if (rc)
+		return rc;
+	if (may) {
 		sosie_err_set(
 		        err, SOSIE_ENOSPACE,
 		        "the tenant %s may use %llu bytes, has %llu: points that are only wished make room",
@@ -240,19 +243,24 @@ static int check_space(struct accept *a, struct sosie_err *err)
 {
 	struct sosie_space space;
 	uint64_t need = 0, all = UINT64_MAX;
+	bool may;
 	int rc = sosie_store_space(a->g->store, &space, err);
 	if (rc)
 		return rc;
 	if (sosie_add_u64(a->stored, a->m.plain, &need) && sosie_add_u64(need, need / 64, &need) &&
 	    sosie_add_u64(need, space.reserve_bytes, &all) && all <= space.free_bytes)
 		return 0;
-	room_may_come(a, need, all > space.free_bytes ? all - space.free_bytes : 0);
+	const bool fits = a->stored <= space.total_bytes && a->m.plain <= space.total_bytes;
+	if (fits)
+		rc = room_may_come(a, need, all > space.free_bytes ? all - space.free_bytes : 0, &may, err);
+	if (rc)
+		return rc;
 	sosie_err_set(err, SOSIE_ENOSPACE,
 	              "the standby's disk has %llu bytes left, %llu of them in reserve, the segment may take "
 	              "%llu",
 	              (unsigned long long)space.free_bytes, (unsigned long long)space.reserve_bytes,
 	              (unsigned long long)(a->stored + a->m.plain));
-	if (a->stored > space.total_bytes || a->m.plain > space.total_bytes)
+	if (!fits)
 		return refuse(a, sosie_err_action(err, "the whole disk is smaller: it needs a larger one"));
 	return sosie_err_action(err, "the upload is kept and taken when there is room");
 }
@@ -424,8 +432,7 @@ static bool crowded(const struct sosie_store *store)
 static void after_acceptance(struct accept *a)
 {
 	struct store_memo *memo = memo_find(a->g->store, a->g->tenant.s, a->g->name.s);
-	if (memo)
-		memo->need_bytes = 0;
+	room_forget(a->g, NULL);
 	if (memo && memo->counted && memo->counted_point + 1 == a->point) {
 		memo->counted_point = a->point;
 		memo->journal_bytes += a->stored;
@@ -560,6 +567,7 @@ int accept_upload(struct sosie_group *g, struct upload *u, enum accept_outcome *
 	struct accept a = {.g = g, .u = u};
 	const int64_t began_ns = sosie_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 	sosie_err_clear(why);
+	room_forget(g, &u->id); /* it asks again when it still waits */
 	int rc = decide(&a, outcome, why);
 	quota_spend(g->store, g->tenant.s,
 	            (uint64_t)(sosie_clock_ns(CLOCK_PROCESS_CPUTIME_ID) - began_ns + a.unpack_ns));

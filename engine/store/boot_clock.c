@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/store/core.h"
+#include "engine/store/policy.h"
 #include "sosie/alarm.h"
 #include "sosie/audit.h"
 #include "sosie/retention.h"
@@ -163,6 +163,12 @@ static void state_of(const struct note *was, const struct note *now, struct sosi
 	out->good_ms = now->jumped ? was->wall_ms : now->wall_ms;
 	out->found_ms = now->found_ms;
 	memcpy(out->what, now->what, sizeof(out->what));
+}
+
+int clock_refuse(const struct sosie_clock_state *clock, const char *what, struct sosie_err *err)
+{
+	sosie_err_set(err, SOSIE_ECLOCK, "%s: %s", what, clock->what);
+	return sosie_err_action(err, "look at \"date\"; when it is right, run \"sosie clock accept\"");
 }
 
 int sosie_clock_look(struct sosie_store *store, struct sosie_clock_state *out, struct sosie_err *err)

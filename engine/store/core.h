@@ -52,6 +52,19 @@ struct refused_memo {
 	enum sosie_code code; /* of the last one */
 	char what[512];
 };
+/* Uploads that waited for room (room.c). */
+#define ROOM_SEEN 8u
+struct room_seen {
+	bool there, may; /* may: wished points may go for it */
+	struct sosie_upload_id upload;
+	struct sosie_digest manifest;
+};
+struct room_memo {
+	uint64_t need_bytes;           /* what one that waits needs; 0: none does */
+	struct sosie_upload_id upload; /* which one */
+	struct room_seen seen[ROOM_SEEN];
+	unsigned next;
+};
 struct store_memo {
 	struct store_memo *next;
 	struct sosie_name tenant, group;
@@ -68,7 +81,7 @@ struct store_memo {
 	 * broken off; what an upload that waits needs. */
 	int64_t retain_ms, prune_ms;
 	bool prune_more;
-	uint64_t need_bytes;
+	struct room_memo room;
 	/* Of "same" messages: the chain's end when the group was opened last for them, and its files then. */
 	bool same_known;
 	struct sosie_digest same_digest;
@@ -284,6 +297,8 @@ int upload_read(struct sosie_group *g, struct upload *u, struct sosie_err *err);
 int upload_open_part(struct sosie_group *g, const struct upload *u, unsigned part, uint64_t length,
                      struct sosie_file **out, struct sosie_err *err);
 int upload_remove(struct sosie_group *g, const struct upload *u, struct sosie_err *err);
+/* Does its manifest lie in the inbox? */
+bool upload_committed(struct sosie_group *g, const struct sosie_upload_id *id);
 
 /* --- outbox.c
  * -------------------------------------------------------------------------------------------------------------------
@@ -338,6 +353,20 @@ int signing_check(struct sosie_store *store, const char *tenant, const char *gro
  */
 /* Whether points of the group that may go for want of room hold as much as that: for less none goes. */
 bool prune_may_thin(struct sosie_group *g, uint64_t bytes);
+
+/* --- room.c: room for an upload that waits
+ * ----------------------------------------------------------------------------------------------------
+ */
+/* Reads the headers of all its records. SOSIE_ECORRUPT, SOSIE_EPROTO: they are not what the manifest says;
+ * SOSIE_EBUSY: somebody waits for the group. *may: whether wished points may go for it. */
+int room_check(struct sosie_group *g, const struct upload *u, const struct sosie_manifest *m,
+               const struct sosie_digest *manifest, bool *may, struct sosie_err *err);
+/* The next look at retention makes as much room, until it is forgotten or the upload is gone. False: nobody
+ * in this process would. */
+bool room_ask(struct sosie_group *g, const struct upload *u, uint64_t need);
+void room_forget(struct sosie_group *g, const struct sosie_upload_id *id); /* NULL: whichever it is */
+/* What is asked for, by *id; 0: nothing. */
+uint64_t room_asked(struct sosie_group *g, struct sosie_upload_id *id);
 
 /* --- accept.c
  * ---------------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/store/policy.h"
 #include "sosie/audit.h"
 
 #define PROGRAM "sosie pin"
@@ -434,7 +435,9 @@ static int remove_locked(struct sosie_group *g, uint64_t point, const char *reas
 	free(p.list);
 	if (rc || *from_ms)
 		return rc; /* it waits already */
-	*from_ms = sosie_wall_ms(g->store->clock) + (int64_t)delay_ms;
+	if (clock.jumped)
+		return clock_refuse(&clock, "nothing is unpinned", err);
+	*from_ms = clock.good_ms + (int64_t)delay_ms;
 	rc = tell_log(g, SOSIE_AUDIT_UNPIN, point, reason, *from_ms, err);
 	return rc ? rc : follow(g, clock.good_ms, err);
 }

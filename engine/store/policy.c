@@ -637,7 +637,10 @@ static int set_locked(struct reach *r, const char *tenant, const char *group, st
 	rc = reach_all(r, tenant, group);
 	if (rc)
 		return rc;
-	c->asked_ms = sosie_wall_ms(store->clock);
+	/* What is asked for by a wrong clock would ripen at once when it is set right. */
+	if (r->shortens && clock.jumped)
+		return clock_refuse(&clock, "no change is taken that may let points go", err);
+	c->asked_ms = clock.good_ms;
 	c->from_ms = r->shortens && r->delay_ms ? c->asked_ms + (int64_t)r->delay_ms : 0;
 	rc = audit_change(store, tenant, group, "set", c, err);
 	if (!rc)

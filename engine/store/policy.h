@@ -19,6 +19,8 @@ int policy_ripen_quota(struct sosie_store *store, const char *tenant, int64_t go
  * at most wait_ms, then SOSIE_EBUSY. */
 int policy_lock(struct sosie_store *store, bool exclusive, int64_t wait_ms, struct sosie_file **out,
                 struct sosie_err *err);
+/* SOSIE_ECLOCK: what ("nothing is pruned"), and why. clock has jumped. */
+int clock_refuse(const struct sosie_clock_state *clock, const char *what, struct sosie_err *err);
 /* tenant.c: the one truth about a tenant's quota. */
 int tenant_set_quota(struct sosie_store *store, const char *tenant, uint64_t quota, struct sosie_err *err);
 

@@ -366,17 +366,34 @@ static int going_ranges(const struct plan *p, struct sosie_pruned **out, size_t 
 	return 0;
 }
 
+/* Which upload it is that points make room for. */
+static void tell_room(const struct plan *p, struct sosie_json *j)
+{
+	struct sosie_upload_id upload;
+	char id[UPLOAD_HEX + 1];
+	const uint64_t bytes = room_asked(p->g, &upload);
+	if (!bytes)
+		return;
+	sosie_hex(id, upload.b, sizeof(upload.b));
+	sosie_json_set_str(j, "upload", id);
+	sosie_json_set_u64(j, "bytes", bytes);
+}
+
 static struct sosie_json *audit_body(const struct plan *p, const struct sosie_pruned *ranges, size_t count)
 {
 	struct sosie_json *j = sosie_json_new();
 	sosie_json_set_str(j, "group", p->g->name.s);
 	struct sosie_json *list = sosie_json_add_arr(j, "ranges");
+	bool space = false;
 	for (size_t i = 0; i < count; i++) {
+		space |= strcmp(ranges[i].why, "space") == 0;
 		struct sosie_json *obj = sosie_json_push_obj(list);
 		sosie_json_set_u64(obj, "first", ranges[i].first);
 		sosie_json_set_u64(obj, "last", ranges[i].last);
 		sosie_json_set_str(obj, "why", ranges[i].why);
 	}
+	if (space)
+		tell_room(p, j);
 	struct sosie_json *policy = sosie_json_add_obj(j, "policy");
 	for (unsigned i = 0; i <= SOSIE_POLICY_WISH_MONTHLY; i++)
 		if (p->view->values[i].set)
@@ -493,12 +510,6 @@ static int prune_step(struct sosie_group *g, uint64_t short_bytes, int64_t now_m
 	return rc;
 }
 
-static int refuse_clock(const struct sosie_clock_state *clock, struct sosie_err *err)
-{
-	sosie_err_set(err, SOSIE_ECLOCK, "nothing is pruned: %s", clock->what);
-	return sosie_err_action(err, "look at \"date\"; when it is right, run \"sosie clock accept\"");
-}
-
 static int dry_run(struct sosie_group *g, uint64_t short_bytes, int64_t now_ms, struct sosie_prune *out,
                    struct sosie_err *err)
 {
@@ -513,9 +524,9 @@ static int dry_run(struct sosie_group *g, uint64_t short_bytes, int64_t now_ms, 
 /* How many bytes are missing of what must stay free: of the disk, and of the tenant's quota. */
 static int shortage(struct sosie_group *g, uint64_t *out, struct sosie_err *err)
 {
-	const struct store_memo *memo = memo_find(g->store, g->tenant.s, g->name.s);
+	struct sosie_upload_id upload;
 	struct sosie_space space;
-	uint64_t quota, used, want = memo ? memo->need_bytes : 0, need = want;
+	uint64_t quota, used, want = room_asked(g, &upload), need = want;
 	*out = 0;
 	int rc = sosie_store_space(g->store, &space, err);
 	if (rc)
@@ -545,7 +556,7 @@ int sosie_group_prune(struct sosie_group *g, struct sosie_prune *p, struct sosie
 	p->dry_run = dry;
 	int rc = dry ? sosie_clock_look(g->store, &clock, err) : sosie_clock_note(g->store, &clock, err);
 	if (!rc && clock.jumped)
-		rc = refuse_clock(&clock, err);
+		rc = clock_refuse(&clock, "nothing is pruned", err);
 	if (!rc)
 		rc = shortage(g, &short_bytes, err);
 	if (rc)

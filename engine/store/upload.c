@@ -99,6 +99,13 @@ static int upload_path(struct sosie_group *g, const struct upload *u, const char
 	return rc ? rc : store_path(dst, err, "%s/%s.%s", dir, id, suffix);
 }
 
+bool upload_committed(struct sosie_group *g, const struct sosie_upload_id *id)
+{
+	const struct upload u = {.id = *id};
+	char path[STORE_PATH];
+	return !upload_path(g, &u, "manifest", path, NULL) && sosie_io_exists(g->store->io, path);
+}
+
 /* The key that authorized_keys named to the receiver: kept for the audit, trusted for nothing. */
 static void read_key(struct sosie_group *g, struct upload *u)
 {

@@ -826,18 +826,44 @@ static void test_volumes_that_shrink_and_grow_are_what_they_say(void **state)
 	finish(b, "shrunk and grown", ran, sizeof(sizes) / sizeof(*sizes));
 }
 
+/* Nearly the whole disk, in records of 65 bytes that say 1 MiB each. */
+static void claim_room(struct forge *f)
+{
+	const struct sosie_range range = {.leaf = 0, .leaves = 256, .volume = 0};
+	for (unsigned i = 0; i < 254; i++)
+		forge_record(f, &(struct forged_record){SOSIE_RECORD_DATA, RECORD_ZSTD, &range, 1, NULL, MIB,
+		                                        "x", 1});
+}
+
+/* Where room is short, what the manifest counts is compared with the records before anything waits for it. */
+static void test_claim_of_room_that_no_record_bears_out_is_refused(void **state)
+{
+	static const char *const claims[] = {"267000000", "266000001"};
+	struct bench *b = bench_new(BENCH_CAPACITY, 0);
+	unsigned ran = 0;
+	(void)state;
+	for (unsigned i = 0; i < sizeof(claims) / sizeof(*claims); i++, ran++) {
+		const struct sosie_range range = {.leaf = 0, .leaves = 1, .volume = 0};
+		struct forge *f = forge_new(b);
+		for (unsigned k = 0; k < 256; k++) /* each could hold 1 MiB */
+			forge_record(f, &(struct forged_record){SOSIE_RECORD_ZERO, RECORD_RAW, &range, 1,
+			                                        NULL, 0, NULL, 0});
+		forge_edit(f, "plain", 0, claims[i]);
+		forge_send(f);
+		forge_refused(b, "content that no record has");
+		forge_free(f);
+	}
+	finish(b, "claims of room", ran, sizeof(claims) / sizeof(*claims));
+}
+
 /* A small upload that claims nearly the whole disk waits for room. It is not to keep the group from its
  * honest sender, who builds on the same head. */
 static void test_claim_of_room_does_not_hold_the_group(void **state)
 {
-	const struct sosie_range range = {.leaf = 0, .leaves = 1, .volume = 0};
 	struct bench *b = bench_new(BENCH_CAPACITY, 0);
 	struct forge *f = forge_new(b);
 	(void)state;
-	for (unsigned i = 0; i < 256; i++) /* each could hold 1 MiB */
-		forge_record(f, &(struct forged_record){SOSIE_RECORD_ZERO, RECORD_RAW, &range, 1, NULL, 0,
-		                                        NULL, 0});
-	forge_edit(f, "plain", 0, "267000000");
+	claim_room(f);
 	forge_send(f);
 	struct sosie_accept_result r = bench_keep(b, ERP);
 	assert_int_equal(r.waiting, 1);
@@ -852,14 +878,10 @@ static void test_claim_of_room_does_not_hold_the_group(void **state)
 /* What builds on one that waits is not taken for another writer's. */
 static void test_uploads_behind_one_that_waits_wait_too(void **state)
 {
-	const struct sosie_range range = {.leaf = 0, .leaves = 1, .volume = 0};
 	struct bench *b = bench_new(BENCH_CAPACITY, 0);
 	struct forge *f = forge_new(b), *behind = forge_new(b);
 	(void)state;
-	for (unsigned i = 0; i < 256; i++)
-		forge_record(f, &(struct forged_record){SOSIE_RECORD_ZERO, RECORD_RAW, &range, 1, NULL, 0,
-		                                        NULL, 0});
-	forge_edit(f, "plain", 0, "267000000");
+	claim_room(f);
 	forge_send(f);
 	behind->m.parent.b[0] ^= 1;
 	honest(behind);
@@ -887,6 +909,7 @@ int main(void)
 	        cmocka_unit_test(test_every_number_of_a_record_is_checked),
 	        cmocka_unit_test(test_absurd_shapes_of_volumes_cost_little),
 	        cmocka_unit_test(test_volumes_that_shrink_and_grow_are_what_they_say),
+	        cmocka_unit_test(test_claim_of_room_that_no_record_bears_out_is_refused),
 	        cmocka_unit_test(test_claim_of_room_does_not_hold_the_group),
 	        cmocka_unit_test(test_uploads_behind_one_that_waits_wait_too),
 	};

@@ -398,6 +398,65 @@ static void test_jump_stops_pruning_and_ripening_until_accepted(void **state)
 	lab_fini(&l);
 }
 
+/* A change that is asked for while the clock is wrong would be of age the moment it is right again. */
+static void test_clock_that_went_back_takes_no_change_that_lets_points_go(void **state)
+{
+	static const struct {
+		enum sosie_policy_key key;
+		uint64_t value;
+	} changes[] = {{SOSIE_POLICY_FLOOR_HOURLY, 1}, {SOSIE_POLICY_WISH_ALL, 0}, {SOSIE_POLICY_DELAY, 0}};
+	struct lab l;
+	int64_t from = -1;
+	(void)state;
+	start(&l);
+	note(&l);
+	struct sosie_group *g = lab_group(&l);
+	OK(&l, sosie_pin_add(g, 1, NULL, &l.err));
+	l.clock.wall_skew_ms = -40 * DAY;
+	for (unsigned i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+		assert_int_equal(sosie_policy_set(l.store, "acme", "erp", changes[i].key, changes[i].value,
+		                                  false, &from, &l.err),
+		                 -SOSIE_ECLOCK);
+		assert_non_null(strstr(l.err.what, "went back"));
+		assert_non_null(strstr(l.err.action, "clock accept"));
+	}
+	assert_int_equal(sosie_pin_remove(g, 1, NULL, &from, &l.err), -SOSIE_ECLOCK);
+	assert_non_null(strstr(l.err.action, "clock accept"));
+	/* What keeps more is taken at any time. */
+	assert_int_equal(set_at(&l, "acme/erp", "delay=30d"), 0);
+	OK(&l, sosie_pin_add(g, 2, NULL, &l.err));
+	/* Right again: nothing was let in, and what is asked for now waits from now on. */
+	l.clock.wall_skew_ms = 0;
+	assert_false(look(&l).jumped);
+	assert_true(view_of(&l, "acme", "erp")->keeps_all);
+	assert_int_equal(view_of(&l, "acme", "erp")->change_count, 0);
+	assert_int_equal(set_at(&l, "acme/erp", "floor.hourly=1"), l.clock.now_ms + 30 * DAY);
+	OK(&l, sosie_pin_remove(g, 1, NULL, &from, &l.err));
+	assert_int_equal(from, l.clock.now_ms + 30 * DAY);
+	sosie_group_close(g);
+	lab_fini(&l);
+}
+
+/* Less of a quota lets wished points go, too. */
+static void test_clock_that_went_back_takes_no_smaller_quota(void **state)
+{
+	struct lab l;
+	int64_t from = -1;
+	(void)state;
+	start(&l);
+	note(&l);
+	l.clock.now_ms = set_at(&l, "acme", "wish.hourly=5");
+	note(&l);
+	l.clock.wall_skew_ms = -40 * DAY;
+	assert_int_equal(
+	        sosie_policy_set(l.store, "acme", NULL, SOSIE_POLICY_QUOTA, 1u << 20, false, &from, &l.err),
+	        -SOSIE_ECLOCK);
+	struct sosie_tenant_info info;
+	OK(&l, sosie_tenant_info(l.store, "acme", &info, &l.err));
+	assert_int_equal(info.quota, 0);
+	lab_fini(&l);
+}
+
 static void test_note_of_the_clock_that_cannot_be_read_stops_pruning(void **state)
 {
 	struct lab l;
@@ -430,6 +489,8 @@ int main(void)
 	        cmocka_unit_test(test_small_steps_within_a_boot_add_up),
 	        cmocka_unit_test(test_clock_across_boots_may_not_go_back_nor_far_ahead),
 	        cmocka_unit_test(test_jump_stops_pruning_and_ripening_until_accepted),
+	        cmocka_unit_test(test_clock_that_went_back_takes_no_change_that_lets_points_go),
+	        cmocka_unit_test(test_clock_that_went_back_takes_no_smaller_quota),
 	        cmocka_unit_test(test_note_of_the_clock_that_cannot_be_read_stops_pruning),
 	};
 	uint32_t x = SEED;
