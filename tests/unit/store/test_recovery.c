@@ -99,6 +99,7 @@ static void test_damage_inside_chain_is_reported_not_cut(void **state)
 		sosie_io_close(l.io, f, NULL);
 		byte ^= 1;
 		write_at(&l, CHAIN, at, &byte, 1);
+		again(&l); /* a process that read it whole looks at its end only */
 		int rc = sosie_group_open(l.store, "acme", "erp", &g, &l.err);
 		if (!rc) { /* bytes that only the entry's digest covers */
 			struct sosie_point p;
@@ -115,6 +116,7 @@ static void test_damage_inside_chain_is_reported_not_cut(void **state)
 		byte ^= 1;
 		write_at(&l, CHAIN, at, &byte, 1);
 	}
+	again(&l);
 	assert_int_equal(reported, 88);
 	assert_int_equal(size_of(&l, CHAIN), size);
 	lab_check_points(&l);
