@@ -66,6 +66,9 @@ struct store_memo {
 	/* Usage, valid while the newest point is `counted_point`. */
 	bool counted;
 	uint64_t counted_point, counted_generation, journal_bytes, since_bytes;
+	/* No segment of a point above `swept_point`, the newest, is in the journal: it need not be listed. */
+	bool swept;
+	uint64_t swept_point;
 	/* Pruning (prune.c): when it is looked at next (monotonic), when it is due next, whether it was
 	 * broken off; what an upload that waits needs. */
 	int64_t retain_ms, prune_ms;

@@ -471,20 +471,21 @@ static void test_flood_of_commits_lets_others_in_between(void **state)
 }
 
 /* Points of nothing at all: each is one, as honest ones are, and the hundredth costs what the first did. */
-/* Calls and bytes of a hundred acceptances. */
+/* Calls, bytes, and names that folders told, of a hundred acceptances. */
 struct cost {
-	uint64_t calls, bytes;
+	uint64_t calls, bytes, names;
 };
 
 static void tiny_point(struct bench *b, unsigned i, struct cost *sum)
 {
 	struct make_upload u = bench_upload(b, ERP, &b->now[ERP], NULL, 0);
 	make_upload(&u);
-	const uint64_t calls = counted.calls, bytes = counted.bytes;
+	const uint64_t calls = counted.calls, bytes = counted.bytes, names = counted.names;
 	bench_accepted(b, ERP, BENCH_KEPT + 1 + i);
 	if (sum) {
 		sum->calls += counted.calls - calls;
 		sum->bytes += counted.bytes - bytes;
+		sum->names += counted.names - names;
 	}
 }
 
@@ -500,10 +501,13 @@ static void test_flood_of_tiny_points_costs_the_same_each(void **state)
 		           i >= 100 && i < 200                     ? &first
 		           : i >= points - 200 && i < points - 100 ? &last
 		                                                   : NULL);
-	print_message("%u tiny points: %llu calls each at first, %llu at last; %llu and %llu bytes moved\n",
+	print_message("%u tiny points: %llu calls each at first, %llu at last; %llu and %llu bytes moved, "
+	              "%llu and %llu names read\n",
 	              points, (unsigned long long)first.calls / 100, (unsigned long long)last.calls / 100,
-	              (unsigned long long)first.bytes / 100, (unsigned long long)last.bytes / 100);
+	              (unsigned long long)first.bytes / 100, (unsigned long long)last.bytes / 100,
+	              (unsigned long long)first.names / 100, (unsigned long long)last.names / 100);
 	assert_true(last.calls / 100 <= first.calls / 100 + 2);
+	assert_true(last.names / 100 <= first.names / 100 + 2);
 	assert_true(last.bytes / 100 <= first.bytes / 100 + 64); /* numbers have more digits */
 	bench_intact(b);
 	bench_free(b);

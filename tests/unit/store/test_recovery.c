@@ -133,6 +133,16 @@ static void test_stale_journal_file_is_removed_before_next_point(void **state)
 	again(&l);
 	lab_point(&l, third_changes, 1);
 	assert_false(sosie_io_exists(l.io, "/s/acme/erp/journal/3.7.seg"));
+	/* Of a keeper that knows its journal nobody else writes there. It fails once, and looks. */
+	OK(&l, sosie_io_write_file(l.io, "/s/acme/erp/journal/4.seg", "stale", 5, 0440, &l.err));
+	OK(&l, sosie_io_write_file(l.io, "/s/acme/erp/journal/4.7.seg", "stale", 5, 0440, &l.err));
+	struct make_upload u = lab_upload(&l, third_changes, 1);
+	struct sosie_accept_result r;
+	make_upload(&u);
+	assert_int_equal(sosie_keeper_accept(l.store, "acme", "erp", &r, &l.err), -SOSIE_EEXISTS);
+	assert_int_equal(lab_accept(&l).accepted, 1);
+	lab_keep_point(&l);
+	assert_false(sosie_io_exists(l.io, "/s/acme/erp/journal/4.7.seg"));
 	lab_check_points(&l);
 	lab_fini(&l);
 }
