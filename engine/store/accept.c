@@ -433,6 +433,10 @@ static void after_acceptance(struct accept *a)
 {
 	struct store_memo *memo = memo_find(a->g->store, a->g->tenant.s, a->g->name.s);
 	room_forget(a->g, NULL);
+	if (memo) {
+		memo->swept = true;
+		memo->swept_point = a->point;
+	}
 	if (memo && memo->counted && memo->counted_point + 1 == a->point) {
 		memo->counted_point = a->point;
 		memo->journal_bytes += a->stored;
@@ -451,6 +455,17 @@ static void after_acceptance(struct accept *a)
 		head_clean(a->g, NULL);
 }
 
+/* A journal with a file for each point is not listed for each point: only when an acceptance of ours has not
+ * come to its end since, or another process may have changed the chain. */
+static int drop_stale(struct accept *a, struct sosie_err *err)
+{
+	struct store_memo *memo = memo_find(a->g->store, a->g->tenant.s, a->g->name.s);
+	const bool swept = memo && memo->swept && memo->swept_point == chain_newest_point(a->g->chain);
+	if (memo)
+		memo->swept = false;
+	return swept ? 0 : journal_drop_stale(a->g, err);
+}
+
 static int accept_segment(struct accept *a, struct sosie_err *err)
 {
 	int rc = check_epoch(a, err);
@@ -465,7 +480,7 @@ static int accept_segment(struct accept *a, struct sosie_err *err)
 	if (!rc)
 		rc = head_ready(a->g, NULL, err);
 	if (!rc)
-		rc = journal_drop_stale(a->g, err);
+		rc = drop_stale(a, err);
 	a->point = chain_newest_point(a->g->chain) + 1;
 	if (!rc)
 		rc = copy_parts(a, err);

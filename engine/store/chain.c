@@ -107,6 +107,23 @@ int chain_take(struct sosie_chain *c, const struct chain_entry *e, struct sosie_
 	return 0;
 }
 
+void chain_mark(struct sosie_chain *c, uint32_t file, const struct sosie_stat *st)
+{
+	if (!c->format->kept || file != c->mark_count + 1)
+		return;
+	if (c->mark_count == c->mark_room) {
+		uint32_t room = c->mark_room ? 2 * c->mark_room : 4;
+		struct chain_mark *grown = reallocarray(c->marks, room, sizeof(*grown));
+		if (!grown)
+			return;
+		c->marks = grown;
+		c->mark_room = room;
+	}
+	if (c->mark_count > 0)
+		c->marks[c->mark_count - 1].size = c->newest_size;
+	c->marks[c->mark_count++] = (struct chain_mark){.dev = st->dev, .ino = st->ino};
+}
+
 static int read_epoch(struct sosie_chain *c, const struct chain_entry *e, struct sosie_err *err)
 {
 	static const char *const keys[] = {"format", "kind", "tenant", "group",    "epoch", "point",
@@ -155,6 +172,16 @@ int chain_new(struct sosie_io *io, struct sosie_clock *clock, const char *dir,
 	return 0;
 }
 
+/* Of the entries from this one on. */
+static int read_epochs(struct sosie_chain *c, uint64_t from, struct sosie_err *err)
+{
+	int rc = 0;
+	for (uint64_t i = from; !rc && i < c->count; i++)
+		if (c->entries[i].kind == CHAIN_EPOCH)
+			rc = read_epoch(c, &c->entries[i], err);
+	return rc;
+}
+
 int chain_open(struct sosie_io *io, struct sosie_clock *clock, const char *dir,
                const struct sosie_digest *genesis, bool repair, struct sosie_chain **out,
                struct sosie_err *err)
@@ -165,9 +192,8 @@ int chain_open(struct sosie_io *io, struct sosie_clock *clock, const char *dir,
 	if (rc)
 		return rc;
 	rc = chain_scan(c, repair, err);
-	for (uint64_t i = 0; !rc && i < c->count; i++)
-		if (c->entries[i].kind == CHAIN_EPOCH)
-			rc = read_epoch(c, &c->entries[i], err);
+	if (!rc)
+		rc = read_epochs(c, 0, err);
 	if (rc) {
 		chain_close(c);
 		return rc;
@@ -176,12 +202,32 @@ int chain_open(struct sosie_io *io, struct sosie_clock *clock, const char *dir,
 	return 0;
 }
 
+int chain_read_on(struct sosie_chain *chain, bool repair, struct sosie_err *err)
+{
+	const uint64_t known = chain->count;
+	if (chain->broken)
+		return sosie_err_set(err, SOSIE_ECORRUPT, "the %s in %s must be opened anew",
+		                     chain->format->name, chain->dir);
+	int rc = chain_scan_more(chain, repair, err);
+	if (!rc)
+		rc = read_epochs(chain, known, err);
+	chain->carried = true;
+	chain->broken = rc != 0;
+	return rc;
+}
+
+bool chain_carried(const struct sosie_chain *chain)
+{
+	return chain->carried;
+}
+
 void chain_close(struct sosie_chain *chain)
 {
 	if (!chain)
 		return;
 	sosie_hash_free(chain->hash);
 	free(chain->entries);
+	free(chain->marks);
 	free(chain);
 }
 
@@ -316,6 +362,9 @@ static int writable_file(struct sosie_chain *c, struct sosie_file **out, bool *f
 		                     SOSIE_READ | SOSIE_WRITE | SOSIE_CREATE | (*fresh ? SOSIE_EXCL : 0),
 		                     0640, out, err);
 	if (!rc && *fresh) {
+		struct sosie_stat st;
+		if (!sosie_io_fstat(c->io, *out, &st, NULL))
+			chain_mark(c, number, &st);
 		c->newest_file = number;
 		c->newest_size = 0;
 	}

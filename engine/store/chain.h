@@ -28,6 +28,12 @@ extern const struct chain_format chain_of_group;
 /* Given for each entry whose digest was compared with its body; non-zero stops. */
 typedef int (*chain_each_fn)(void *arg, const struct chain_entry *e, const void *body);
 
+/* Which file it was that was read. Whatever takes its place is another one, or shorter. */
+struct chain_mark {
+	uint64_t dev, ino;
+	uint64_t size; /* of all but the newest, which are never written again */
+};
+
 /* Entries are in order; each has the digest of the one before. All but the newest file are never written
  * again. */
 struct sosie_chain {
@@ -44,6 +50,9 @@ struct sosie_chain {
 	uint64_t newest_size;         /* of it, as far as it is whole */
 	uint64_t newest_point, epoch; /* newest_point: the newest number, where all are counted */
 	bool broken;                  /* an append failed and could not be undone: open anew */
+	bool carried;                 /* of an earlier opening: only what came since was read now */
+	struct chain_mark *marks;     /* of files 1 to mark_count, where entries are kept */
+	uint32_t mark_count, mark_room;
 };
 
 /* Empty, nothing read. The chain is closed with chain_close. */
@@ -69,6 +78,14 @@ int chain_scan(struct sosie_chain *c, bool repair, struct sosie_err *err);
 int chain_scan_end(struct sosie_chain *c, bool repair, struct sosie_err *err);
 /* As chain_scan without repair, and every body too. Returns what fn returned when it stopped. */
 int chain_scan_each(struct sosie_chain *c, chain_each_fn fn, void *arg, struct sosie_err *err);
+/* Goes on where the chain, of which all is known, ended before: what was read then is taken to be there still
+ * when each file is the one that was read, none is shorter, and the last entry's digest stands in its place.
+ * SOSIE_ECORRUPT or SOSIE_ENOTFOUND: it is not so, or what follows does not fit; the chain must be scanned
+ * anew, and this one closed. */
+int chain_scan_more(struct sosie_chain *c, bool repair, struct sosie_err *err);
+/* Remembers which file the next one (after mark_count) is; files that are not marked are read anew. To be
+ * called while newest_size is still of the one before. */
+void chain_mark(struct sosie_chain *c, uint32_t file, const struct sosie_stat *st);
 /* Number of the newest file in the folder, 0: none. */
 int chain_newest_file(struct sosie_chain *c, uint32_t *number, struct sosie_err *err);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Reading a chain at open: every header, its place and its link to the entry before; of the last entry the
- * body too. What is wrong at the very end of the newest file, with nothing whole behind it, is the torn write
- * of a crash; anything else is damage.
+ * body too. Or going on behind what was read before. What is wrong at the very end of the newest file, with
+ * nothing whole behind it, is the torn write of a crash; anything else is damage.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +17,7 @@ struct scan {
 	struct sosie_file *file;
 	char path[STORE_PATH];
 	uint32_t number;
+	uint64_t from; /* of the first file: what is before is known */
 	uint64_t size, window_at;
 	size_t window_len;
 	uint8_t *window; /* STORE_BLOCK */
@@ -190,7 +191,7 @@ static int look_inside(struct scan *s, const struct chain_entry *e, bool last, b
 
 static int scan_entries(struct scan *s, bool newest, bool repair, struct sosie_err *err)
 {
-	uint64_t at = 0;
+	uint64_t at = s->c->newest_size;
 	while (at < s->size) {
 		struct chain_entry e;
 		bool good = false, whole = false;
@@ -210,19 +211,43 @@ static int scan_entries(struct scan *s, bool newest, bool repair, struct sosie_e
 	return 0;
 }
 
+static int not_as_left(const struct scan *s, const char *path, struct sosie_err *err)
+{
+	return sosie_err_set(err, SOSIE_ECORRUPT, "the %s was changed since it was read: %s",
+	                     s->c->format->name, path);
+}
+
+/* Marks a file that is new to the chain; one that was read before must be that very one. */
+static int scan_mark(struct scan *s, const struct sosie_stat *st, struct sosie_err *err)
+{
+	struct sosie_chain *c = s->c;
+	if (s->number > c->mark_count) {
+		chain_mark(c, s->number, st);
+		c->newest_size = 0;
+		return 0;
+	}
+	const struct chain_mark *mark = &c->marks[s->number - 1];
+	if (mark->dev != st->dev || mark->ino != st->ino || st->size < s->from)
+		return not_as_left(s, s->path, err);
+	c->newest_size = s->from;
+	return 0;
+}
+
 static int scan_open(struct scan *s, uint32_t number, bool newest, bool repair, struct sosie_err *err)
 {
 	struct sosie_chain *c = s->c;
 	struct sosie_stat st;
-	s->number = c->newest_file = number;
+	s->number = number;
 	s->window_at = s->window_len = 0;
-	c->newest_size = 0;
 	int rc = chain_file_path(c, number, s->path, err);
 	if (!rc)
 		rc = sosie_io_openat(c->io, s->path, SOSIE_READ, 0, &s->file, err);
 	if (!rc)
 		rc = sosie_io_fstat(c->io, s->file, &st, err);
+	if (!rc)
+		rc = scan_mark(s, &st, err);
 	if (!rc) {
+		c->newest_file = number;
 		s->size = st.size;
 		rc = scan_entries(s, newest, repair, err);
 	}
@@ -287,6 +312,61 @@ int chain_scan(struct sosie_chain *c, bool repair, struct sosie_err *err)
 	uint32_t files;
 	int rc = chain_newest_file(c, &files, err);
 	return rc ? rc : scan_files(&s, 1, files, files, repair, err);
+}
+
+/* Files that are full: each is the one that was read, and as long. */
+static int look_at_full(const struct scan *s, struct sosie_err *err)
+{
+	const struct sosie_chain *c = s->c;
+	char path[STORE_PATH];
+	int rc = 0;
+	for (uint32_t n = 1; !rc && n < c->mark_count; n++) {
+		const struct chain_mark *mark = &c->marks[n - 1];
+		struct sosie_stat st;
+		rc = chain_file_path(c, n, path, err);
+		if (!rc)
+			rc = sosie_io_stat(c->io, path, &st, err);
+		if (!rc && (st.dev != mark->dev || st.ino != mark->ino || st.size != mark->size))
+			rc = not_as_left(s, path, err);
+	}
+	return rc;
+}
+
+/* Does the digest of the last entry stand where it stood? It names all entries before. */
+static int look_at_end(const struct scan *s, struct sosie_err *err)
+{
+	const struct sosie_chain *c = s->c;
+	char path[STORE_PATH];
+	uint8_t tail[CHAIN_TAIL];
+	struct sosie_file *f = NULL;
+	size_t got = 0;
+	if (c->count == 0)
+		return 0;
+	const struct chain_entry *e = &c->entries[c->count - 1];
+	int rc = chain_file_path(c, e->file, path, err);
+	if (!rc)
+		rc = sosie_io_openat(c->io, path, SOSIE_READ, 0, &f, err);
+	if (!rc)
+		rc = sosie_io_pread(c->io, f, tail, sizeof(tail), e->offset + CHAIN_HEADER + e->body_len,
+		                    &got, err);
+	sosie_io_close(c->io, f, NULL);
+	if (!rc && (got != sizeof(tail) || memcmp(tail, e->digest.b, sizeof(tail)) != 0))
+		rc = not_as_left(s, path, err);
+	return rc;
+}
+
+int chain_scan_more(struct sosie_chain *c, bool repair, struct sosie_err *err)
+{
+	const struct scan s = {.c = c, .from = c->newest_size};
+	uint32_t files;
+	int rc = chain_newest_file(c, &files, err);
+	if (!rc && (files < c->newest_file || c->mark_count != c->newest_file))
+		rc = not_as_left(&s, c->dir, err);
+	if (!rc)
+		rc = look_at_full(&s, err);
+	if (!rc)
+		rc = look_at_end(&s, err);
+	return rc ? rc : scan_files(&s, c->newest_file ? c->newest_file : 1, files, files, repair, err);
 }
 
 int chain_scan_each(struct sosie_chain *c, chain_each_fn fn, void *arg, struct sosie_err *err)

@@ -77,6 +77,9 @@ struct store_memo {
 	/* Usage, valid while the newest point is `counted_point`. */
 	bool counted;
 	uint64_t counted_point, counted_generation, journal_bytes, since_bytes;
+	/* No segment of a point above `swept_point`, the newest, is in the journal: it need not be listed. */
+	bool swept;
+	uint64_t swept_point;
 	/* Pruning (prune.c): when it is looked at next (monotonic), when it is due next, whether it was
 	 * broken off; what an upload that waits needs. */
 	int64_t retain_ms, prune_ms;
@@ -96,6 +99,17 @@ int memo_get(struct sosie_store *store, const char *tenant, const char *group, s
              struct sosie_err *err);
 void memo_drop_head(struct store_memo *memo); /* closes the set; what it had not written is lost */
 void memo_free_all(struct sosie_store *store);
+
+/* --- chain_cache.c: chains as groups that were closed had read them
+ * ------------------------------------------------------------------------------------------ */
+#define CHAINS_KEPT_BYTES (64ull << 20)
+/* The caller's, as it was left: to be read on before it is believed. NULL: none is there, or lent out. */
+struct sosie_chain *chain_cache_take(struct sosie_store *store, const char *tenant, const char *group);
+/* Takes the chain (NULL is fine), and closes it when it is in doubt, too large, or shorter than the one there
+ * is. */
+void chain_cache_give(struct sosie_store *store, const char *tenant, const char *group,
+                      struct sosie_chain *chain);
+void chain_cache_free(struct sosie_store *store);
 
 /* --- stream.c: a file read front to back with several requests in flight
  * ------------------------------------------------------ */
@@ -275,8 +289,10 @@ int tenant_limits(struct sosie_store *store, const char *tenant, uint64_t quota,
 /* --- group.c
  * --------------------------------------------------------------------------------------------------------------------
  */
-/* Reads the chain anew; repairs its end when the lock is held. */
+/* Brings the chain up to date with the disk; repairs its end when the lock is held. */
 int group_chain_again(struct sosie_group *g, struct sosie_err *err);
+/* The same, and all of it is read, whatever is known of it. */
+int group_chain_anew(struct sosie_group *g, struct sosie_err *err);
 int group_make(struct sosie_store *store, const char *tenant, const char *group, struct sosie_err *err);
 
 /* --- upload.c: what lies in the inbox

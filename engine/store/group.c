@@ -69,7 +69,7 @@ void sosie_group_close(struct sosie_group *g)
 {
 	if (!g)
 		return;
-	chain_close(g->chain);
+	chain_cache_give(g->store, g->tenant.s, g->name.s, g->chain);
 	sosie_io_close(g->store->io, g->want, NULL);
 	sosie_group_unlock(g);
 	sosie_hash_free(g->hash);

@@ -32,6 +32,8 @@ struct sosie_store {
 	struct watch_book *watches; /* what is watched of groups (watch.c) */
 	struct quota_meter *meters; /* what tenants have spent (quota.c) */
 	struct space_memo *space;   /* the reserve as it was counted last (space.c) */
+	struct kept_chain *chains;  /* as groups left them, newest first (chain_cache.c) */
+	uint64_t chains_limit;      /* bytes of their entries */
 };
 
 struct sosie_group {
@@ -82,6 +84,11 @@ struct sosie_chain;
 int chain_open(struct sosie_io *io, struct sosie_clock *clock, const char *dir,
                const struct sosie_digest *genesis, bool repair, struct sosie_chain **out,
                struct sosie_err *err);
+/* Reads only what was appended since the chain was read last, and looks whether the rest is still there. When
+ * it fails the chain is in doubt; SOSIE_ECORRUPT or SOSIE_ENOTFOUND then say: open it anew, all of it must be
+ * read. */
+int chain_read_on(struct sosie_chain *chain, bool repair, struct sosie_err *err);
+bool chain_carried(const struct sosie_chain *chain); /* was it read on, and never whole since? */
 void chain_close(struct sosie_chain *chain);
 uint64_t chain_entries(const struct sosie_chain *chain);
 const struct chain_entry *chain_entry(const struct sosie_chain *chain, uint64_t i);

@@ -68,7 +68,7 @@ static int sign(struct sosie_group *g, struct sosie_file *f, const char *program
 	return rc ? rc : sosie_io_pwrite(g->store->io, f, text, (size_t)n, 0, err);
 }
 
-int group_chain_again(struct sosie_group *g, struct sosie_err *err)
+int group_chain_anew(struct sosie_group *g, struct sosie_err *err)
 {
 	char dir[STORE_PATH];
 	struct sosie_digest genesis;
@@ -87,6 +87,15 @@ int group_chain_again(struct sosie_group *g, struct sosie_err *err)
 	chain_close(g->chain);
 	g->chain = fresh;
 	return 0;
+}
+
+/* What is odd about the known part is for a whole scan to judge; anything else failed for this call. */
+int group_chain_again(struct sosie_group *g, struct sosie_err *err)
+{
+	if (!g->chain)
+		g->chain = chain_cache_take(g->store, g->tenant.s, g->name.s);
+	int rc = g->chain ? chain_read_on(g->chain, g->lock != NULL, err) : -SOSIE_ENOTFOUND;
+	return rc == -SOSIE_ENOTFOUND || rc == -SOSIE_ECORRUPT ? group_chain_anew(g, err) : rc;
 }
 
 /* The lock holds as long as its name leads to it: a file that somebody removed would let a second holder in.

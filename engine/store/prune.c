@@ -239,7 +239,7 @@ static int plan_make(struct plan *p, uint64_t short_bytes, struct sosie_err *err
 		rc = policy_of_group(g, p->now_ms, p->view, err);
 	if (!rc)
 		rc = plan_points(p, err);
-	if (!rc)
+	if (!rc && !p->view->keeps_all) /* else nothing goes: nothing is weighed */
 		rc = journal_files(g, add_bytes, p, err);
 	if (!rc)
 		rc = generation_list(g, &p->generations, &p->generation_count, err);

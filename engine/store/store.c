@@ -118,6 +118,7 @@ int sosie_store_open(struct sosie_io *io, struct sosie_clock *clock, const char 
 		return sosie_err_set(err, SOSIE_ENOMEM, "no memory to open the store %s", path);
 	s->io = io;
 	s->clock = clock;
+	s->chains_limit = CHAINS_KEPT_BYTES;
 	s->path = strdup(path);
 	int rc = s->path ? read_store(s, err)
 	                 : sosie_err_set(err, SOSIE_ENOMEM, "no memory to open the store");
@@ -146,6 +147,7 @@ void sosie_store_close(struct sosie_store *store)
 		return;
 	sosie_alarm_flush(store, true);
 	memo_free_all(store);
+	chain_cache_free(store);
 	same_free_all(store);
 	audit_free_all(store);
 	alarm_book_free(store);

@@ -524,7 +524,10 @@ int sosie_group_verify(struct sosie_group *g, struct sosie_verify *v, struct sos
 	v->signed_points = v->countersigned = v->unattributed = 0;
 	v->audit_entries = 0;
 	v->audit_denied = false;
-	if (v->point > 0)
+	/* Nothing is taken from what an earlier opening read. */
+	if (chain_carried(g->chain))
+		rc = group_chain_anew(g, err);
+	if (rc == 0 && v->point > 0)
 		rc = sosie_group_reachable(g, v->point, err);
 	if (rc < 0)
 		return rc;

@@ -78,7 +78,7 @@ struct bench {
 static struct {
 	struct sosie_io_ops ops;
 	const struct sosie_io_ops *kept;
-	uint64_t calls, bytes;
+	uint64_t calls, bytes, names;
 } counted;
 
 static int counted_open(struct sosie_io *io, const char *path, unsigned flags, uint32_t mode,
@@ -126,11 +126,24 @@ static int counted_sync_dir(struct sosie_io *io, const char *path, struct sosie_
 	return counted.kept->sync_dir(io, path, err);
 }
 
+struct counted_names {
+	sosie_list_fn fn;
+	void *arg;
+};
+
+static int counted_name(void *arg, const char *name, enum sosie_file_kind kind)
+{
+	const struct counted_names *names = arg;
+	counted.names++;
+	return names->fn(names->arg, name, kind);
+}
+
 static int counted_list(struct sosie_io *io, const char *path, sosie_list_fn fn, void *arg,
                         struct sosie_err *err)
 {
+	struct counted_names names = {fn, arg};
 	counted.calls++;
-	return counted.kept->list(io, path, fn, arg, err);
+	return counted.kept->list(io, path, counted_name, &names, err);
 }
 
 /* The simulated disk's times are numbers of operations: here, ms since the bench began. */
