@@ -7,7 +7,8 @@
 #include "sosie/retention.h"
 
 /* Ascending, malloc'd; those whose unpinning has come of age by good_ms are left out. Under the group's lock:
- * also mends state/pins.json where a crash left it behind. SOSIE_ECORRUPT: the log lacks what its copy has. */
+ * also mends state/pins.json where a crash left it behind. SOSIE_ECORRUPT: the log lacks what its copy has.
+ */
 int pins_of_log(struct sosie_group *g, int64_t good_ms, struct sosie_pin **pins, unsigned *count,
                 struct sosie_err *err);
 
