@@ -446,6 +446,37 @@ static void test_every_change_and_prune_is_in_the_audit_log(void **state)
 	lab_fini(&l);
 }
 
+/* What is attached lies in the point's own segment, which stays with it. */
+static void test_attachments_of_a_kept_point_stay(void **state)
+{
+	struct lab l;
+	struct sosie_image *images;
+	char *text;
+	size_t len;
+	unsigned count;
+	(void)state;
+	lab_init(&l, 1u << 26, 0, true);
+	lab_accept(&l);
+	model_add(&l.model, "root", 300000);
+	for (unsigned i = 0; i < 3; i++) {
+		struct make_upload u = lab_upload(&l, first_changes, 1);
+		u.attachment = "<domain/>";
+		make_upload(&u);
+		assert_int_equal(lab_accept(&l).accepted, 1);
+		lab_keep_point(&l);
+	}
+	set_and_wait(&l, "wish.hourly=1");
+	assert_int_equal(prune(&l).points, 2);
+	struct sosie_group *g = lab_group(&l);
+	OK(&l, sosie_group_export(g, 3, "/out", NULL, &images, &count, &l.err));
+	free(images);
+	sosie_group_close(g);
+	OK(&l, sosie_io_read_file(l.io, "/out/attachments/machine.xml", 100, &text, &len, &l.err));
+	assert_string_equal(text, "<domain/>");
+	free(text);
+	lab_fini(&l);
+}
+
 /* --- beside readers, and who waits
  * --------------------------------------------------------------------------------------------- */
 
@@ -878,6 +909,7 @@ int main(void)
 	        cmocka_unit_test(test_pinned_points_stay_and_unpinning_waits),
 	        cmocka_unit_test(test_pin_that_the_log_lost_stops_the_prune),
 	        cmocka_unit_test(test_point_of_a_cutover_stays),
+	        cmocka_unit_test(test_attachments_of_a_kept_point_stay),
 	        cmocka_unit_test(test_verify_finds_what_is_missing_and_not_pruned),
 	        cmocka_unit_test(test_damaged_generation_stops_the_prune),
 	        cmocka_unit_test(test_every_change_and_prune_is_in_the_audit_log),
