@@ -19,6 +19,14 @@ static inline unsigned test_rounds(unsigned quick, unsigned full)
 	return n > 0 && n < 1u << 30 ? (unsigned)n : quick;
 }
 
+/* Where fewer would not reach what is tested: the bound of a list, a rare form. */
+static inline unsigned test_rounds_least(unsigned quick, unsigned full)
+{
+	unsigned n = test_rounds(quick, full);
+
+	return n > quick ? n : quick;
+}
+
 /* Of a sweep over all operations each so many-th is cut or fails: all in "full". */
 static inline unsigned test_stride(unsigned quick, unsigned few)
 {

@@ -84,7 +84,7 @@ static void test_ranges_random_packed_come_back_and_only_whole(void **state)
 	unsigned lists = 0, most = 0;
 
 	(void)state;
-	for (unsigned n = 0; n < test_rounds(3000, 30000); n++) {
+	for (unsigned n = 0; n < test_rounds_least(3000, 30000); n++) {
 		unsigned count = random_ranges(ranges);
 		size_t len;
 

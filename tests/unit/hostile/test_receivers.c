@@ -92,7 +92,7 @@ static void test_dripping_bytes_do_not_stretch_the_limit(void **state)
 /* Half a segment and nothing more, often: the oldest go, and nothing of them is left in the end. */
 static void test_uploads_begun_and_left_are_bounded(void **state)
 {
-	const unsigned rounds = test_rounds(60, 1000);
+	const unsigned rounds = test_rounds_least(60, 1000);
 	struct bench *b = bench_new(BENCH_CAPACITY, 0);
 	struct recording r = {.point = 0};
 	struct script s = {.len = 0};
@@ -271,7 +271,7 @@ static void all_interleavings(bool one_upload)
 	struct bench *b = bench_new(BENCH_CAPACITY, 0);
 	struct recording r = {.point = 0};
 	unsigned played = 0, points = 0;
-	const unsigned stride = test_stride(3, 40);
+	const unsigned stride = test_stride(3, 10);
 	record(b, &r);
 	for (unsigned order = 0; order < 1u << 2 * STEPS; order++) {
 		if (order % stride || !interleave(b, order, one_upload, &r))
@@ -353,7 +353,7 @@ static int keep_one(void *arg, const struct sosie_name *name)
  * work, and none of anybody else's. */
 static void test_flood_of_groups_is_bounded(void **state)
 {
-	const unsigned groups = test_rounds(1200, 10000);
+	const unsigned groups = test_rounds_least(1200, 10000);
 	struct bench *b = bench_new(BENCH_CAPACITY, 0);
 	struct script s = {.len = 0};
 	struct due due = {.b = b};
@@ -409,7 +409,7 @@ static int tally_one(void *arg, const char *name, enum sosie_file_kind kind)
 /* Refused uploads, one by one and all at once: verdicts and the list of refusals keep their size. */
 static void test_flood_of_refusals_is_bounded(void **state)
 {
-	const unsigned rounds = test_rounds(300, 3000);
+	const unsigned rounds = test_rounds_least(300, 3000);
 	struct bench *b = bench_new(BENCH_CAPACITY, 0);
 	struct tally t = {0, 0};
 	char *text;
