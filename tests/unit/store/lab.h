@@ -51,6 +51,17 @@ static inline void lab_lend_home(struct lab *l)
 	l->store->home_lent = true;
 }
 
+/* Content that does not compress, the same in each run. */
+static inline void lab_noise(uint8_t *noise, size_t size)
+{
+	uint32_t x = SEED;
+	for (size_t i = 0; i < size; i++) {
+		x = x * 1664525u + 1013904223u;
+		noise[i] = (uint8_t)(x >> 24);
+	}
+	print_message("seed %u\n", SEED);
+}
+
 static inline void lab_open(struct lab *l)
 {
 	OK(l, sosie_io_sim(l->disk, &l->io, &l->err));

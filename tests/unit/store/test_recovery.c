@@ -490,13 +490,8 @@ static void test_locked_group_names_its_holder_and_is_wanted(void **state)
 
 static int setup(void **state)
 {
-	uint32_t x = SEED;
 	(void)state;
-	for (size_t i = 0; i < sizeof(noise); i++) {
-		x = x * 1664525u + 1013904223u;
-		noise[i] = (uint8_t)(x >> 24);
-	}
-	print_message("seed %u\n", SEED);
+	lab_noise(noise, sizeof(noise));
 	return 0;
 }
 

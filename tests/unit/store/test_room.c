@@ -457,13 +457,8 @@ static void test_small_records_across_blocks_are_all_counted(void **state)
 
 static int setup(void **state)
 {
-	uint32_t x = SEED;
 	(void)state;
-	for (size_t i = 0; i < sizeof(noise); i++) {
-		x = x * 1664525u + 1013904223u;
-		noise[i] = (uint8_t)(x >> 24);
-	}
-	print_message("seed %u\n", SEED);
+	lab_noise(noise, sizeof(noise));
 	return 0;
 }
 
